@@ -1,0 +1,32 @@
+import os
+from pathlib import Path
+
+# Before TensorFlow is imported: its start-up messages would drown a failure's text.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras():
+    """Each test starts from the same global seed and precision, and leaves no layers behind."""
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.backend.clear_session()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def test_data():
+    """The folder of real MNIST that TFVAE_TEST_DATA names."""
+    folder = os.environ.get("TFVAE_TEST_DATA")
+    if not folder or not (Path(folder) / "mnist").is_dir():
+        pytest.skip("set TFVAE_TEST_DATA to a folder that holds mnist/ with its four IDX files")
+    return Path(folder)

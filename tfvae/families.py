@@ -1,0 +1,132 @@
+"""What posteriors, priors and likelihoods share: a name, options, and their place in a model.
+
+A family is one Keras layer. Its ``call`` maps what a network puts out to parameter tensors in
+float32; its ``distribution`` turns those into a `tfd.Distribution`. The split is there because a
+layer may not return a distribution from a symbolic call.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from tfvae.errors import InputError
+
+PACKAGE = "tfvae"
+
+
+class Family(keras.layers.Layer):
+    """A posterior, prior or likelihood as a layer."""
+
+    def __init__(self, **kwargs: Any):
+        # Networks hand over float32 or a half precision; each head decides what it computes in.
+        super().__init__(autocast=False, **kwargs)
+        self._event_shape: tuple[int, ...] | None = None
+        self._head_seed: int | None = None
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one draw: `(d,)` for a posterior or prior, `(H, W, C)` for a likelihood.
+
+        Raises:
+            InputError: if the family belongs to no model yet.
+        """
+        if self._event_shape is None:
+            raise InputError(
+                f"{type(self).__name__} does not know its event shape yet: give it to a model, "
+                "or call bind(event_shape, seed=None) first"
+            )
+        return self._event_shape
+
+    def bind(self, event_shape: tuple[int, ...], seed: int | None) -> None:
+        """Say which event the family describes; a model does so before it builds the family.
+
+        Args:
+            event_shape: shape of one draw.
+            seed: seed of the initial weights of the family's own layers.
+
+        Raises:
+            InputError: if the family already belongs to a model with another event shape.
+        """
+        if self._event_shape not in (None, tuple(event_shape)):
+            raise InputError(
+                f"{type(self).__name__} already describes events of shape {self._event_shape}, "
+                f"expected none or {tuple(event_shape)}: give each model a family of its own"
+            )
+        self._event_shape = tuple(event_shape)
+        self._head_seed = seed
+
+    def get_build_config(self) -> None:
+        """Give nothing: the model that binds the family builds it."""
+
+    def build_from_config(self, config: Any) -> None:
+        """Leave building to the model."""
+
+    def _head_initializer(self) -> keras.initializers.Initializer:
+        return keras.initializers.GlorotUniform(seed=self._head_seed)
+
+
+def resolve(identifier: Any, base: type, known: Mapping[str, Any], kind: str) -> Any:
+    """Make a family or an objective from what a user may give for one.
+
+    Args:
+        identifier: an instance of `base`, its Keras configuration, or a text
+            ``"name"`` or ``"name:option=value,option=value"``, where a value is read as a whole
+            number, a decimal number, true, false or a word.
+        base: class that an instance must have.
+        known: classes by name.
+        kind: what to call it in a message, such as "likelihood".
+
+    Raises:
+        InputError: if the name or an option is unknown, or the value does not fit.
+    """
+    if isinstance(identifier, base):
+        return identifier
+    if isinstance(identifier, Mapping):
+        return keras.saving.deserialize_keras_object(identifier)
+    if not isinstance(identifier, str):
+        raise InputError(
+            f"a {kind} is a name or a tfvae {base.__name__}; received {identifier!r}; "
+            f"known names: {', '.join(known)}"
+        )
+    name, _, text = identifier.partition(":")
+    if name not in known:
+        raise InputError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
+    options = _read_options(text, identifier)
+    accepted = [
+        parameter.name
+        for parameter in inspect.signature(known[name].__init__).parameters.values()
+        if parameter.name != "self" and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    for option in options:
+        if option not in accepted:
+            raise InputError(
+                f"unknown option {option!r} of {kind} {name!r}: "
+                f"expected {' or '.join(accepted) if accepted else 'no option'}"
+            )
+    return known[name](**options)
+
+
+def _read_options(text: str, identifier: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for item in filter(None, text.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals or not value:
+            raise InputError(
+                f"expected 'name:option=value,option=value', received {identifier!r}: "
+                f"{item!r} is no option=value"
+            )
+        options[key.strip()] = _read_value(value.strip())
+    return options
+
+
+def _read_value(text: str) -> int | float | bool | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,357 @@
+"""Encoders and decoders: convolutional, residual and dense, for images of any size.
+
+Each function gives a functional `keras.Model` from images `[B, H, W, C]` to features, or from z
+`[B, d]` to features. What the features mean is the families' business: a posterior makes the
+parameters of q(z|x) from an encoder's, a likelihood those of p(x|z) from a decoder's.
+
+Height and width may be odd or differ. An encoder halves them, rounding up; the decoder doubles
+them back and crops where the encoder had rounded.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from tfvae.errors import InputError
+
+# Stop halving where the shorter side would fall below this many pixels.
+_SMALLEST_SIDE = 4
+
+
+def check_image_shape(image_shape: Any) -> tuple[int, int, int]:
+    """Give the shape as three whole numbers (height, width, channels).
+
+    Raises:
+        InputError: if it is anything else.
+    """
+    try:
+        height, width, channels = (int(side) for side in image_shape)
+    except (TypeError, ValueError):
+        height = width = channels = 0
+    if min(height, width, channels) < 1:
+        raise InputError(
+            f"an image shape is (height, width, channels), each from 1; received {image_shape!r}"
+        )
+    return height, width, channels
+
+
+def check_latent_dim(latent_dim: Any) -> int:
+    """Give the latent dimension.
+
+    Raises:
+        InputError: if it is no whole number from 1.
+    """
+    if isinstance(latent_dim, bool) or not isinstance(latent_dim, int) or latent_dim < 1:
+        raise InputError(f"latent_dim is a whole number from 1; received {latent_dim!r}")
+    return latent_dim
+
+
+def default_filters(image_shape: Sequence[int]) -> tuple[int, ...]:
+    """Give the channels of each halving: 32, 64, 128, 128 … until the image is about 4 pixels.
+
+    An image too small to halve, below 8 pixels, gets one stage all the same.
+    """
+    height, width, _ = check_image_shape(image_shape)
+    stages = 1
+    while (min(height, width) >> (stages + 1)) >= _SMALLEST_SIDE - 1:
+        stages += 1
+    return tuple(min(32 << stage, 128) for stage in range(stages))
+
+
+def conv_encoder(
+    image_shape: Sequence[int],
+    *,
+    filters: Sequence[int] | None = None,
+    hidden: int = 256,
+    activation: str = "relu",
+    seed: int | None = None,
+) -> keras.Model:
+    """Strided 3 x 3 convolutions, then a dense layer.
+
+    Args:
+        image_shape: (H, W, C).
+        filters: channels of each convolution; each halves height and width. By default
+            `default_filters`.
+        hidden: features put out.
+        activation: a Keras activation.
+        seed: seed of the initial weights.
+
+    Returns:
+        A model from `[B, H, W, C]` to `[B, hidden]`.
+    """
+    weights = _initializers(seed)
+    inputs = keras.Input(check_image_shape(image_shape), name="image")
+    x = inputs
+    for channels in filters or default_filters(image_shape):
+        x = layers.Conv2D(
+            channels,
+            3,
+            strides=2,
+            padding="same",
+            activation=activation,
+            kernel_initializer=next(weights),
+        )(x)
+    return _dense_head(inputs, x, hidden, activation, weights, "conv_encoder")
+
+
+def conv_decoder(
+    image_shape: Sequence[int],
+    latent_dim: int,
+    *,
+    filters: Sequence[int] | None = None,
+    hidden: int = 256,
+    activation: str = "relu",
+    seed: int | None = None,
+) -> keras.Model:
+    """Dense layers, then transposed 3 x 3 convolutions: the mirror image of `conv_encoder`.
+
+    Args:
+        image_shape: (H, W, C).
+        latent_dim: d.
+        filters: channels as given to the encoder, from the image inwards; the features put out
+            have as many channels as the first.
+        hidden: width of the dense layer after z.
+        activation: a Keras activation.
+        seed: seed of the initial weights.
+
+    Returns:
+        A model from `[B, d]` to `[B, H, W, filters[0]]`.
+    """
+    weights = _initializers(seed)
+
+    def up(x: Any, channels: int) -> Any:
+        return layers.Conv2DTranspose(
+            channels,
+            3,
+            strides=2,
+            padding="same",
+            activation=activation,
+            kernel_initializer=next(weights),
+        )(x)
+
+    return _decoder(image_shape, latent_dim, filters, hidden, activation, weights, up, "conv")
+
+
+def residual_encoder(
+    image_shape: Sequence[int],
+    *,
+    filters: Sequence[int] | None = None,
+    blocks: int = 1,
+    hidden: int = 256,
+    activation: str = "relu",
+    seed: int | None = None,
+) -> keras.Model:
+    """Residual blocks (He 2016, arXiv:1603.05027, without normalisation) between the halvings.
+
+    A block is two 3 x 3 convolutions with the activation before each; the second starts at zero,
+    so that each block starts as the identity and depth costs no stability.
+
+    Args:
+        image_shape: (H, W, C).
+        filters: channels of each halving; by default `default_filters`.
+        blocks: residual blocks after each halving.
+        hidden: features put out.
+        activation: a Keras activation.
+        seed: seed of the initial weights.
+
+    Returns:
+        A model from `[B, H, W, C]` to `[B, hidden]`.
+    """
+    weights = _initializers(seed)
+    inputs = keras.Input(check_image_shape(image_shape), name="image")
+    x = inputs
+    for channels in filters or default_filters(image_shape):
+        x = layers.Conv2D(channels, 3, strides=2, padding="same", kernel_initializer=next(weights))(
+            x
+        )
+        for _ in range(blocks):
+            x = _residual_block(x, channels, activation, weights)
+    x = layers.Activation(activation)(x)
+    return _dense_head(inputs, x, hidden, activation, weights, "residual_encoder")
+
+
+def residual_decoder(
+    image_shape: Sequence[int],
+    latent_dim: int,
+    *,
+    filters: Sequence[int] | None = None,
+    blocks: int = 1,
+    hidden: int = 256,
+    activation: str = "relu",
+    seed: int | None = None,
+) -> keras.Model:
+    """The mirror image of `residual_encoder`; blocks stand before each doubling.
+
+    Args:
+        image_shape: (H, W, C).
+        latent_dim: d.
+        filters: channels as given to the encoder.
+        blocks: residual blocks before each doubling.
+        hidden: width of the dense layer after z.
+        activation: a Keras activation.
+        seed: seed of the initial weights.
+
+    Returns:
+        A model from `[B, d]` to `[B, H, W, filters[0]]`.
+    """
+    weights = _initializers(seed)
+
+    def up(x: Any, channels: int) -> Any:
+        for _ in range(blocks):
+            x = _residual_block(x, x.shape[-1], activation, weights)
+        return layers.Conv2DTranspose(
+            channels,
+            3,
+            strides=2,
+            padding="same",
+            activation=activation,
+            kernel_initializer=next(weights),
+        )(x)
+
+    return _decoder(image_shape, latent_dim, filters, hidden, activation, weights, up, "residual")
+
+
+def dense_encoder(
+    image_shape: Sequence[int],
+    *,
+    hidden: Sequence[int] = (512, 256),
+    activation: str = "relu",
+    seed: int | None = None,
+) -> keras.Model:
+    """Dense layers on the flattened image.
+
+    Args:
+        image_shape: (H, W, C).
+        hidden: width of each layer.
+        activation: a Keras activation.
+        seed: seed of the initial weights.
+
+    Returns:
+        A model from `[B, H, W, C]` to `[B, hidden[-1]]`.
+    """
+    weights = _initializers(seed)
+    inputs = keras.Input(check_image_shape(image_shape), name="image")
+    x = layers.Flatten()(inputs)
+    for width in hidden:
+        x = layers.Dense(width, activation=activation, kernel_initializer=next(weights))(x)
+    return keras.Model(inputs, x, name="dense_encoder")
+
+
+def dense_decoder(
+    image_shape: Sequence[int],
+    latent_dim: int,
+    *,
+    hidden: Sequence[int] = (512, 256),
+    activation: str = "relu",
+    seed: int | None = None,
+) -> keras.Model:
+    """Dense layers on z: the mirror image of `dense_encoder`.
+
+    Args:
+        image_shape: (H, W, C); only checked, as the likelihood makes the pixels.
+        latent_dim: d.
+        hidden: widths as given to the encoder, from the image inwards.
+        activation: a Keras activation.
+        seed: seed of the initial weights.
+
+    Returns:
+        A model from `[B, d]` to `[B, hidden[0]]`.
+    """
+    check_image_shape(image_shape)
+    weights = _initializers(seed)
+    inputs = keras.Input((check_latent_dim(latent_dim),), name="z")
+    x = inputs
+    for width in reversed(hidden):
+        x = layers.Dense(width, activation=activation, kernel_initializer=next(weights))(x)
+    return keras.Model(inputs, x, name="dense_decoder")
+
+
+KNOWN: dict[str, tuple[Callable[..., keras.Model], Callable[..., keras.Model]]] = {
+    "conv": (conv_encoder, conv_decoder),
+    "residual": (residual_encoder, residual_decoder),
+    "dense": (dense_encoder, dense_decoder),
+}
+
+
+def pair(
+    name: str, image_shape: Sequence[int], latent_dim: int, *, seed: int | None = None
+) -> tuple[keras.Model, keras.Model]:
+    """Give an encoder and its decoder by name.
+
+    Args:
+        name: "conv", "residual" or "dense".
+        image_shape: (H, W, C).
+        latent_dim: d.
+        seed: seed of the initial weights of both.
+
+    Raises:
+        InputError: if the name is unknown or the shape is none.
+    """
+    if name not in KNOWN:
+        raise InputError(f"unknown network {name!r}: expected one of {', '.join(KNOWN)}")
+    image_shape = check_image_shape(image_shape)
+    encoder, decoder = KNOWN[name]
+    decoder_seed = None if seed is None else seed + 1
+    return encoder(image_shape, seed=seed), decoder(image_shape, latent_dim, seed=decoder_seed)
+
+
+def _initializers(seed: int | None) -> Iterator[keras.initializers.Initializer]:
+    """One initializer a layer: with the same seed, layers of equal shape would start equal."""
+    for layer in itertools.count():
+        yield keras.initializers.HeNormal(seed=None if seed is None else 1_000 * seed + layer)
+
+
+def _dense_head(
+    inputs: Any, x: Any, hidden: int, activation: str, weights: Iterator, name: str
+) -> keras.Model:
+    x = layers.Flatten()(x)
+    x = layers.Dense(hidden, activation=activation, kernel_initializer=next(weights))(x)
+    return keras.Model(inputs, x, name=name)
+
+
+def _decoder(
+    image_shape: Sequence[int],
+    latent_dim: int,
+    filters: Sequence[int] | None,
+    hidden: int,
+    activation: str,
+    weights: Iterator,
+    up: Callable[[Any, int], Any],
+    name: str,
+) -> keras.Model:
+    """Dense layers to the smallest image, then `up` and a crop for each doubling."""
+    height, width, _ = check_image_shape(image_shape)
+    filters = tuple(filters or default_filters(image_shape))
+    sizes = [(height, width)]
+    for _ in filters:
+        height, width = -(-height // 2), -(-width // 2)
+        sizes.append((height, width))
+
+    inputs = keras.Input((check_latent_dim(latent_dim),), name="z")
+    x = layers.Dense(hidden, activation=activation, kernel_initializer=next(weights))(inputs)
+    x = layers.Dense(
+        height * width * filters[-1],
+        activation=activation,
+        kernel_initializer=next(weights),
+    )(x)
+    x = layers.Reshape((height, width, filters[-1]))(x)
+    # The mirror image: each doubling goes to the channels of the stage above it.
+    channels = (filters[0], *filters[:-1])
+    for stage in reversed(range(len(filters))):
+        x = up(x, channels[stage])
+        (full_height, full_width), (half_height, half_width) = sizes[stage : stage + 2]
+        surplus = 2 * half_height - full_height, 2 * half_width - full_width
+        if any(surplus):
+            x = layers.Cropping2D(((0, surplus[0]), (0, surplus[1])))(x)
+    return keras.Model(inputs, x, name=f"{name}_decoder")
+
+
+def _residual_block(x: Any, channels: int, activation: str, weights: Iterator) -> Any:
+    branch = layers.Activation(activation)(x)
+    branch = layers.Conv2D(channels, 3, padding="same", kernel_initializer=next(weights))(branch)
+    branch = layers.Activation(activation)(branch)
+    branch = layers.Conv2D(channels, 3, padding="same", kernel_initializer="zeros")(branch)
+    return layers.Add()([x, branch])
