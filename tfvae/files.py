@@ -1,0 +1,90 @@
+"""Files: where a trained model lies, and writing that leaves the old file or the whole new one.
+
+What is written is written beside its place first, and then renamed.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfvae.errors import InputError
+
+
+def find_model_file(path: Path) -> Path:
+    """Give the `.keras` file that a user means by a run directory or a file.
+
+    Raises:
+        InputError: if there is none.
+    """
+    expected = "expected a run directory of tfvae train or a model.keras file"
+    if not path.exists():
+        raise InputError(f"{expected}; there is nothing at {path}")
+    file = path / "model.keras" if path.is_dir() else path
+    if not file.is_file():
+        is_saved_model = (path / "saved_model.pb").exists()
+        hint = ", a SavedModel for tf.saved_model.load" if is_saved_model else ""
+        raise InputError(f"{expected}; {path} is a directory without model.keras{hint}")
+    if file.suffix != ".keras":
+        raise InputError(f"{expected}; received {file}")
+    return file
+
+
+def refuse_existing(path: Path, advice: str) -> None:
+    """Raise `InputError` if something is at `path`, a dangling link included."""
+    if path.exists() or path.is_symlink():
+        raise InputError(f"expected a path where nothing is yet; {path} exists: {advice}")
+
+
+@contextlib.contextmanager
+def new_directory(path: str | Path) -> Iterator[Path]:
+    """Give a directory to fill; it takes its name when the block ends without an error.
+
+    Args:
+        path: the name, where nothing may be yet; parents are made.
+
+    Raises:
+        InputError: if something is at `path`.
+    """
+    path = Path(path)
+    refuse_existing(path, "choose another name or remove it first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield partial
+        # A private directory by default; what is published has the rights any new one would.
+        partial.chmod(0o777 & ~_umask())
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """Give a path to write; the file takes its name when the block ends without an error.
+
+    What was at `path` stays until then, and is replaced whole.
+
+    Args:
+        path: the name; parents are made. The path given has the same suffix.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    # Reading it means setting it.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
