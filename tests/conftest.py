@@ -15,7 +15,7 @@ def _fresh_keras():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
-    keras.backend.clear_session()
+    keras.utils.clear_session(free_memory=False)
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """The deterministic autoencoder, for comparison."""
 
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
 
-from tfvae import networks
 from tfvae.base import LatentImageModel, Step
 from tfvae.errors import InputError
 from tfvae.families import PACKAGE
@@ -54,20 +52,6 @@ class Autoencoder(LatentImageModel):
             name="code",
         )
         self._build_if_known()
-
-    @classmethod
-    def for_images(
-        cls,
-        image_shape: Sequence[int],
-        *,
-        latent_dim: int = 16,
-        network: str = "conv",
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> "Autoencoder":
-        """Make the usual autoencoder for images of a shape; arguments as `VAE.for_images`."""
-        encoder, decoder = networks.pair(network, image_shape, latent_dim, seed=seed)
-        return cls(encoder, decoder, latent_dim, seed=seed, **kwargs)
 
     def _build_latent(self, features: Any) -> None:
         if isinstance(features, (list, tuple, dict)):

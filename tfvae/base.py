@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -72,6 +72,37 @@ class LatentImageModel(keras.Model):
         self._term_means = [keras.metrics.Mean(name=name) for name in self.term_names]
         # (height, width, channels), None until the model is built.
         self.image_shape: Any = None
+
+    @classmethod
+    def for_images(
+        cls,
+        image_shape: Sequence[int],
+        *,
+        latent_dim: int = 16,
+        network: str = "conv",
+        likelihood: Any = "bernoulli",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Make the usual model for images of a shape.
+
+        Args:
+            image_shape: (H, W, C).
+            latent_dim: d.
+            network: "conv", "residual" or "dense"; see `tfvae.networks`.
+            likelihood: p(x|z), a `tfvae.likelihoods.Likelihood` or a name.
+            seed: seed of all initial weights and of the model's own noise.
+            **kwargs: those of the constructor.
+
+        Raises:
+            InputError: if the shape, the network or another argument does not fit.
+        """
+        encoder, decoder = networks.pair(network, image_shape, latent_dim, seed=seed)
+        likelihood = likelihoods.get(likelihood)
+        # These decoders put out features, also where there are as many as parameters.
+        if likelihood.decoder_output is None:
+            likelihood.decoder_output = "features"
+        return cls(encoder, decoder, latent_dim, likelihood=likelihood, seed=seed, **kwargs)
 
     # --- building -------------------------------------------------------------------------------
 
@@ -442,6 +473,9 @@ class LatentImageModel(keras.Model):
             validation_data = (self.checked_source(images), *rest)
         else:
             validation_data = self.checked_source(validation_data)
+        if isinstance(x, tf.data.Dataset):
+            # A data set has its own order; Keras warns where its default says otherwise.
+            kwargs.setdefault("shuffle", False)
         with self.input_errors():
             return super().fit(
                 self.checked_source(x),

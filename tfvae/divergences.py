@@ -31,7 +31,9 @@ def gaussian_kl(
     """
     loc, log_var = tf.convert_to_tensor(loc), tf.convert_to_tensor(log_var)
     log_ratio = log_var - prior_log_var
-    squared_distance = tf.square(loc - prior_loc) * tf.exp(-tf.cast(prior_log_var, loc.dtype))
+    # exp(−¼ λ_p) twice: exp(−λ_p) is infinite in float32 below −88, and 0 · ∞ no number.
+    root = tf.exp(-0.25 * tf.cast(prior_log_var, loc.dtype))
+    squared_distance = tf.square((loc - prior_loc) * root * root)
     # expm1(λ) − λ, not exp(λ) − 1 − λ: near λ = 0 the latter has lost its digits.
     return 0.5 * (tf.math.expm1(log_ratio) - log_ratio + squared_distance)
 

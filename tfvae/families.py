@@ -6,6 +6,7 @@ layer may not return a distribution from a symbolic call.
 """
 
 import inspect
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,7 +85,9 @@ def resolve(identifier: Any, base: type, known: Mapping[str, Any], kind: str) ->
     if isinstance(identifier, base):
         return identifier
     if isinstance(identifier, Mapping):
-        return keras.saving.deserialize_keras_object(identifier)
+        identifier = keras.saving.deserialize_keras_object(identifier)
+        if isinstance(identifier, base):
+            return identifier
     if not isinstance(identifier, str):
         raise InputError(
             f"a {kind} is a name or a tfvae {base.__name__}; received {identifier!r}; "
@@ -106,6 +109,11 @@ def resolve(identifier: Any, base: type, known: Mapping[str, Any], kind: str) ->
                 f"expected {' or '.join(accepted) if accepted else 'no option'}"
             )
     return known[name](**options)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, of Python or NumPy; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _read_options(text: str, identifier: str) -> dict[str, Any]:

@@ -50,7 +50,10 @@ class LogVarianceNormal(tfd.Normal):
         return self.loc + self.scale * tfd.Normal(zeros, 1.0).sample(n, seed=seed)
 
     def _log_prob(self, x: Any) -> tf.Tensor:
-        squared = tf.square(x - self.loc) * tf.exp(-self.log_var)
+        # exp(−¼ λ) twice: the square of exp(−½ λ), which is infinite in float32 below −177,
+        # and exp(−λ) itself, infinite below −88, would make of the mean 0 · ∞.
+        root = tf.exp(-0.25 * self.log_var)
+        squared = tf.square((x - self.loc) * root * root)
         return -0.5 * (squared + self.log_var + math.log(2 * math.pi))
 
     def _entropy(self) -> tf.Tensor:

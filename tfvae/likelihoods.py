@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE, Family, resolve
+from tfvae.families import PACKAGE, Family, is_number, resolve
 from tfvae.lazy import tfd
 
 
@@ -32,6 +32,8 @@ class Support:
     def admits(self, x: Any) -> tf.Tensor:
         """Whether every value of `x` is supported; NaN never is. A boolean scalar tensor."""
         x = tf.convert_to_tensor(x)
+        if not x.dtype.is_floating:
+            x = tf.cast(x, tf.float32)
         inside = tf.reduce_all((x >= self.low) & (x <= self.high))
         return inside & tf.reduce_all(tf.math.is_finite(x))
 
@@ -100,6 +102,11 @@ class Likelihood(Family):
                 f"{type(self).__name__} needs {needed} channels from a decoder that puts out "
                 f"its {self.decoder_output}; received shape {shape}"
             )
+        if self.decoder_output == "mean" and self.maps > 1:
+            raise InputError(
+                f"{type(self).__name__} has {self.maps} parameters a value, which a mean does not "
+                "tell: let the decoder put out 'features' or 'parameters'"
+            )
         self.meaning = self.decoder_output
         if self.meaning is None:
             self.meaning = "features" if shape[-1] != needed else self._guess_meaning(shape)
@@ -123,7 +130,7 @@ class Likelihood(Family):
         """Tell what an output of just the parameters' size is from the activation it comes from."""
         if self.last_activation is keras.activations.linear:
             return "parameters"
-        if self.last_activation is keras.activations.sigmoid:
+        if self.last_activation is keras.activations.sigmoid and self.maps == 1:
             return "mean"
         raise InputError(
             f"the decoder puts out shape {shape}, just what {type(self).__name__} has as "
@@ -160,7 +167,8 @@ class Likelihood(Family):
             InputError: if a value does not, or is not finite.
         """
         if not bool(self.support.admits(x)):
-            low, high = float(tf.reduce_min(x)), float(tf.reduce_max(x))
+            values = tf.cast(x, tf.float32)
+            low, high = float(tf.reduce_min(values)), float(tf.reduce_max(values))
             raise InputError(self.support.complaint(type(self).__name__, low, high))
 
     def get_config(self) -> dict[str, Any]:
@@ -206,17 +214,24 @@ class LocationScale(Likelihood):
         InputError: if the scale is none of these.
     """
 
-    def __init__(self, *, scale: float | str = 1.0, min_scale: float = 1e-3, **kwargs: Any):
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        scale: float | str = 1.0,
+        min_scale: float = 1e-3,
+        decoder_output: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(decoder_output=decoder_output, **kwargs)
         if isinstance(scale, str):
             valid = scale in ("learned", "per_pixel")
         else:
-            valid = not isinstance(scale, bool) and 0 < scale < math.inf
+            valid = is_number(scale) and 0 < scale < math.inf
         if not valid:
             raise InputError(
                 f"scale is a positive number, 'learned' or 'per_pixel'; received {scale!r}"
             )
-        if not 0 < min_scale < 1:
+        if not (is_number(min_scale) and 0 < min_scale < 1):
             raise InputError(f"min_scale lies between 0 and 1; received {min_scale!r}")
         self.scale = scale
         self.min_scale = min_scale

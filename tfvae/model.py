@@ -1,13 +1,12 @@
 """The variational autoencoder: two networks and three distributions."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from tfvae import networks, objectives, posteriors, priors
+from tfvae import objectives, posteriors, priors
 from tfvae.base import LatentImageModel, Step
 from tfvae.divergences import kl_is_exact
 from tfvae.errors import InputError
@@ -70,31 +69,6 @@ class VAE(LatentImageModel):
         self.prior_family = priors.get(prior)
         self.objective = objectives.get(objective)
         self._build_if_known()
-
-    @classmethod
-    def for_images(
-        cls,
-        image_shape: Sequence[int],
-        *,
-        latent_dim: int = 16,
-        network: str = "conv",
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> "VAE":
-        """Make the usual VAE for images of a shape.
-
-        Args:
-            image_shape: (H, W, C).
-            latent_dim: d.
-            network: "conv", "residual" or "dense"; see `tfvae.networks`.
-            seed: seed of all initial weights and of the model's own noise.
-            **kwargs: those of `VAE`.
-
-        Raises:
-            InputError: if the shape, the network or another argument does not fit.
-        """
-        encoder, decoder = networks.pair(network, image_shape, latent_dim, seed=seed)
-        return cls(encoder, decoder, latent_dim, seed=seed, **kwargs)
 
     def _build_latent(self, features: Any) -> None:
         self.posterior_family.bind((self.latent_dim,), self._derived_seed(1))

@@ -9,6 +9,7 @@ them back and crops where the encoder had rounded.
 """
 
 import itertools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def check_image_shape(image_shape: Any) -> tuple[int, int, int]:
         InputError: if it is anything else.
     """
     try:
-        height, width, channels = (int(side) for side in image_shape)
+        height, width, channels = (operator.index(side) for side in image_shape)
     except (TypeError, ValueError):
         height = width = channels = 0
     if min(height, width, channels) < 1:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfvae.divergences import kl_divergence
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE, resolve
+from tfvae.families import PACKAGE, is_number, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +103,9 @@ class ELBO(Objective):
     """
 
     def __init__(self, beta: float = 1.0, num_samples: int = 1):
-        if not 0 <= beta < math.inf:
+        if not (is_number(beta) and 0 <= beta < math.inf):
             raise InputError(f"beta is a number of at least 0; received {beta!r}")
-        if not (isinstance(num_samples, int) and num_samples >= 1):
+        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
             raise InputError(f"num_samples is a whole number from 1; received {num_samples!r}")
         self.beta = float(beta)
         self.num_samples = num_samples

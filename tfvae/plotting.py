@@ -85,19 +85,21 @@ def latent_map(codes: Any, labels: Any = None, manifold: Any = None) -> Figure:
         codes = np.pad(codes, ((0, 0), (0, 2 - codes.shape[1])))
         names = ("first principal component", "second principal component")
     # Few points may be large; many must not hide each other.
-    dot = {"s": float(np.clip(4000 / len(codes), 3, 20)), "linewidths": 0.0}
+    area = float(np.clip(4000 / len(codes), 3, 20))
     panels = 1 if manifold is None else 2
     figure = Figure(figsize=(5.5 * panels, 5), layout="constrained")
     axes = figure.add_subplot(1, panels, 1)
     axes.set(xlabel=names[0], ylabel=names[1], title="codes of test images")
     if labels is None:
-        axes.scatter(codes[:, 0], codes[:, 1], **dot)
+        axes.scatter(codes[:, 0], codes[:, 1], s=area, linewidths=0)
     else:
         labels = np.asarray(labels)
         for label in np.unique(labels):
             chosen = codes[labels == label]
             colour = f"C{label}" if label < 10 else None
-            axes.scatter(chosen[:, 0], chosen[:, 1], color=colour, label=str(label), **dot)
+            axes.scatter(
+                chosen[:, 0], chosen[:, 1], color=colour, label=str(label), s=area, linewidths=0
+            )
         if len(np.unique(labels)) <= 20:
             axes.legend(markerscale=3, fontsize=8, loc="upper right", title="label")
     if manifold is not None:

@@ -1,0 +1,132 @@
+"""Exact references in float64 NumPy, for the tests to compare with.
+
+The linear-Gaussian model is the one latent-variable model of images whose marginal likelihood,
+posterior and ELBO are all known in closed form (probabilistic PCA, Tipping and Bishop 1999).
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import stats
+
+
+def gaussian_kl(loc, log_var, prior_loc=0.0, prior_log_var=0.0):
+    """KL(N(loc, exp log_var) ‖ N(prior_loc, exp prior_log_var)), element by element.
+
+    ``½ [exp(λ) − 1 − λ + (μ − m)² exp(−λ_p)]`` with ``λ = log_var − λ_p``.
+    """
+    loc, log_var = np.asarray(loc, np.float64), np.asarray(log_var, np.float64)
+    ratio = log_var - np.asarray(prior_log_var, np.float64)
+    distance = np.square(loc - prior_loc) * np.exp(-np.asarray(prior_log_var, np.float64))
+    return 0.5 * (_expm1_minus(ratio) + distance)
+
+
+def _expm1_minus(x):
+    """exp(x) − 1 − x, by its series where subtraction would cancel: ``Σ_{n≥2} xⁿ / n!``."""
+    near = np.where(np.abs(x) < 1e-2, x, 0.0)
+    series = near**2 * (1 / 2 + near * (1 / 6 + near * (1 / 24 + near * (1 / 120 + near / 720))))
+    return np.where(np.abs(x) < 1e-2, series, np.expm1(x) - x)
+
+
+def full_gaussian_kl(loc, covariance, other_loc, other_covariance):
+    """KL(N(μ, S) ‖ N(m, T)) of d-dimensional Gaussians with full covariances.
+
+    ``½ [tr(T⁻¹ S) + (m − μ)ᵀ T⁻¹ (m − μ) − d + log det T − log det S]``.
+    """
+    distance = np.asarray(other_loc) - np.asarray(loc)
+    precision = np.linalg.inv(other_covariance)
+    return 0.5 * (
+        np.trace(precision @ covariance)
+        + distance @ precision @ distance
+        - len(distance)
+        + np.linalg.slogdet(other_covariance)[1]
+        - np.linalg.slogdet(covariance)[1]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearGaussian:
+    """x = W z + b + σ ε with z ~ N(0, I) in d dimensions and ε ~ N(0, I) in D.
+
+    Attributes:
+        weights: W, `[D, d]`.
+        offset: b, `[D]`.
+        sigma: σ, positive.
+    """
+
+    weights: np.ndarray
+    offset: np.ndarray
+    sigma: float
+
+    def log_marginal(self, x):
+        """log p(x) = log N(x; b, W Wᵀ + σ² I), for `x` `[..., D]`."""
+        covariance = self.weights @ self.weights.T + self.sigma**2 * np.eye(len(self.offset))
+        return stats.multivariate_normal(self.offset, covariance).logpdf(x)
+
+    def posterior_covariance(self):
+        """S = (I + Wᵀ W / σ²)⁻¹ of p(z|x), the same for every x: `[d, d]`."""
+        d = self.weights.shape[1]
+        return np.linalg.inv(np.eye(d) + self.weights.T @ self.weights / self.sigma**2)
+
+    def posterior_weights(self):
+        """A = S Wᵀ / σ², `[d, D]`: the mean of p(z|x) is A (x − b)."""
+        return self.posterior_covariance() @ self.weights.T / self.sigma**2
+
+    def posterior_mean(self, x):
+        """S Wᵀ (x − b) / σ², the mean of p(z|x), for `x` `[..., D]`."""
+        return (x - self.offset) @ self.posterior_weights().T
+
+    def expected_log_likelihood(self, x, mean, variance):
+        """E_q[log p(x|z)] under q = N(m, diag v).
+
+        ``−½ D log(2πσ²) − [‖x − b − W m‖² + Σ_j v_j ‖w_j‖²] / (2σ²)``, w_j the columns of W.
+        """
+        residual = x - self.offset - mean @ self.weights.T
+        spread = variance @ np.square(self.weights).sum(axis=0)
+        constant = -0.5 * len(self.offset) * np.log(2 * np.pi * self.sigma**2)
+        return constant - 0.5 * (np.square(residual).sum(-1) + spread) / self.sigma**2
+
+    def elbo(self, x, mean, variance):
+        """E_q[log p(x|z)] − KL(q ‖ N(0, I)) under q = N(m, diag v), for `x` `[..., D]`."""
+        kl = gaussian_kl(mean, np.log(variance)).sum(-1)
+        return self.expected_log_likelihood(x, mean, variance) - kl
+
+    def elbo_gradient(self, x, mean, variance):
+        """The gradient of `elbo` by m and by log v, for one `x` `[D]`.
+
+        ``∂/∂m = Wᵀ (x − b − W m)/σ² − m`` and ``∂/∂log v_j = ½ (1 − v_j (1 + ‖w_j‖²/σ²))``.
+        """
+        residual = x - self.offset - self.weights @ mean
+        precision = 1 + np.square(self.weights).sum(axis=0) / self.sigma**2
+        return self.weights.T @ residual / self.sigma**2 - mean, 0.5 * (1 - variance * precision)
+
+
+# --- likelihoods: log p(x|z) of each pixel and channel, by the name of the class ------------------
+
+
+def bernoulli_log_prob(x, logits):
+    """``x log p + (1 − x) log(1 − p)`` with p = 1/(1 + exp(−logits)), which never overflows here.
+
+    ``log p = −log(1 + exp(−logits))``.
+    """
+    logits = np.asarray(logits, np.float64)
+    return -x * np.logaddexp(0, -logits) - (1 - x) * np.logaddexp(0, logits)
+
+
+def normal_log_prob(x, loc, scale):
+    """``−½ ((x − μ)/σ)² − log σ − ½ log 2π``."""
+    standardised = (x - np.asarray(loc, np.float64)) / scale
+    return -0.5 * standardised**2 - np.log(scale) - 0.5 * np.log(2 * np.pi)
+
+
+def laplace_log_prob(x, loc, scale):
+    """``−|x − μ|/b − log 2b``."""
+    # SciPy's takes the logarithm of the density, which is 0 far out.
+    return -np.abs(x - np.asarray(loc, np.float64)) / scale - np.log(2 * scale)
+
+
+LOG_PROBS = {
+    "Bernoulli": bernoulli_log_prob,
+    "Normal": normal_log_prob,
+    "Laplace": laplace_log_prob,
+}

@@ -1,0 +1,282 @@
+import itertools
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfvae import VAE, InputError, networks
+
+SHAPES = [
+    (8, 8, 1),
+    (28, 20, 1),
+    (105, 105, 1),
+    (64, 64, 3),
+    (1, 1, 1),
+    (5, 3, 2),
+    (7, 64, 3),
+]
+any_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+any_network = pytest.mark.parametrize("name", ["conv", "residual", "dense"])
+
+
+def test_every_network_is_tested():
+    assert set(networks.KNOWN) == {"conv", "residual", "dense"}
+
+
+# --- shapes ---------------------------------------------------------------------------------------
+
+
+@any_network
+@any_shape
+def test_shapes(name, shape):
+    vae = VAE.for_images(shape, latent_dim=3, network=name, seed=0)
+    x = np.full((2, *shape), 0.5, np.float32)
+    encoder, decoder = networks.pair(name, shape, 3, seed=0)
+    assert encoder.input_shape == (None, *shape)
+    assert encoder(x).shape == (2, 256)
+    assert decoder.input_shape == (None, 3)
+    # Feature maps of the full height and width, or one row of features.
+    expected = (2, 512) if name == "dense" else (2, *shape[:2], 32)
+    assert decoder(np.zeros((2, 3), np.float32)).shape == expected
+    # A model takes and gives images with them, and has the networks that `pair` makes.
+    assert vae.reconstruct(x).shape == (2, *shape)
+    assert np.all(np.isfinite(vae.elbo(x).elbo))
+    np.testing.assert_array_equal(vae.encoder(x), encoder(x))
+
+
+@pytest.mark.parametrize(
+    ("shape", "filters"),
+    [
+        ((1, 1, 1), (32,)),
+        ((7, 7, 1), (32,)),
+        ((8, 8, 1), (32,)),
+        ((28, 28, 1), (32, 64, 128)),
+        ((20, 28, 3), (32, 64)),
+        ((64, 64, 3), (32, 64, 128, 128)),
+        ((105, 105, 1), (32, 64, 128, 128, 128)),
+        # The shorter side decides.
+        ((7, 64, 3), (32,)),
+    ],
+)
+def test_default_filters(shape, filters):
+    assert networks.default_filters(shape) == filters
+    if min(shape[:2]) >= 8:
+        # Each stage halves; they stop at about four pixels.
+        assert 3 <= min(shape[:2]) / 2 ** len(filters) <= 8
+
+
+@pytest.mark.parametrize("name", ["conv", "residual"])
+@pytest.mark.parametrize("shape", [(10, 13, 2), (5, 3, 2), (16, 16, 1)])
+def test_the_decoder_mirrors_the_encoder(name, shape):
+    make_encoder, make_decoder = networks.KNOWN[name]
+    filters = (4, 6, 8)
+    encoder = make_encoder(shape, filters=filters, hidden=11)
+    decoder = make_decoder(shape, 3, filters=filters, hidden=11)
+    assert encoder.output_shape == (None, 11)
+    assert decoder.output_shape == (None, *shape[:2], 4)
+
+    def image_sizes(model):
+        sizes = []
+        for layer in model.layers:
+            size = tuple(layer.output.shape[1:3]) if len(layer.output.shape) == 4 else None
+            if size and size not in sizes:
+                sizes.append(size)
+        return sizes
+
+    down = [shape[:2]]
+    for _ in filters:
+        down.append(tuple(-(-side // 2) for side in down[-1]))
+    assert image_sizes(encoder) == list(dict.fromkeys(down))
+    # Besides these the decoder has the doubled sizes that it crops.
+    assert [size for size in image_sizes(decoder) if size in down] == list(
+        dict.fromkeys(reversed(down))
+    )
+
+
+def test_options_of_the_dense_networks():
+    encoder = networks.dense_encoder((4, 4, 1), hidden=(7, 5), activation="tanh")
+    decoder = networks.dense_decoder((4, 4, 1), 3, hidden=(7, 5), activation="tanh")
+    assert [layer.units for layer in encoder.layers if hasattr(layer, "units")] == [7, 5]
+    assert [layer.units for layer in decoder.layers if hasattr(layer, "units")] == [5, 7]
+    assert encoder.layers[-1].activation is keras.activations.tanh
+    assert decoder.layers[-1].activation is keras.activations.tanh
+
+
+def test_residual_blocks_start_as_the_identity():
+    # Whatever the number of blocks, the network is at first the one without blocks.
+    shape = (8, 6, 2)
+    x = np.random.default_rng(0).random((3, *shape)).astype(np.float32)
+    plain = networks.residual_encoder(shape, filters=(4,), blocks=0)
+    deep = networks.residual_encoder(shape, filters=(4,), blocks=3)
+    assert len(deep.weights) == len(plain.weights) + 3 * 4
+    outer = [*deep.weights[:2], *deep.weights[-2:]]
+    for target, source in zip(plain.weights, outer, strict=True):
+        target.assign(source)
+    np.testing.assert_array_equal(deep(x), plain(x))
+    assert np.std(plain(x)) > 0
+
+
+# --- seeds ----------------------------------------------------------------------------------------
+
+
+def weights(models):
+    return [weight.numpy() for model in models for weight in model.weights]
+
+
+@any_network
+def test_seeds_decide_the_weights(name):
+    def make(seed):
+        return weights(networks.pair(name, (8, 8, 1), 3, seed=seed))
+
+    first, again, other, none, none_again = make(1), make(1), make(2), make(None), make(None)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for others in (zip(first, other, strict=True), zip(none, none_again, strict=True)):
+        # Biases, and the second kernel of a residual block, start at zero.
+        assert all(np.any(a != b) for a, b in others if np.any(a))
+
+
+@any_network
+@pytest.mark.parametrize("seed", [None, 0, 3])
+def test_layers_of_one_shape_start_different(name, seed):
+    shape = (16, 16, 32)
+    make_encoder, make_decoder = networks.KNOWN[name]
+    same = {"hidden": (32, 32, 32, 32)} if name == "dense" else {"filters": (32, 32, 32)}
+    if name == "residual":
+        same["blocks"] = 2
+    models = (make_encoder(shape, seed=seed, **same), make_decoder(shape, 32, seed=seed, **same))
+    for model in models:
+        kernels = [w for w in weights([model]) if w.ndim > 1 and np.any(w)]
+        by_shape = {}
+        for kernel in kernels:
+            by_shape.setdefault(kernel.shape, []).append(kernel)
+        assert max(map(len, by_shape.values())) >= 3
+        for group in by_shape.values():
+            assert len({kernel.tobytes() for kernel in group}) == len(group)
+
+
+@any_network
+def test_no_two_layers_start_from_the_same_numbers(name):
+    # One seed gives kernels of different shapes the same numbers in the same order.
+    vae = VAE.for_images((16, 16, 3), latent_dim=16, network=name, seed=0)
+    kernels = [w.ravel() for w in weights([vae]) if w.ndim > 1 and np.any(w)]
+    assert len(kernels) >= 6
+    for a, b in itertools.combinations(kernels, 2):
+        n = min(len(a), len(b), 1_000)
+        assert n >= 500
+        assert abs(np.corrcoef(a[:n], b[:n])[0, 1]) <= 5 / np.sqrt(n)
+
+
+@any_network
+def test_initial_weights_have_hes_variance(name):
+    # Var = 2 / fan-in, from a normal truncated at two standard deviations and widened again.
+    for kernel in weights(networks.pair(name, (16, 16, 3), 16, seed=0)):
+        if kernel.ndim > 1 and np.any(kernel) and kernel.size > 1000:
+            # A transposed convolution's kernel has its channels in another order: its fan-in is
+            # computed from the axes that Keras takes for a convolution's.
+            fan_in = np.prod(kernel.shape[:-1])
+            # The truncated normal's fourth moment is below a normal's, so its variance's relative
+            # standard error is below √(2/n).
+            assert abs(kernel.var() * fan_in / 2 - 1) <= 4 * np.sqrt(2 / kernel.size)
+
+
+# --- configurations -------------------------------------------------------------------------------
+
+
+def _through_json(config):
+    return json.loads(json.dumps(config))
+
+
+@any_network
+@pytest.mark.parametrize("shape", [(8, 8, 1), (5, 3, 2)])
+def test_configurations_come_back(name, shape, rng):
+    encoder, decoder = networks.pair(name, shape, 3, seed=4)
+    batches = (rng.random((2, *shape)), rng.normal(size=(2, 3)))
+    for model, batch in zip((encoder, decoder), batches, strict=True):
+        config = _through_json(keras.saving.serialize_keras_object(model))
+        restored = keras.saving.deserialize_keras_object(config)
+        assert _through_json(restored.get_config()) == _through_json(model.get_config())
+        # The seeds are part of it, so that the weights start the same.
+        for a, b in zip(weights([model]), weights([restored]), strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(model(batch), restored(batch))
+
+
+# --- gradients ------------------------------------------------------------------------------------
+
+
+@any_network
+def test_gradient_reaches_every_parameter(name, rng):
+    shape = (7, 9, 2)
+    vae = VAE.for_images(
+        shape, latent_dim=3, network=name, seed=0, likelihood="normal:scale=learned"
+    )
+    vae.compile(keras.optimizers.Adam(1e-3))
+    x = rng.random((8, *shape)).astype(np.float32)
+    # The second convolution of a residual block starts at zero and lets nothing through to the
+    # first before a step has been taken.
+    vae.train_on_batch(x)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(vae.objective(vae.terms(x, seed=1)))
+    variables = vae.trainable_variables
+    parts = (vae.encoder, vae.decoder, vae.posterior_family, vae.likelihood_family)
+    assert {id(v) for v in variables} == {id(v) for part in parts for v in part.trainable_variables}
+    for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+        assert gradient is not None, variable.path
+        assert np.all(np.isfinite(gradient)) and np.any(gradient), variable.path
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (28, 28),
+        (28,),
+        (1, 28, 28, 1),
+        (0, 28, 1),
+        (28, -1, 1),
+        (28, 28, 0),
+        (None, None, 1),
+        (28.5, 28, 1),
+        ("28", "28", "1"),
+        "281",
+        28,
+        None,
+    ],
+    ids=str,
+)
+def test_bad_shapes_are_refused(shape):
+    message = r"an image shape is \(height, width, channels\), each from 1; received"
+    with pytest.raises(InputError, match=message):
+        networks.check_image_shape(shape)
+    for name in networks.KNOWN:
+        with pytest.raises(InputError, match=message):
+            networks.pair(name, shape, 3)
+        make_encoder, make_decoder = networks.KNOWN[name]
+        with pytest.raises(InputError, match=message):
+            make_encoder(shape)
+        with pytest.raises(InputError, match=message):
+            make_decoder(shape, 3)
+
+
+def test_shapes_of_other_whole_numbers_are_taken():
+    for shape in ([28, 20, 1], np.array([28, 20, 1]), tf.TensorShape((28, 20, 1))):
+        checked = networks.check_image_shape(shape)
+        assert checked == (28, 20, 1)
+        assert all(type(side) is int for side in checked)
+
+
+def test_unknown_networks_are_refused():
+    with pytest.raises(InputError, match="unknown network 'unet': expected one of conv, residual"):
+        networks.pair("unet", (8, 8, 1), 3)
+
+
+@any_network
+def test_bad_latent_dimensions_are_refused(name):
+    for latent_dim in (0, -1, 2.5, "3", None):
+        with pytest.raises(InputError, match="latent_dim"):
+            VAE.for_images((8, 8, 1), latent_dim=latent_dim, network=name)
