@@ -1,0 +1,340 @@
+"""Data sets: splits, binarization and batches.
+
+Which images a split holds is a function of the seed alone, and a batch is one of (seed, epoch,
+step): no pass over the data depends on those before it, and training resumes where it stopped.
+"""
+
+import atexit
+import contextlib
+import dataclasses
+import functools
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae.errors import InputError
+from tfvae.likelihoods import Support
+from tfvae.sources import Source, open_source
+
+BINARIZATIONS = ("none", "threshold", "static", "dynamic")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set in three splits.
+
+    Attributes:
+        name: what it was loaded by.
+        image_shape: `(H, W, C)`.
+        has_labels: whether its images have labels.
+        train: the images to learn from.
+        validation: those to choose a model by.
+        test: those to report.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    has_labels: bool
+    train: "Split"
+    validation: "Split"
+    test: "Split"
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    binarize: str = "none",
+    image_size: int | str | tuple[int, int] | None = None,
+    manual_dir: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    validation: float = 0.1,
+    test: float = 0.1,
+    memory_limit: int = 2**30,
+) -> Dataset:
+    """Load a data set by its name or path.
+
+    Bytes are scaled to [0, 1]; floating-point images are left as they are.
+
+    Args:
+        name: a data set that `tfvae.sources.open_source` knows.
+        binarize: ``"none"``; ``"threshold"`` for `x > 0.5`; ``"static"`` for one Bernoulli(x)
+            draw of each image, made from the seed and its row, whatever the batch it comes in;
+            ``"dynamic"`` for a new draw of the training images each epoch. Validation and test
+            images keep the static draw then, so that figures of different epochs compare.
+        image_size: a size to resize the images to.
+        manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
+        seed: decides the splits, the shuffles and the draws.
+        validation: the fraction of the training images to hold out where the data set has no
+            validation split of its own.
+        test: the same, where it has no test split of its own.
+        memory_limit: images that need no more bytes are held in memory; others are read when they
+            are used.
+
+    Raises:
+        InputError: if there is no such data set, it cannot be read, or an argument does not fit.
+    """
+    if binarize not in BINARIZATIONS:
+        raise InputError(f"binarize is one of {', '.join(BINARIZATIONS)}; received {binarize!r}")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"a seed lies between 0 and 2^63 - 1; received {seed}")
+    source = open_source(
+        name, image_size=image_size, manual_dir=manual_dir, memory_limit=memory_limit
+    )
+    rows = _split(source, seed, {"validation": validation, "test": test})
+    held_out = "static" if binarize == "dynamic" else binarize
+    return Dataset(
+        source.name,
+        source.image_shape,
+        source.has_labels,
+        train=Split(source, rows["train"], binarize=binarize, seed=seed),
+        validation=Split(source, rows["validation"], binarize=held_out, seed=seed),
+        test=Split(source, rows["test"], binarize=held_out, seed=seed),
+    )
+
+
+def _split(source: Source, seed: int, fractions: dict[str, float]) -> dict[str, np.ndarray]:
+    """Give the rows of the three splits, drawing those that are missing from the training rows."""
+    missing = {split: f for split, f in fractions.items() if split not in source.official}
+    total = len(source.official["train"])
+    for split, fraction in missing.items():
+        if not 0 < fraction < 1:
+            raise InputError(f"the {split} fraction lies between 0 and 1; received {fraction}")
+    counts = {split: max(1, round(f * total)) for split, f in missing.items()}
+    if sum(counts.values()) >= total:
+        wanted = " and ".join(f"{count} for {split}" for split, count in counts.items())
+        raise InputError(
+            f"{source.name} has {total} images to split, too few to take {wanted} and leave some "
+            "for training"
+        )
+    rows = dict(source.official)
+    pool = np.random.default_rng(seed).permutation(rows["train"])
+    for split, count in counts.items():
+        rows[split], pool = np.sort(pool[:count]), pool[count:]
+    return rows | {"train": np.sort(pool)}
+
+
+class Split:
+    """The images of one split, in a fixed order.
+
+    Attributes:
+        rows: the rows of the source, `[N]`, ascending.
+        image_shape: `(H, W, C)`.
+        has_labels: whether the images have labels.
+    """
+
+    def __init__(self, source: Source, rows: np.ndarray, *, binarize: str, seed: int):
+        self.rows = rows
+        self.image_shape = source.image_shape
+        self.has_labels = source.has_labels
+        self._binarize = binarize
+        self._seed = seed
+        self._fetch = _fetcher(source, rows, binarize, seed)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def steps(self, batch_size: int, *, drop_remainder: bool = False) -> int:
+        """Count the batches of an epoch.
+
+        Raises:
+            InputError: if there is none.
+        """
+        if batch_size < 1 or (drop_remainder and batch_size > len(self)):
+            raise InputError(f"a batch of {batch_size} cannot be made of {len(self)} images")
+        return len(self) // batch_size if drop_remainder else -(-len(self) // batch_size)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        epoch: int | None = None,
+        drop_remainder: bool = False,
+        prefetch: int = tf.data.AUTOTUNE,
+    ) -> tf.data.Dataset:
+        """Give one epoch as a `tf.data.Dataset` of float32 `[B, H, W, C]`.
+
+        Where there are labels, its elements are pairs of images and int32 labels `[B]`.
+
+        Args:
+            batch_size: images per batch.
+            shuffle: whether to put the images in another order each epoch.
+            epoch: which order and which dynamic draw. By default epoch 0 at first, and the next
+                one each time the data set is iterated again, as ``fit`` does.
+            drop_remainder: whether to leave out a last batch that is not full.
+            prefetch: batches to prepare ahead.
+
+        Raises:
+            InputError: if not one batch can be made. What is found while reading a file comes as
+                an error of TensorFlow; see `input_errors`.
+        """
+        steps = self.steps(batch_size, drop_remainder=drop_remainder)
+        # Local, for the data set to hold what it needs and not the split.
+        fetch, binarize, count, seed = self._fetch, self._binarize, len(self), self._seed
+        shape = (batch_size if drop_remainder else None, *self.image_shape)
+
+        def batch(epoch: tf.Tensor, step: tf.Tensor) -> Any:
+            positions = tf.range(step * batch_size, tf.minimum((step + 1) * batch_size, count))
+            key = tf.stack([tf.constant(seed, tf.int64), epoch])
+            if shuffle:
+                positions = tf.random.experimental.index_shuffle(positions, key, count - 1)
+            images, *labels = fetch(positions)
+            images = _intensities(images)
+            if binarize == "threshold":
+                images = tf.cast(images > 0.5, tf.float32)
+            elif binarize == "dynamic":
+                key = tf.random.experimental.stateless_fold_in(key, step)
+                draw = tf.random.stateless_uniform(tf.shape(images), key)
+                images = tf.cast(draw < images, tf.float32)
+            images.set_shape(shape)
+            for label in labels:
+                label.set_shape(shape[:1])
+            return (images, *labels) if labels else images
+
+        epochs = _epochs() if epoch is None else tf.data.Dataset.from_tensors(np.int64(epoch))
+        return (
+            epochs.flat_map(lambda e: tf.data.Dataset.range(steps).map(lambda s: (e, s)))
+            .apply(tf.data.experimental.assert_cardinality(steps))
+            .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .prefetch(prefetch)
+        )
+
+    def arrays(self, limit: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Give the first images as an array, dynamically binarized ones as in epoch 0.
+
+        Args:
+            limit: how many; by default, and at most, all.
+
+        Returns:
+            The images, float32 `[N, H, W, C]`, and their labels, int32 `[N]` or None.
+
+        Raises:
+            InputError: if `limit` is below 1 or a file cannot be read.
+        """
+        count = len(self) if limit is None else min(limit, len(self))
+        if count < 1:
+            raise InputError(f"the number of images is 1 or more; received {limit}")
+        taken = self.batches(256, epoch=0).take(-(-count // 256))
+        with input_errors():
+            batches = list(taken.as_numpy_iterator())
+        if not self.has_labels:
+            return np.concatenate(batches)[:count], None
+        images, labels = zip(*batches, strict=True)
+        return np.concatenate(images)[:count], np.concatenate(labels)[:count]
+
+
+@contextlib.contextmanager
+def input_errors() -> Iterator[None]:
+    """Turn an InputError that TensorFlow wrapped back into itself.
+
+    What a file's reader raises inside a `tf.data` pipeline comes out as a `tf.errors.OpError` of
+    many lines; iterate batches in this context to get the one line instead.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search("InputError: (.*)", error.message)
+        if found is None:
+            raise
+        raise InputError(found[1]) from error
+
+
+def _epochs() -> tf.data.Dataset:
+    """Give a data set of one number: how many times it was iterated before."""
+    # On the CPU, where pipelines run.
+    with tf.device("CPU:0"):
+        count = tf.Variable(-1, dtype=tf.int64, trainable=False)
+    return tf.data.Dataset.from_tensors(0).map(lambda _: count.assign_add(1))
+
+
+def _fetcher(
+    source: Source, rows: np.ndarray, binarize: str, seed: int
+) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+    """Give the function from positions `[B]` in a split to images, and labels if there are any."""
+
+    def read(rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        images, labels = source.read(rows)
+        if binarize != "none" and images.dtype == np.float32:
+            low, high = images.min(), images.max()
+            if not (low >= 0 and high <= 1):
+                owner = f"binarizing {source.name}"
+                raise InputError(Support(0.0, 1.0).complaint(owner, low, high))
+        if binarize == "static":
+            images = _static_draw(images, rows, seed)
+        return (images,) if labels is None else (images, labels)
+
+    # Tensors and pipelines live in the host's memory, also where there is an accelerator.
+    with tf.device("CPU:0"):
+        if source.in_memory:
+            memory = [tf.constant(array) for array in read(rows)]
+            return lambda positions: tuple(tf.gather(tensor, positions) for tensor in memory)
+        row_of = tf.constant(rows, tf.int64)
+    image_dtype = tf.bool if binarize == "static" else tf.as_dtype(source.dtype)
+    dtypes = (image_dtype, tf.int32) if source.has_labels else (image_dtype,)
+    return lambda positions: tuple(
+        tf.numpy_function(functools.partial(_READS, read), [tf.gather(row_of, positions)], dtypes)
+    )
+
+
+class _Reads:
+    """The reads that TensorFlow's threads do.
+
+    As Python ends it stops such a thread for good, and TensorFlow then waits for that thread for
+    ever if an iterator is still alive. So at its end, reads under way are waited for, and those
+    that pipelines begin until their buffers are full fail at once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun = self._ended = 0
+        self._closed = False
+        atexit.register(self._close)
+
+    def __call__(self, read: Callable[[np.ndarray], Any], rows: np.ndarray) -> Any:
+        with self._lock:
+            self._begun += 1
+        try:
+            if self._closed:
+                raise RuntimeError("Python is ending")
+            return read(rows)
+        finally:
+            with self._lock:
+                self._ended += 1
+
+    def _close(self) -> None:
+        self._closed = True
+        seen = 0
+        while not seen == self._begun == self._ended:
+            seen = self._begun
+            time.sleep(0.05)
+
+
+_READS = _Reads()
+
+
+def _intensities(images: Any) -> Any:
+    """Cast images to float32, and bytes to [0, 1]."""
+    scale = 255.0 if images.dtype == tf.uint8 else 1.0
+    return tf.cast(images, tf.float32) / scale
+
+
+def _static_draw(images: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+    """Draw Bernoulli(x) for each image `[n, H, W, C]`, from the seed and its row alone."""
+    # Philox counts in 256 bits: each row has the 2^128 blocks that begin at row · 2^128.
+    bits = np.random.Philox(key=seed)
+    generator = np.random.Generator(bits)
+    state: Any = bits.state
+    scale = np.float32(255 if images.dtype == np.uint8 else 1)
+    drawn = np.empty(images.shape, bool)
+    for index, row in enumerate(rows):
+        state["state"]["counter"][2] = row
+        bits.state = state
+        uniform = generator.random(images.shape[1:], np.float32)
+        drawn[index] = uniform < images[index].astype(np.float32) / scale
+    return drawn
