@@ -678,3 +678,13 @@ def test_configurations_hold_every_argument():
     given = {"scale": "learned", "min_scale": 0.1, "decoder_output": "features", "name": "n"}
     assert given.items() <= config.items()
     assert objectives.ELBO(2, 3).get_config() == {"beta": 2.0, "num_samples": 3}
+
+
+@pytest.mark.parametrize("network", ["conv", "dense"])
+def test_a_scale_per_pixel_starts_flat(network, rng):
+    likelihood = Normal(scale="per_pixel", min_scale=1e-3)
+    vae = VAE.for_images((8, 6, 3), latent_dim=2, network=network, likelihood=likelihood, seed=0)
+    z = rng.normal(size=(5, 2)) * 10
+    scale = vae.decode(z).distribution.scale
+    np.testing.assert_allclose(scale, 1e-3 + np.log(2), rtol=1e-6)
+    assert np.std(vae.decode(z).mean()) > 1e-3

@@ -38,7 +38,7 @@ def test_shapes(name, shape):
     assert encoder(x).shape == (2, 256)
     assert decoder.input_shape == (None, 3)
     # Feature maps of the full height and width, or one row of features.
-    expected = (2, 512) if name == "dense" else (2, *shape[:2], 32)
+    expected = (2, 512) if name == "dense" else (2, *shape[:2], 16)
     assert decoder(np.zeros((2, 3), np.float32)).shape == expected
     # A model takes and gives images with them, and has the networks that `pair` makes.
     assert vae.reconstruct(x).shape == (2, *shape)
@@ -49,15 +49,15 @@ def test_shapes(name, shape):
 @pytest.mark.parametrize(
     ("shape", "filters"),
     [
-        ((1, 1, 1), (32,)),
-        ((7, 7, 1), (32,)),
-        ((8, 8, 1), (32,)),
-        ((28, 28, 1), (32, 64, 128)),
-        ((20, 28, 3), (32, 64)),
-        ((64, 64, 3), (32, 64, 128, 128)),
-        ((105, 105, 1), (32, 64, 128, 128, 128)),
+        ((1, 1, 1), (16,)),
+        ((7, 7, 1), (16,)),
+        ((8, 8, 1), (16,)),
+        ((28, 28, 1), (16, 64)),
+        ((20, 28, 3), (16, 64)),
+        ((64, 64, 3), (16, 64, 128)),
+        ((105, 105, 1), (16, 64, 128, 128)),
         # The shorter side decides.
-        ((7, 64, 3), (32,)),
+        ((7, 64, 3), (16,)),
     ],
 )
 def test_default_filters(shape, filters):
@@ -160,7 +160,7 @@ def test_layers_of_one_shape_start_different(name, seed):
 @any_network
 def test_no_two_layers_start_from_the_same_numbers(name):
     # One seed gives kernels of different shapes the same numbers in the same order.
-    vae = VAE.for_images((16, 16, 3), latent_dim=16, network=name, seed=0)
+    vae = VAE.for_images((16, 16, 4), latent_dim=16, network=name, seed=0)
     kernels = [w.ravel() for w in weights([vae]) if w.ndim > 1 and np.any(w)]
     assert len(kernels) >= 6
     for a, b in itertools.combinations(kernels, 2):

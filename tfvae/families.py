@@ -7,7 +7,7 @@ layer may not return a distribution from a symbolic call.
 
 import inspect
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -64,7 +64,7 @@ class Family(keras.layers.Layer):
     def build_from_config(self, config: Any) -> None:
         """Leave building to the model."""
 
-    def _head_initializer(self) -> keras.initializers.Initializer:
+    def _head_initializer(self) -> Callable[..., Any]:
         return keras.initializers.GlorotUniform(seed=self._head_seed)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -248,6 +249,20 @@ class LocationScale(Likelihood):
                 autocast=False,  # a half-precision model must not round it when it reads it
             )
         super().build(input_shape)
+
+    def _head_initializer(self) -> Callable[..., Any]:
+        """Start a scale map flat at softplus(0): near its lower bound the density is steepest."""
+        initializer = super()._head_initializer()
+        if self.maps == 1:
+            return initializer
+        channels = self.event_shape[-1]
+
+        def initialize(shape: Any, dtype: Any = None) -> Any:
+            # Channels vary fastest in both heads: C of the location, then C of the scale.
+            is_location = np.arange(shape[-1]) % (2 * channels) < channels
+            return initializer(shape, dtype) * is_location.astype("float32")
+
+        return initialize
 
     def _raw(self, scale: float) -> Any:
         return tf.constant(math.log(math.expm1(scale - self.min_scale)), tf.float32)

@@ -18,8 +18,10 @@ from keras import layers
 
 from tfvae.errors import InputError
 
-# Stop halving where the shorter side would fall below this many pixels.
-_SMALLEST_SIDE = 4
+# Halve no further than to this many pixels on the shorter side.
+_SMALLEST_SIDE = 5
+# Few channels first: those layers see the most pixels, and the decoder's last one all of them.
+_FILTERS = (16, 64, 128)
 
 
 def check_image_shape(image_shape: Any) -> tuple[int, int, int]:
@@ -51,15 +53,15 @@ def check_latent_dim(latent_dim: Any) -> int:
 
 
 def default_filters(image_shape: Sequence[int]) -> tuple[int, ...]:
-    """Give the channels of each halving: 32, 64, 128, 128 … until the image is about 4 pixels.
+    """Give the channels of each halving: 16, 64, 128, 128 …, until 5 to 8 pixels are left.
 
-    An image too small to halve, below 8 pixels, gets one stage all the same.
+    A smaller image is halved once all the same.
     """
     height, width, _ = check_image_shape(image_shape)
-    stages = 1
-    while (min(height, width) >> (stages + 1)) >= _SMALLEST_SIDE - 1:
-        stages += 1
-    return tuple(min(32 << stage, 128) for stage in range(stages))
+    side, filters = -(-min(height, width) // 2), [_FILTERS[0]]
+    while (side := -(-side // 2)) >= _SMALLEST_SIDE:
+        filters.append(_FILTERS[min(len(filters), len(_FILTERS) - 1)])
+    return tuple(filters)
 
 
 def conv_encoder(
@@ -67,7 +69,7 @@ def conv_encoder(
     *,
     filters: Sequence[int] | None = None,
     hidden: int = 256,
-    activation: str = "relu",
+    activation: str = "silu",
     seed: int | None = None,
 ) -> keras.Model:
     """Strided 3 x 3 convolutions, then a dense layer.
@@ -104,7 +106,7 @@ def conv_decoder(
     *,
     filters: Sequence[int] | None = None,
     hidden: int = 256,
-    activation: str = "relu",
+    activation: str = "silu",
     seed: int | None = None,
 ) -> keras.Model:
     """Dense layers, then transposed 3 x 3 convolutions: the mirror image of `conv_encoder`.
@@ -142,7 +144,7 @@ def residual_encoder(
     filters: Sequence[int] | None = None,
     blocks: int = 1,
     hidden: int = 256,
-    activation: str = "relu",
+    activation: str = "silu",
     seed: int | None = None,
 ) -> keras.Model:
     """Residual blocks (He 2016, arXiv:1603.05027, without normalisation) between the halvings.
@@ -181,7 +183,7 @@ def residual_decoder(
     filters: Sequence[int] | None = None,
     blocks: int = 1,
     hidden: int = 256,
-    activation: str = "relu",
+    activation: str = "silu",
     seed: int | None = None,
 ) -> keras.Model:
     """The mirror image of `residual_encoder`; blocks stand before each doubling.
@@ -219,7 +221,7 @@ def dense_encoder(
     image_shape: Sequence[int],
     *,
     hidden: Sequence[int] = (512, 256),
-    activation: str = "relu",
+    activation: str = "silu",
     seed: int | None = None,
 ) -> keras.Model:
     """Dense layers on the flattened image.
@@ -246,7 +248,7 @@ def dense_decoder(
     latent_dim: int,
     *,
     hidden: Sequence[int] = (512, 256),
-    activation: str = "relu",
+    activation: str = "silu",
     seed: int | None = None,
 ) -> keras.Model:
     """Dense layers on z: the mirror image of `dense_encoder`.
