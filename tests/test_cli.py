@@ -1,0 +1,295 @@
+"""The command line as a process, the way a user meets it."""
+
+import json
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import tfvae
+from tfvae import datasets
+from tfvae.config import TrainConfig
+
+TFVAE = str(Path(sys.executable).parent / "tfvae")
+PICTURES = ("samples.png", "reconstructions.png", "latent.png", "curves.png")
+QUICK = ["--epochs", "2", "--network", "dense", "--latent-dim", "2"]
+
+
+def tfvae_command(*args, cwd, status=0):
+    done = subprocess.run(
+        [TFVAE, *map(str, args)], capture_output=True, text=True, check=False, cwd=cwd
+    )
+    assert done.returncode == status, f"{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run directory, from the main job with few epochs."""
+    folder = tmp_path_factory.mktemp("cli")
+    done = tfvae_command("train", "--run-dir", "run", *QUICK, "--seed", "3", "--json", cwd=folder)
+    return folder / "run", json.loads(done.stdout)
+
+
+def snapshot(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_the_main_job_with_no_option(tmp_path):
+    done = tfvae_command("train", cwd=tmp_path)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("digits-")
+    for name in (*PICTURES, "model.keras", "saved_model", "metrics.csv", "config.toml"):
+        assert (run / name).exists()
+        assert name in done.stdout
+    assert list((run / "tensorboard").rglob("events*"))
+    for text in ("elbo=", "log_likelihood=", "kl=", "1437 training, 180 validation"):
+        assert text in done.stderr
+    assert f"tfvae sample runs/{run.name}" in done.stdout
+    # -28.5 is what the best independent pixels reach on these images.
+    data = datasets.load("digits")
+    mean = data.train.arrays()[0].mean(axis=0)
+    images = data.test.arrays()[0]
+    margin = np.clip(mean, 1e-3, 1 - 1e-3)
+    independent = np.mean(
+        np.sum(images * np.log(margin) + (1 - images) * np.log(1 - margin), axis=(1, 2, 3))
+    )
+    score = json.loads((run / "test.json").read_text())
+    assert score["images"] == 180
+    assert score["elbo"] > independent + 2
+    # The commands that it says to try next work as they are printed.
+    for line in done.stdout.splitlines():
+        if "tfvae " in line:
+            words = line[line.index("tfvae ") :].split()
+            tfvae_command(*words[1:], cwd=tmp_path)
+
+
+def test_a_run_directory_repeats_and_describes_the_run(run):
+    folder, score = run
+    assert score["run_dir"] == "run"
+    options = tomllib.loads((folder / "config.toml").read_text())
+    assert options["seed"] == 3
+    assert options["epochs"] == 2
+    assert TrainConfig.read(folder / "config.toml").latent_dim == 2
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert {"elbo", "log_likelihood", "kl", "val_elbo"} <= set(rows[0].split(","))
+    for name in PICTURES:
+        with Image.open(folder / name) as image:
+            assert min(image.size) > 100
+            assert len(image.convert("L").getcolors(256)) > 10
+    # The same options give the same weights.
+    again = tfvae_command(
+        "train", "--config", folder / "config.toml", "--run-dir", "again", "--json",
+        cwd=folder.parent,
+    )  # fmt: skip
+    assert json.loads(again.stdout)["elbo"] == pytest.approx(score["elbo"], abs=1e-3)
+
+
+def test_model_and_export_of_a_run_agree(run):
+    folder, score = run
+    vae = keras.models.load_model(folder / "model.keras")
+    x, _ = datasets.load("digits", seed=3).test.arrays()
+    signatures = tf.saved_model.load(str(folder / "saved_model")).signatures
+    np.testing.assert_allclose(
+        signatures["reconstruct"](images=tf.constant(x))["images"], vae.reconstruct(x), atol=1e-5
+    )
+    np.testing.assert_allclose(np.mean(vae.elbo(x).kl), score["kl"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (["sample", "RUN", "--n", "5", "--seed", "1"], {"n": 5, "seed": 1}),
+        (["sample", "RUN/model.keras", "--n", "2"], {"n": 2}),
+        (["reconstruct", "RUN", "--n", "4"], {"n": 4}),
+        (["interpolate", "RUN", "--pairs", "2", "--steps", "5"], {"pairs": 2, "steps": 5}),
+        (["traverse", "RUN", "--dimensions", "1", "0"], {"dimensions": [1, 0]}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_commands_write_pictures_where_told(run, tmp_path, arguments, facts):
+    arguments = [argument.replace("RUN", str(run[0])) for argument in arguments]
+    done = tfvae_command(*arguments, "--out", "new/picture.png", "--json", cwd=tmp_path)
+    printed = json.loads(done.stdout)
+    assert printed["out"] == "new/picture.png"
+    assert facts.items() <= printed.items()
+    with Image.open(tmp_path / "new" / "picture.png") as image:
+        assert min(image.size) > 50
+    before = snapshot(tmp_path)
+    refused = tfvae_command(*arguments, "--out", "new/picture.png", cwd=tmp_path, status=2)
+    assert "picture.png exists: choose another --out or give --overwrite" in refused.stderr
+    assert snapshot(tmp_path) == before
+
+
+def test_evaluate_prints_the_elbo_of_a_split(run, tmp_path):
+    folder, score = run
+    done = tfvae_command("evaluate", folder, "--num-samples", "10", "--json", cwd=tmp_path)
+    printed = json.loads(done.stdout)
+    assert printed["images"] == 180
+    assert printed["split"] == "test"
+    assert abs(printed["elbo"] - score["elbo"]) < 1.0
+    assert printed["kl"] == pytest.approx(score["kl"], rel=1e-4)
+    text = tfvae_command("evaluate", folder, "--split", "validation", cwd=tmp_path).stdout
+    assert text.startswith("validation ELBO -")
+    assert "nats per image (180 images)" in text
+
+
+def test_export_writes_a_saved_model(run, tmp_path):
+    tfvae_command("export", run[0], "--out", "served/1", cwd=tmp_path)
+    assert "sample" in tf.saved_model.load(str(tmp_path / "served" / "1")).signatures
+
+
+def test_a_model_without_its_run_needs_to_be_told_the_images(run, tmp_path):
+    lone = tmp_path / "lone.keras"
+    lone.write_bytes((run[0] / "model.keras").read_bytes())
+    done = tfvae_command("evaluate", lone, cwd=tmp_path, status=2)
+    assert "no config.toml beside" in done.stderr
+    assert "give --dataset" in done.stderr
+    done = tfvae_command("evaluate", lone, "--dataset", "digits", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["images"] == 180
+
+
+def test_help_answers_before_tensorflow_could_load():
+    code = (
+        "import sys, tfvae.cli\n"
+        "try: tfvae.cli.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "loaded = {'tensorflow', 'keras', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    for arguments in (["--help"], ["train", "--help"], ["sample", "--help"], ["--version"], []):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "sage" in done.stdout or tfvae.__version__ in done.stdout
+    for command in ("train", "evaluate", "sample", "reconstruct", "interpolate", "traverse"):
+        assert command in tfvae_command("--help", cwd=".").stdout
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+def write_images(folder, count=12, corrupt=None):
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        path = folder / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8), dtype="uint8")).save(path)
+        if index == corrupt:
+            path.write_bytes(path.read_bytes()[:40])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--epochs", "many"], "Invalid value for --epochs"),
+        (["train", "--latent-dim", "2.5"], "expected a whole number, received 2.5"),
+        (["train", "--latent-dim", "0"], "Must be >= 1"),
+        (["train", "--beta", "-1"], "Must be >= 0"),
+        (["train", "--binarize", "fully"], "Choose from"),
+        (["train", "--dimension", "3"], "Unknown option"),
+        (["train", "--config", "missing.toml"], "missing.toml: No such file"),
+        (["train", "--config", "broken.toml"], "TOML"),
+        (["train", "--config", "unknown.toml"], 'Unknown option: "[latent]"'),
+        (["train", "--config", "fraction.toml"], "expected a whole number, received 3.5"),
+        (["train", "--run-dir", "taken"], "taken exists: choose another --run-dir"),
+        (["sample"], "requires an argument"),
+        (["sample", "nothing"], "there is nothing at nothing"),
+        (["sample", "taken"], "taken is a directory without model.keras"),
+        (["sample", "broken.toml"], "expected a run directory of tfvae train"),
+        (["sample", "foreign.keras", "--out", "x.bmp"], "--out is a .png"),
+        (["explain"], "Unknown command"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_show_at_once_in_one_line(tmp_path, arguments, message):
+    (tmp_path / "broken.toml").write_text("latent_dim = [")
+    (tmp_path / "unknown.toml").write_text("latent = 3")
+    (tmp_path / "fraction.toml").write_text("latent_dim = 3.5")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine").write_text("keep")
+    before = snapshot(tmp_path)
+    start = time.perf_counter()
+    done = tfvae_command(*arguments, cwd=tmp_path, status=2)
+    elapsed = time.perf_counter() - start
+    assert done.stderr.startswith("tfvae: error: ")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert snapshot(tmp_path) == before
+    # Loading TensorFlow alone takes several times as long, on any machine it runs on.
+    assert elapsed < 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--dataset", "minst"], "unknown data set 'minst': expected digits, "),
+        (["train", "--dataset", "bytes.npy"], "Bernoulli expects values in [0, 1]; received"),
+        (["train", "--dataset", "nan.npy"], "remove or replace NaN"),
+        (["train", "--dataset", "flat.npy"], "flat.npy"),
+        (["train", "--dataset", "empty.npy"], "empty.npy"),
+        (["train", "--dataset", "corrupt"], "7.png"),
+        (["train", "--likelihood", "poison"], "unknown likelihood 'poison': expected one of"),
+        (["train", "--run-dir", "file.txt/run", *QUICK], "cannot use file.txt/run: Not a dir"),
+        (["sample", "foreign.keras"], "expected a tfvae.VAE in foreign.keras; it holds a Func"),
+        (["sample", "damaged.keras"], "damaged.keras holds no model that can be read"),
+    ],
+    ids=lambda value: "-".join(value[:3]) if isinstance(value, list) else "",
+)
+def test_what_does_not_fit_ends_in_one_line_and_leaves_nothing(tmp_path, arguments, message):
+    rng = np.random.default_rng(0)
+    images = rng.random((30, 8, 8)).astype("float32")
+    np.save(tmp_path / "bytes.npy", images * 255)
+    np.save(tmp_path / "nan.npy", np.where(images > 0.9, np.nan, images))
+    np.save(tmp_path / "flat.npy", images.reshape(30, 64))
+    np.save(tmp_path / "empty.npy", images[:0])
+    (tmp_path / "file.txt").write_text("keep")
+    (tmp_path / "damaged.keras").write_bytes(b"PK\x03\x04 but no more")
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "s.keras")
+    inputs = keras.Input((2,))
+    keras.Model(inputs, keras.layers.Dense(1)(inputs)).save(tmp_path / "foreign.keras")
+    write_images(tmp_path / "corrupt", corrupt=7)
+    before = snapshot(tmp_path)
+    done = tfvae_command(*arguments, cwd=tmp_path, status=2)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("tfvae: error: ")
+    assert message in last
+    assert snapshot(tmp_path) == before
+    assert not (tmp_path / "runs").exists()
+
+
+def test_images_in_a_folder_train(tmp_path):
+    write_images(tmp_path / "pictures" / "deep" / "er", count=20)
+    tfvae_command(
+        "train", "--dataset", "pictures", "--image-size", "10x6", "--run-dir", "run", *QUICK,
+        "--likelihood", "laplace:scale=learned", "--beta", "0.5", "--precision", "mixed_bfloat16",
+        cwd=tmp_path,
+    )  # fmt: skip
+    vae = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert vae.image_shape == (10, 6, 1)
+    assert vae.objective.beta == 0.5
+    assert vae.likelihood_family.scale == "learned"
+
+
+def test_real_mnist(test_data, tmp_path):
+    done = tfvae_command(
+        "train", "--dataset", test_data / "mnist", "--binarize", "dynamic", "--network", "dense",
+        "--epochs", "1", "--run-dir", "run", "--json", cwd=tmp_path,
+    )  # fmt: skip
+    score = json.loads(done.stdout)
+    assert score["images"] == 10_000
+    # Independent pixels reach -206 nats; one pass over MNIST goes far beyond.
+    assert score["elbo"] > -140
+    assert score["standard_error"] < 0.5

@@ -1,0 +1,49 @@
+"""The README's examples run as they stand."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_the_python_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    example, serving = blocks("python")
+    quick = example.replace("epochs=50", "epochs=1")
+    assert quick != example
+    assert len([line for line in example.splitlines() if line and "import" not in line]) <= 15
+    exec(compile(quick, "README.md", "exec"), {})
+    for name in ("samples.png", "reconstructions.png", "model.keras", "saved_model"):
+        assert (tmp_path / name).exists()
+    names = {}
+    exec(compile(serving.replace("my_model", "saved_model"), "README.md", "exec"), names)
+    assert names["images"].shape == (2, 8, 8, 1)
+
+
+PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", PROSE))
+def test_links_lead_somewhere(target):
+    assert (ROOT / target).exists()
+
+
+def test_the_commands_shown_exist():
+    from tfvae.cli import app
+
+    script = "\n".join(blocks("sh")).replace("\\\n", " ")
+    shown = re.findall(r"^tfvae .*$", script, flags=re.MULTILINE)
+    assert len(shown) >= 7
+    for line in shown:
+        command, _, ignored = app.parse_args(
+            line.split()[1:], exit_on_error=False, print_error=False
+        )[:3]
+        assert command.__name__ == line.split()[1]
+        assert not ignored

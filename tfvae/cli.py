@@ -1,0 +1,332 @@
+"""The command line. It loads TensorFlow only when a command runs."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import cyclopts
+from cyclopts import App, Parameter, validators
+from cyclopts.config import Toml
+
+from tfvae import __version__
+from tfvae.config import DataOptions, TrainConfig, whole
+from tfvae.errors import InputError
+
+if TYPE_CHECKING:
+    from tfvae.runs import TrainedModel
+
+app = App(
+    name="tfvae",
+    help="Variational autoencoders: train on images, look at the model, export it.",
+    version=__version__,
+)
+
+Model = Annotated[Path, Parameter(help="A run directory of tfvae train, or a model.keras file.")]
+Out = Annotated[Path, Parameter(help="Picture to write.")]
+Overwrite = Annotated[bool, Parameter(help="Replace what is at --out.", negative=())]
+AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON.", negative=())]
+Seed = Annotated[int, whole("Seed of the draws.", least=0)]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; a mistake in what was given ends with one line and status 2."""
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    try:
+        command, bound, *_ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+        config = bound.arguments.get("config")
+        if config is not None:
+            app.config = (Toml(config, must_exist=True, use_commands_as_keys=False),)
+            command, bound, *_ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+        command(*bound.args, **bound.kwargs)
+    except cyclopts.CycloptsError as error:
+        _fail(f"{error} (see tfvae {' '.join(tokens[:1])} --help)")
+    except InputError as error:
+        _fail(error)
+    except OSError as error:
+        place = f" {error.filename}" if error.filename else ""
+        _fail(f"cannot use{place}: {error.strerror or error}: choose another place")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(message: Any) -> None:
+    print(f"tfvae: error: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _load_tensorflow() -> None:
+    """Load TensorFlow without its start-up messages, unless the user has set a log level.
+
+    The first of them come before any level is read, straight to the file descriptor: it points
+    elsewhere for that long. Should the import fail, they are shown after all.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+            tf.zeros(())  # the devices start with the first operation
+        except BaseException:
+            messages.seek(0)
+            os.write(stderr, messages.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _open(model: Path) -> "TrainedModel":
+    from tfvae.files import find_model_file
+
+    find_model_file(model)  # a wrong path shows at once, not when TensorFlow has loaded
+    _load_tensorflow()
+    from tfvae.runs import TrainedModel
+
+    return TrainedModel.open(model)
+
+
+def _write_picture(figure: Any, out: Path, overwrite: bool, as_json: bool, **facts: Any) -> None:
+    from tfvae.files import new_file
+
+    if not overwrite:
+        _refuse_existing_picture(out)
+    with new_file(out) as partial:
+        figure.savefig(partial, dpi=120)
+    _print({"out": str(out), **facts}, as_json, f"wrote {out}")
+
+
+def _check_picture(out: Path, overwrite: bool) -> None:
+    """Refuse before the work, not after it, what cannot be written."""
+    if out.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
+        raise InputError(f"--out is a .png, .jpg, .pdf or .svg file; received {out}")
+    if not overwrite:
+        _refuse_existing_picture(out)
+
+
+def _refuse_existing_picture(out: Path) -> None:
+    from tfvae.files import refuse_existing
+
+    refuse_existing(out, "choose another --out or give --overwrite")
+
+
+def _print(facts: dict[str, Any], as_json: bool, text: str) -> None:
+    print(json.dumps(facts) if as_json else text)
+
+
+@app.command
+def train(
+    *,
+    config: Annotated[
+        Path | None, Parameter(help="TOML file with any of the options below.")
+    ] = None,
+    options: TrainConfig = TrainConfig(),  # noqa: B008 - frozen
+    as_json: AsJson = False,
+) -> None:
+    """Train a VAE on images, and fill a run directory.
+
+    It holds config.toml, metrics.csv, model.keras, saved_model/, TensorBoard logs, test.json and
+    the pictures samples.png, reconstructions.png, latent.png and curves.png.
+    """
+    del config  # has been read by now, into the options
+    from tfvae.files import refuse_existing
+
+    if options.run_dir is not None:
+        refuse_existing(options.run_dir, "choose another --run-dir or remove it first")
+    _load_tensorflow()
+    import dataclasses
+
+    from tfvae.runs import train_run
+
+    run_dir, score = train_run(options)
+    facts = {"run_dir": str(run_dir), **dataclasses.asdict(score)}
+    _print(
+        facts,
+        as_json,
+        f"""
+test ELBO   {score.elbo:.2f} ± {score.standard_error:.2f} nats per image ({score.images} images):
+            log-likelihood {score.log_likelihood:.2f}, KL {score.kl:.2f}
+run         {run_dir}: model.keras, saved_model/, metrics.csv, config.toml, tensorboard/
+pictures    samples.png, reconstructions.png, latent.png, curves.png in the same place
+try next    tfvae sample {run_dir} --out samples.png
+            tfvae traverse {run_dir} --out walk.png
+            tfvae evaluate {run_dir}
+            tfvae export {run_dir} --out my_model""",
+    )
+
+
+@app.command
+def evaluate(
+    model: Model,
+    /,
+    *,
+    split: Annotated[
+        Literal["train", "validation", "test"], Parameter(help="Which images.")
+    ] = "test",
+    num_samples: Annotated[int, whole("Draws of z for each image.", least=1)] = 1,
+    batch_size: Annotated[int, whole("Images at a time.", least=1)] = 256,
+    seed: Seed = 0,
+    data: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    as_json: AsJson = False,
+) -> None:
+    """Print the ELBO of a model, with its standard error over images."""
+    import dataclasses
+
+    trained = _open(model)
+    from tfvae import datasets, evaluation
+
+    with datasets.input_errors():
+        images = getattr(trained.data(data), split).batches(batch_size)
+        score = evaluation.elbo(
+            trained.vae, images, num_samples=num_samples, seed=seed, progress=sys.stderr.isatty()
+        )
+    _print(
+        {"split": split, "num_samples": num_samples, **dataclasses.asdict(score)},
+        as_json,
+        f"{split} ELBO {score.elbo:.3f} ± {score.standard_error:.3f} nats per image "
+        f"({score.images} images): log-likelihood {score.log_likelihood:.3f}, KL {score.kl:.3f}",
+    )
+
+
+@app.command
+def sample(
+    model: Model,
+    /,
+    *,
+    n: Annotated[int, whole("How many images.", least=1)] = 64,
+    out: Out = Path("samples.png"),
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw images from the prior."""
+    _check_picture(out, overwrite)
+    trained = _open(model)
+    from tfvae import plotting
+
+    figure = plotting.image_grid(trained.vae.sample(n, seed=seed))
+    _write_picture(figure, out, overwrite, as_json, n=n, seed=seed)
+
+
+@app.command
+def reconstruct(
+    model: Model,
+    /,
+    *,
+    n: Annotated[int, whole("How many test images.", least=1)] = 10,
+    out: Out = Path("reconstructions.png"),
+    data: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show test images above their reconstructions."""
+    _check_picture(out, overwrite)
+    trained = _open(model)
+    from tfvae import plotting
+
+    images, _ = trained.data(data).test.arrays(limit=n)
+    figure = plotting.reconstructions(images, trained.vae.reconstruct(images))
+    _write_picture(figure, out, overwrite, as_json, n=len(images))
+
+
+@app.command
+def interpolate(
+    model: Model,
+    /,
+    *,
+    pairs: Annotated[int, whole("Pairs of test images.", least=1)] = 6,
+    steps: Annotated[int, whole("Images in a row, both ends included.", least=2)] = 10,
+    out: Out = Path("interpolation.png"),
+    data: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Walk in latent space from one test image to another."""
+    _check_picture(out, overwrite)
+    trained = _open(model)
+    from tfvae import plotting
+
+    images, _ = trained.data(data).test.arrays(limit=2 * pairs)
+    pairs = len(images) // 2
+    if not pairs:
+        raise InputError("expected at least two test images; there is one")
+    rows = trained.vae.interpolate(images[:pairs], images[pairs : 2 * pairs], steps)
+    _write_picture(plotting.image_rows(rows), out, overwrite, as_json, pairs=pairs, steps=steps)
+
+
+@app.command
+def traverse(
+    model: Model,
+    /,
+    *,
+    image: Annotated[int, whole("Which test image to start from.", least=0)] = 0,
+    dimensions: Annotated[
+        list[int] | None,
+        Parameter(
+            help="Latent dimensions, a row each; by default the ten with the largest KL.",
+            consume_multiple=True,
+            negative=(),
+        ),
+    ] = None,
+    steps: Annotated[int, whole("Images in a row.", least=2)] = 11,
+    extent: Annotated[
+        float, Parameter(help="Walk from -EXTENT to EXTENT.", validator=validators.Number(gt=0))
+    ] = 3.0,
+    out: Out = Path("traversal.png"),
+    data: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Change one latent dimension at a time, and see what it does to the picture."""
+    _check_picture(out, overwrite)
+    trained = _open(model)
+    import numpy as np
+
+    from tfvae import plotting
+    from tfvae.divergences import kl_per_dimension
+
+    vae = trained.vae
+    images, _ = trained.data(data).test.arrays(limit=max(512, image + 1))
+    if image >= len(images):
+        raise InputError(f"--image is a number from 0 to {len(images) - 1}; received {image}")
+    if dimensions is None:
+        kl = np.mean(kl_per_dimension(vae.encode(images[:512]), vae.prior), axis=0)
+        dimensions = [int(dimension) for dimension in np.argsort(-kl)[:10]]
+    values = np.linspace(-extent, extent, steps)
+    rows = np.stack([vae.traverse(images[image], one, values) for one in dimensions])
+    figure = plotting.image_rows(rows, [f"z[{one}]" for one in dimensions])
+    _write_picture(figure, out, overwrite, as_json, image=image, dimensions=dimensions)
+
+
+@app.command
+def export(
+    model: Model,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Directory to make.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a SavedModel for servers: reconstruct, encode, decode, sample and elbo."""
+    from tfvae.files import refuse_existing
+
+    refuse_existing(out, "choose another --out or remove it first")
+    trained = _open(model)
+    trained.vae.export(out)
+    signatures = ["reconstruct", "encode", "decode", "sample", "elbo"]
+    _print(
+        {"out": str(out), "signatures": signatures},
+        as_json,
+        f"wrote {out}: {', '.join(signatures)}",
+    )
+
+
+if __name__ == "__main__":
+    main()

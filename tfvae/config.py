@@ -1,0 +1,149 @@
+"""The options of a training run: one declaration for the command line, its file and its help.
+
+This module loads no TensorFlow, so that ``tfvae train --help`` answers at once.
+"""
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter, Token, validators
+
+from tfvae.errors import InputError
+
+Binarization = Literal["none", "threshold", "static", "dynamic"]
+Network = Literal["conv", "residual", "dense"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
+
+def _whole_number(type_: Any, tokens: Sequence[Token]) -> int:
+    """Read a whole number; the library's own reading would round 3.5."""
+    text = tokens[0].value
+    if not re.fullmatch(r"[+-]?\d+", text):
+        raise ValueError(f"expected a whole number, received {text}")
+    return int(text)
+
+
+def _option(text: str, **kwargs: Any) -> Parameter:
+    return Parameter(help=text, **kwargs)
+
+
+def whole(text: str, *, least: int) -> Parameter:
+    """Describe an option that takes a whole number from `least`, with its help text."""
+    return Parameter(
+        help=text, converter=_whole_number, n_tokens=1, validator=validators.Number(gte=least)
+    )
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Everything that a training run depends on; `config.toml` of a run directory holds it.
+
+    The metadata of each field is its help text.
+    """
+
+    dataset: Annotated[
+        str,
+        _option(
+            "digits (embedded), a TFDS image set such as mnist or cifar10, or the path of a folder "
+            "of IDX files, of an .npy or .npz file, or of a folder of PNG or JPEG images."
+        ),
+    ] = "digits"
+    manual_dir: Annotated[
+        Path | None, _option("Folder of a TFDS set's original files, downloaded before.")
+    ] = None
+    image_size: Annotated[
+        str | None, _option("Resize images to HEIGHTxWIDTH, or to a square: 28x20, 64.")
+    ] = None
+    binarize: Annotated[
+        Binarization,
+        _option(
+            "Keep grey values; cut them at one half; or draw each pixel with its value as the "
+            "probability, once (static) or anew each epoch (dynamic; validation and test once)."
+        ),
+    ] = "none"
+    latent_dim: Annotated[int, whole("Dimensions of the latent space.", least=1)] = 16
+    network: Annotated[Network, _option("Encoder and decoder.")] = "conv"
+    likelihood: Annotated[
+        str,
+        _option(
+            "bernoulli, normal or laplace, with options: normal:scale=0.1, normal:scale=learned, "
+            "normal:scale=per_pixel."
+        ),
+    ] = "bernoulli"
+    beta: Annotated[
+        float, _option("Weight of the KL in training.", validator=validators.Number(gte=0))
+    ] = 1.0
+    epochs: Annotated[
+        int | None,
+        whole("Passes over the training images; by default as many as make 2000 steps.", least=1),
+    ] = None
+    batch_size: Annotated[int, whole("Images in a step.", least=1)] = 128
+    learning_rate: Annotated[
+        float,
+        _option(
+            "Adam's step size at the start; it falls to 0 along a cosine.",
+            validator=validators.Number(gt=0),
+        ),
+    ] = 2e-3
+    patience: Annotated[
+        int | None,
+        whole("Stop when the validation ELBO has not risen for so many epochs.", least=1),
+    ] = None
+    precision: Annotated[Precision, _option("What the networks compute in.")] = "float32"
+    seed: Annotated[
+        int, whole("Seed of splits, binarization, order, weights and noise.", least=0)
+    ] = 0
+    run_dir: Annotated[
+        Path | None, _option("Directory to make; by default runs/DATASET-DATE-TIME.")
+    ] = None
+
+    def to_toml(self) -> str:
+        """Give the options as TOML, those that are not set left out."""
+        import tomli_w
+
+        options = {
+            field.name: str(value) if isinstance(value, Path) else value
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) is not None
+        }
+        return tomli_w.dumps(options)
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainConfig":
+        """Read what `to_toml` wrote.
+
+        Raises:
+            InputError: if the file is no TOML, or holds an unknown option.
+        """
+        try:
+            options = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is no TOML file: {error}") from None
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in options:
+            if name not in known:
+                raise InputError(f"unknown option {name!r} in {path}")
+        for name in ("manual_dir", "run_dir"):
+            if name in options:
+                options[name] = Path(options[name])
+        return cls(**options)
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Images for a trained model, where they are not those of its run."""
+
+    dataset: Annotated[
+        str | None, _option("Images to use; by default those that the run was trained on.")
+    ] = None
+    manual_dir: Annotated[
+        Path | None, _option("Folder of a TFDS set's original files, downloaded before.")
+    ] = None
+    image_size: Annotated[str | None, _option("Resize images to HEIGHTxWIDTH.")] = None
+    binarize: Annotated[Binarization | None, _option("As for train.")] = None
