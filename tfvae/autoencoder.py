@@ -5,9 +5,10 @@ from typing import Any, NoReturn
 import keras
 import tensorflow as tf
 
-from tfvae.base import LatentImageModel, Step
+from tfvae.base import LatentImageModel
 from tfvae.errors import InputError
 from tfvae.families import PACKAGE
+from tfvae.step import Step
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

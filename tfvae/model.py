@@ -7,10 +7,11 @@ import keras
 import tensorflow as tf
 
 from tfvae import objectives, posteriors, priors
-from tfvae.base import LatentImageModel, Step
+from tfvae.base import LatentImageModel
 from tfvae.divergences import kl_is_exact
 from tfvae.errors import InputError
 from tfvae.families import PACKAGE
+from tfvae.step import Step
 
 
 class ELBOTerms(NamedTuple):

@@ -14,12 +14,12 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from tfvae.base import LatentImageModel
 from tfvae.errors import InputError
+from tfvae.step import ImageTrainer
 
 
 def train(
-    model: LatentImageModel,
+    model: ImageTrainer,
     data: tf.data.Dataset,
     *,
     epochs: int = 1,
@@ -109,7 +109,7 @@ def train(
 
 
 def _chunk_runner(
-    model: LatentImageModel, step: Callable[[Any], Any]
+    model: ImageTrainer, step: Callable[[Any], Any]
 ) -> Callable[[tf.data.Iterator, int], tf.Tensor]:
     """Give a function that takes up to so many steps, and says how many the data had."""
     if model.jit_compile:
@@ -136,7 +136,7 @@ def _chunk_runner(
 
 
 def _epoch(
-    model: LatentImageModel,
+    model: ImageTrainer,
     run: Callable[[tf.data.Iterator, int], Any],
     data: tf.data.Dataset,
     steps_per_call: int,

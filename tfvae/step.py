@@ -1,0 +1,328 @@
+"""The one training step, and what it takes in: images with their shape and support checked.
+
+`fit` and `tfvae.training.train` both take the step of this module.
+"""
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfvae.errors import InputError
+from tfvae.likelihoods import Likelihood
+
+# Marks the message of an assertion inside a graph as one for the user.
+_MARK = "input error: "
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What one batch gives, before anything is averaged.
+
+    Attributes:
+        loss: what training minimises, `[B]`.
+        validation_loss: what `val_loss` reports, `[B]`: for a VAE the negative ELBO at beta = 1.
+        terms: named terms to report, each `[B]`, in nats.
+        reconstruction: gives `[B, H, W, C]` for the user's own metrics, when there are any.
+    """
+
+    loss: tf.Tensor
+    validation_loss: tf.Tensor
+    terms: dict[str, tf.Tensor]
+    reconstruction: Callable[[], tf.Tensor]
+
+
+class ImageTrainer(keras.Model):
+    """A `keras.Model` that trains on images by its own objective.
+
+    A subclass says what a batch gives, in `_step`, and builds itself for a shape of images.
+
+    Attributes:
+        term_names: the terms that `_step` reports.
+        likelihood_family: p(x|z), whose support the images must lie in.
+        image_shape: (H, W, C), None until the model is built.
+        seed: seed of the model's own noise, or None.
+    """
+
+    term_names: tuple[str, ...] = ()
+    likelihood_family: Likelihood
+    image_shape: Any
+    seed: int | None
+
+    def _make_training_state(self, seed: int | None) -> None:
+        """Make the seeds and metrics; a subclass's constructor calls it."""
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self._validation_seeds = keras.random.SeedGenerator(_validation_seed(seed))
+        self._term_means = [keras.metrics.Mean(name=name) for name in self.term_names]
+
+    # --- images in --------------------------------------------------------------------------------
+
+    def _check_shape(self, shape: Any) -> None:
+        shape = tuple(shape)
+        if self.image_shape is None or (len(shape) == 4 and shape[1:] == self.image_shape):
+            return
+        advice = ""
+        if len(shape) == 3 and self.image_shape in ((*shape[1:], 1), shape):
+            advice = ": add the missing axis, " + (
+                "x[None]" if shape == self.image_shape else "x[..., None]"
+            )
+        raise InputError(
+            f"expected images [batch, {', '.join(map(str, self.image_shape))}]; "
+            f"received shape [{', '.join(map(str, shape))}]{advice}"
+        )
+
+    def _images(self, x: Any) -> tf.Tensor:
+        """Give `x` as a float32 tensor `[B, H, W, C]`, the model built for it."""
+        x = tf.cast(tf.convert_to_tensor(x), tf.float32)
+        if self.image_shape is None:
+            self.build(x.shape)
+        if x.shape.rank is None or None in x.shape[1:]:
+            # A pipeline that has lost the static shape: what it promised is checked when it runs.
+            x = tf.ensure_shape(x, (None, *self.image_shape))
+        self._check_shape(x.shape)
+        return x
+
+    def checked_images(self, x: Any) -> tf.Tensor:
+        """Give `x` as a float32 tensor; raise `InputError` where shape or values do not fit."""
+        x = self._images(x)
+        if tf.executing_eagerly():
+            self.likelihood_family.check(x)
+        return x
+
+    # --- training ---------------------------------------------------------------------------------
+
+    def _step(self, x: tf.Tensor, seed: Any, training: bool) -> Step:
+        raise NotImplementedError
+
+    def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
+        """Configure training, as `keras.Model.compile` does.
+
+        Args:
+            optimizer: a Keras optimizer or its name.
+            loss: must stay None; the objective is part of the model.
+            **kwargs: those of `keras.Model.compile`. Metrics compare images with their
+                reconstructions.
+
+        Raises:
+            InputError: if a loss is given.
+        """
+        if loss is not None or kwargs.get("loss_weights") is not None:
+            raise InputError(
+                f"compile takes no loss; received {loss!r}: the objective is part of the model, "
+                "VAE(..., likelihood=..., objective=...)"
+            )
+        super().compile(optimizer=optimizer, **kwargs)
+        self._build_optimizer()
+
+    def _build_optimizer(self) -> None:
+        """Make the optimiser's variables as soon as there are weights, not in the first step.
+
+        Saving finds them then, and a traced loop of steps may not make any.
+        """
+        if self.image_shape is not None and self.compiled and self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as the saved model was compiled."""
+        config = keras.saving.deserialize_keras_object(config)
+        config = {key: value for key, value in config.items() if not key.startswith("loss")}
+        self.compile(**config)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Take one optimiser step on a batch; `fit` and `tfvae.training.train` share it.
+
+        The loss is the mean over the batch of the objective's loss per image, times the image's
+        sample weight where there is one, plus the networks' own regularisation.
+        """
+        x, sample_weight = self._batch(data)
+        with tf.GradientTape() as tape:
+            step = self._step(x, self._next_seed(self.seed_generator), training=True)
+            loss = _batch_mean(step.loss, sample_weight)
+            if self.losses:
+                loss += tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses])
+            # Replicas' gradients are summed.
+            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.scale_loss(share)
+        gradients = tape.gradient(scaled, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return self._report(x, loss, step, sample_weight)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Evaluate a batch: ``loss`` is the negative ELBO, whatever the training objective is."""
+        x, sample_weight = self._batch(data)
+        step = self._step(x, self._next_seed(self._validation_seeds), training=False)
+        loss = _batch_mean(step.validation_loss, sample_weight)
+        return self._report(x, loss, step, sample_weight)
+
+    def predict_step(self, data: Any) -> tf.Tensor:
+        """Reconstruct a batch."""
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self(x)
+
+    def _batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Give images and sample weights of a batch; a label or a target is left aside."""
+        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = self._images(x)
+        self._assert_supported(x)
+        return x, sample_weight
+
+    def _assert_supported(self, x: tf.Tensor) -> None:
+        """Assert inside a graph what `Likelihood.check` checks outside."""
+        family = self.likelihood_family
+        if tf.executing_eagerly():
+            family.check(x)
+            return
+        tf.debugging.Assert(
+            family.support.admits(x),
+            [f"{_MARK}{type(family).__name__}", tf.reduce_min(x), tf.reduce_max(x)],
+        )
+
+    def _report(
+        self, x: tf.Tensor, loss: tf.Tensor, step: Step, sample_weight: tf.Tensor | None
+    ) -> dict[str, Any]:
+        # Keras makes this metric at `compile` and lists it first.
+        self._loss_tracker.update_state(loss, sample_weight=tf.shape(x)[0])
+        for mean in self._term_means:
+            mean.update_state(step.terms[mean.name], sample_weight=sample_weight)
+        reconstruction = step.reconstruction() if self._compile_metrics is not None else None
+        return self.compute_metrics(x, x, reconstruction, sample_weight=sample_weight)
+
+    @staticmethod
+    def _next_seed(generator: keras.random.SeedGenerator) -> tf.Tensor:
+        return tf.cast(generator.next(), tf.int32)
+
+    def _seed(self, seed: Any) -> tf.Tensor:
+        """Give `[2]` or `[B, 2]` int32; for None the model's own next seed."""
+        if seed is None:
+            return self._next_seed(self.seed_generator)
+        seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
+        if seed.shape.rank == 0:
+            seed = tf.stack([seed, 0])
+        if seed.shape.rank not in (1, 2) or seed.shape[-1] != 2:
+            raise InputError(
+                "a seed is a whole number, a pair [2], or a pair for each image [batch, 2]; "
+                f"received shape {seed.shape}"
+            )
+        return seed
+
+    def reset_metrics(self) -> None:
+        """Reset the metrics, and the noise that evaluation draws: every pass draws the same."""
+        super().reset_metrics()
+        self._validation_seeds.state.assign([_validation_seed(self.seed), 0])
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *args: Any,
+        validation_data: Any = None,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Train as `keras.Model.fit` does; labels and targets in the data are left aside.
+
+        Raises:
+            InputError: if images have a wrong shape, or values outside the likelihood's support.
+        """
+        if isinstance(validation_data, (tuple, list)) and validation_data:
+            images, *rest = validation_data
+            if len(rest) == 2:
+                rest[0] = _target(images, *rest)
+            validation_data = (self.checked_source(images), *rest)
+        else:
+            validation_data = self.checked_source(validation_data)
+        if isinstance(x, tf.data.Dataset):
+            # A data set has its own order; Keras warns where its default says otherwise.
+            kwargs.setdefault("shuffle", False)
+        with self.input_errors():
+            return super().fit(
+                self.checked_source(x),
+                _target(x, y, sample_weight),
+                *args,
+                validation_data=validation_data,
+                sample_weight=sample_weight,
+                **kwargs,
+            )
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *args: Any,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Evaluate as `keras.Model.evaluate` does; ``loss`` is the negative ELBO, in nats.
+
+        Raises:
+            InputError: if images have a wrong shape, or values outside the likelihood's support.
+        """
+        with self.input_errors():
+            return super().evaluate(
+                self.checked_source(x),
+                _target(x, y, sample_weight),
+                *args,
+                sample_weight=sample_weight,
+                **kwargs,
+            )
+
+    def checked_source(self, x: Any) -> Any:
+        """Check arrays at once; let XLA-compiled steps, which drop assertions, be checked before.
+
+        A step that is not compiled by XLA checks its own batch.
+        """
+        if isinstance(x, tf.data.Dataset):
+            images = tf.nest.flatten(x.element_spec)[0]
+            if None not in tuple(images.shape)[1:]:
+                self._check_shape(images.shape)
+            return x.map(self._checked_batch) if self.compiled and self.jit_compile else x
+        if x is not None and hasattr(x, "shape") and hasattr(x, "dtype"):
+            if x.shape[0] == 0:
+                raise InputError("expected at least one image; received an empty array")
+            if self.image_shape is not None:
+                self._check_shape(x.shape)
+            self.likelihood_family.check(x)
+        return x
+
+    def _checked_batch(self, *data: Any) -> Any:
+        batch = data[0] if len(data) == 1 else data
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        self._assert_supported(tf.cast(x, tf.float32))
+        return batch
+
+    @contextlib.contextmanager
+    def input_errors(self) -> Iterator[None]:
+        """Turn the assertion of a step inside a graph into the `InputError` it stands for."""
+        try:
+            yield
+        except tf.errors.InvalidArgumentError as error:
+            found = re.search(
+                rf"\[?{_MARK}(\w+)\]? \[?([^\]\s]+)\]? \[?([^\]\s]+?)\]?(?:\s|$)", str(error)
+            )
+            if found is None:
+                raise
+            owner, low, high = found.groups()
+            support = self.likelihood_family.support
+            raise InputError(support.complaint(owner, float(low), float(high))) from None
+
+
+def _validation_seed(seed: int | None) -> int:
+    return 1 if seed is None else seed + 1
+
+
+def _target(x: Any, y: Any, sample_weight: Any) -> Any:
+    """Stand in for the targets, without which Keras drops the sample weights of arrays."""
+    return np.zeros(len(x), "float32") if y is None and sample_weight is not None else y
+
+
+def _batch_mean(values: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
+    """The mean over the batch of `values [B]`, each times its weight, as Keras' losses do."""
+    if sample_weight is not None:
+        values *= tf.reshape(tf.cast(sample_weight, values.dtype), (-1,))
+    return tf.reduce_mean(values)
