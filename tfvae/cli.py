@@ -23,6 +23,8 @@ app = App(
     name="tfvae",
     help="Variational autoencoders: train on images, look at the model, export it.",
     version=__version__,
+    # Markdown would take as long to load as all the rest.
+    help_format="plaintext",
 )
 
 Model = Annotated[Path, Parameter(help="A run directory of tfvae train, or a model.keras file.")]
@@ -133,8 +135,8 @@ def train(
 ) -> None:
     """Train a VAE on images, and fill a run directory.
 
-    It holds config.toml, metrics.csv, model.keras, saved_model/, TensorBoard logs, test.json and
-    the pictures samples.png, reconstructions.png, latent.png and curves.png.
+    It holds config.toml, metrics.csv, model.keras, saved_model/, tensorboard/,
+    test.json, samples.png, reconstructions.png, latent.png and curves.png.
     """
     del config  # has been read by now, into the options
     from tfvae.files import refuse_existing
