@@ -80,7 +80,7 @@ class TrainConfig:
     ] = 1.0
     epochs: Annotated[
         int | None,
-        whole("Passes over the training images; by default as many as make 2000 steps.", least=1),
+        whole("Passes over the training images; by default as many as make 1500 steps.", least=1),
     ] = None
     batch_size: Annotated[int, whole("Images in a step.", least=1)] = 128
     learning_rate: Annotated[

@@ -23,7 +23,7 @@ from tfvae.files import find_model_file, new_file, refuse_existing
 from tfvae.model import VAE
 from tfvae.training import train
 
-_DEFAULT_STEPS = 2000
+_DEFAULT_STEPS = 1500
 _MAP_IMAGES = 5000
 
 
