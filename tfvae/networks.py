@@ -126,14 +126,7 @@ def conv_decoder(
     weights = _initializers(seed)
 
     def up(x: Any, channels: int) -> Any:
-        return layers.Conv2DTranspose(
-            channels,
-            3,
-            strides=2,
-            padding="same",
-            activation=activation,
-            kernel_initializer=next(weights),
-        )(x)
+        return _doubled(x, channels, activation, weights)
 
     return _decoder(image_shape, latent_dim, filters, hidden, activation, weights, up, "conv")
 
@@ -205,14 +198,7 @@ def residual_decoder(
     def up(x: Any, channels: int) -> Any:
         for _ in range(blocks):
             x = _residual_block(x, x.shape[-1], activation, weights)
-        return layers.Conv2DTranspose(
-            channels,
-            3,
-            strides=2,
-            padding="same",
-            activation=activation,
-            kernel_initializer=next(weights),
-        )(x)
+        return _doubled(x, channels, activation, weights)
 
     return _decoder(image_shape, latent_dim, filters, hidden, activation, weights, up, "residual")
 
@@ -350,6 +336,17 @@ def _decoder(
         if any(surplus):
             x = layers.Cropping2D(((0, surplus[0]), (0, surplus[1])))(x)
     return keras.Model(inputs, x, name=f"{name}_decoder")
+
+
+def _doubled(x: Any, channels: int, activation: str, weights: Iterator) -> Any:
+    return layers.Conv2DTranspose(
+        channels,
+        3,
+        strides=2,
+        padding="same",
+        activation=activation,
+        kernel_initializer=next(weights),
+    )(x)
 
 
 def _residual_block(x: Any, channels: int, activation: str, weights: Iterator) -> Any:
