@@ -7,7 +7,7 @@ posterior and ELBO are all known in closed form (probabilistic PCA, Tipping and 
 import dataclasses
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 
 def gaussian_kl(loc, log_var, prior_loc=0.0, prior_log_var=0.0):
@@ -63,10 +63,13 @@ class LinearGaussian:
         covariance = self.weights @ self.weights.T + self.sigma**2 * np.eye(len(self.offset))
         return stats.multivariate_normal(self.offset, covariance).logpdf(x)
 
+    def precision(self):
+        """Λ = I + Wᵀ W / σ² of p(z|x), the same for every x: `[d, d]`."""
+        return np.eye(self.weights.shape[1]) + self.weights.T @ self.weights / self.sigma**2
+
     def posterior_covariance(self):
-        """S = (I + Wᵀ W / σ²)⁻¹ of p(z|x), the same for every x: `[d, d]`."""
-        d = self.weights.shape[1]
-        return np.linalg.inv(np.eye(d) + self.weights.T @ self.weights / self.sigma**2)
+        """S = Λ⁻¹ of p(z|x), the same for every x: `[d, d]`."""
+        return np.linalg.inv(self.precision())
 
     def posterior_weights(self):
         """A = S Wᵀ / σ², `[d, D]`: the mean of p(z|x) is A (x − b)."""
@@ -125,8 +128,98 @@ def laplace_log_prob(x, loc, scale):
     return -np.abs(x - np.asarray(loc, np.float64)) / scale - np.log(2 * scale)
 
 
+def logistic_log_prob(x, loc, scale):
+    """``−|y| − 2 log(1 + exp(−|y|)) − log s`` with y = (x − μ)/s, which is even in y."""
+    distance = np.abs(x - np.asarray(loc, np.float64)) / scale
+    return -distance - 2 * np.log1p(np.exp(-distance)) - np.log(scale)
+
+
+def student_t_log_prob(x, loc, scale, df):
+    """``log Γ((ν+1)/2) − log Γ(ν/2) − ½ log πν − log s − ½ (ν+1) log(1 + y²/ν)``."""
+    squared = np.square((x - np.asarray(loc, np.float64)) / scale)
+    constant = special.gammaln((df + 1) / 2) - special.gammaln(df / 2) - 0.5 * np.log(np.pi * df)
+    return constant - np.log(scale) - 0.5 * (df + 1) * np.log1p(squared / df)
+
+
+def continuous_bernoulli_log_prob(x, logits):
+    """``l x − log ∫₀¹ exp(l u) du``: the exponential family on [0, 1] with mean parameter x.
+
+    ``∫₀¹ exp(l u) du = (exp(l) − 1)/l``.
+    """
+    logits = np.asarray(logits, np.float64)
+    size = np.abs(logits)
+    safe = np.where(size > 1e-4, size, 1.0)
+    # log((1 − exp(−|l|))/|l|), by its series near 0; the rest of the integral is exp(max(l, 0)).
+    log_integral = np.where(
+        size > 1e-4, np.log(-np.expm1(-safe)) - np.log(safe), -size / 2 + size**2 / 24
+    )
+    return logits * x - np.maximum(logits, 0) - log_integral
+
+
+def beta_log_prob(x, concentration1, concentration0, margin):
+    """The density of x whose u = (x + m)/(1 + 2m) is Beta(a, b)."""
+    u = (x + margin) / (1 + 2 * margin)
+    density = (concentration1 - 1) * np.log(u) + (concentration0 - 1) * np.log1p(-u)
+    return density - special.betaln(concentration1, concentration0) - np.log(1 + 2 * margin)
+
+
+def discretized_logistic_log_prob(x, loc, scale, levels, high=1.0):
+    """``log[F(x + ½ step) − F(x − ½ step)]``, F = −∞ or ∞ beyond the ends; all in units of x.
+
+    The logistic is symmetric: the bin is reflected to the left, where F has relative precision.
+    """
+    step = high / (levels - 1)
+    k = np.round(x / step)
+    loc, scale = np.asarray(loc, np.float64), np.asarray(scale, np.float64)
+    lower = np.where(k == 0, -np.inf, ((k - 0.5) * step - loc) / scale)
+    upper = np.where(k == levels - 1, np.inf, ((k + 0.5) * step - loc) / scale)
+    reflect = lower + upper > 0
+    lower, upper = np.where(reflect, -upper, lower), np.where(reflect, -lower, upper)
+    log_lower, log_upper = special.log_expit(lower), special.log_expit(upper)
+    return log_upper + np.log1p(-np.exp(log_lower - log_upper))
+
+
+def discretized_logistic_mixture_log_prob(x, loc, scale, logits, levels, high=1.0):
+    """``log Σ_k π_k P_k(x)``, the components along the first axis of `loc`, `scale`, `logits`."""
+    weights = special.log_softmax(np.asarray(logits, np.float64), axis=0)
+    components = discretized_logistic_log_prob(x, loc, scale, levels, high)
+    return special.logsumexp(weights + components, axis=0)
+
+
+def categorical_log_prob(x, logits, high=1.0):
+    """log of the softmax of the logits at the level of x, the levels along their first axis."""
+    level = np.round(np.asarray(x) / high * (len(logits) - 1)).astype(int)
+    log_probs = special.log_softmax(np.asarray(logits, np.float64), axis=0)
+    level = np.broadcast_to(level, np.broadcast_shapes(level.shape, log_probs.shape[1:]))
+    return np.take_along_axis(
+        np.broadcast_to(log_probs, (len(logits), *level.shape)), level[None], 0
+    )[0]
+
+
+def poisson_log_prob(x, rate, step=1.0):
+    """``n log λ − λ − log n!`` with n = x/step."""
+    n = np.round(x / step)
+    return special.xlogy(n, rate) - rate - special.gammaln(n + 1)
+
+
+def negative_binomial_log_prob(x, mean, dispersion, step=1.0):
+    """``log Γ(n+r)/(n! Γ(r)) + r log(r/(r+m)) + n log(m/(r+m))`` with r = 1/α and n = x/step."""
+    n, r = np.round(x / step), 1 / np.asarray(dispersion, np.float64)
+    choices = special.gammaln(n + r) - special.gammaln(n + 1) - special.gammaln(r)
+    return choices - r * np.log1p(mean / r) + special.xlogy(n, mean / (r + mean))
+
+
 LOG_PROBS = {
     "Bernoulli": bernoulli_log_prob,
     "Normal": normal_log_prob,
     "Laplace": laplace_log_prob,
+    "Logistic": logistic_log_prob,
+    "StudentT": student_t_log_prob,
+    "ContinuousBernoulli": continuous_bernoulli_log_prob,
+    "Beta": beta_log_prob,
+    "DiscretizedLogistic": discretized_logistic_log_prob,
+    "DiscretizedLogisticMixture": discretized_logistic_mixture_log_prob,
+    "Categorical": categorical_log_prob,
+    "Poisson": poisson_log_prob,
+    "NegativeBinomial": negative_binomial_log_prob,
 }

@@ -7,6 +7,7 @@ layer may not return a distribution from a symbolic call.
 
 import inspect
 import numbers
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -68,46 +69,57 @@ class Family(keras.layers.Layer):
         return keras.initializers.GlorotUniform(seed=self._head_seed)
 
 
-def resolve(identifier: Any, base: type, known: Mapping[str, Any], kind: str) -> Any:
-    """Make a family or an objective from what a user may give for one.
+def resolve(
+    identifier: Any,
+    base: type,
+    known: Mapping[str, Any],
+    kind: str,
+    defaults: Mapping[str, Any] | None = None,
+) -> Any:
+    """Make a family, an objective or a schedule from what a user may give for one.
 
     Args:
-        identifier: an instance of `base`, its Keras configuration, or a text
-            ``"name"`` or ``"name:option=value,option=value"``, where a value is read as a whole
-            number, a decimal number, true, false or a word.
+        identifier: an instance of `base`, its Keras configuration, or a text: ``"name"``,
+            ``"name:option=value,option=value"`` or ``"name(option=value,option=value)"``. A value
+            is read as a whole number, a decimal number, true, false or a text, which may be a name
+            with options in parentheses again.
         base: class that an instance must have.
         known: classes by name.
         kind: what to call it in a message, such as "likelihood".
+        defaults: values for options that the text leaves open, where the class has such options.
 
     Raises:
-        InputError: if the name or an option is unknown, or the value does not fit.
+        InputError: if the name or an option is unknown or missing, or the value does not fit.
     """
-    if isinstance(identifier, base):
-        return identifier
     if isinstance(identifier, Mapping):
         identifier = keras.saving.deserialize_keras_object(identifier)
-        if isinstance(identifier, base):
-            return identifier
+    if isinstance(identifier, base):
+        return identifier
     if not isinstance(identifier, str):
         raise InputError(
             f"a {kind} is a name or a tfvae {base.__name__}; received {identifier!r}; "
             f"known names: {', '.join(known)}"
         )
-    name, _, text = identifier.partition(":")
+    name, options = _parse(identifier)
     if name not in known:
         raise InputError(f"unknown {kind} {name!r}: expected one of {', '.join(known)}")
-    options = _read_options(text, identifier)
-    accepted = [
-        parameter.name
+    accepted = {
+        parameter.name: parameter.default is parameter.empty
         for parameter in inspect.signature(known[name].__init__).parameters.values()
-        if parameter.name != "self" and parameter.kind is not parameter.VAR_KEYWORD
-    ]
+        if parameter.name != "self"
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
     for option in options:
         if option not in accepted:
             raise InputError(
                 f"unknown option {option!r} of {kind} {name!r}: "
                 f"expected {' or '.join(accepted) if accepted else 'no option'}"
             )
+    given = {key: value for key, value in (defaults or {}).items() if key in accepted}
+    options = given | options
+    for option, required in accepted.items():
+        if required and option not in options:
+            raise InputError(f"{kind} {name!r} needs {option}=: write {name}:{option}=VALUE")
     return known[name](**options)
 
 
@@ -116,17 +128,38 @@ def is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _read_options(text: str, identifier: str) -> dict[str, Any]:
+def is_whole(value: Any, least: int) -> bool:
+    """Whether a value is a whole number, of Python or NumPy, from `least`."""
+    return isinstance(value, numbers.Integral) and is_number(value) and int(value) >= least
+
+
+def checked_count(name: str, value: Any) -> int:
+    """Give the value of an option that is a whole number from 1.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not is_whole(value, least=1):
+        raise InputError(f"{name} is a whole number from 1; received {value!r}")
+    return int(value)
+
+
+def _parse(identifier: str) -> tuple[str, dict[str, Any]]:
+    """Give the name and the options of ``name:options`` or ``name(options)``."""
+    found = re.fullmatch(r"\s*([^:(]*?)\s*(?::(.*)|\((.*)\)\s*)?", identifier)
+    if found is None:
+        raise InputError(f"expected 'name:option=value,option=value', received {identifier!r}")
     options: dict[str, Any] = {}
-    for item in filter(None, text.split(",")):
+    # Commas inside parentheses belong to a value.
+    for item in re.findall(r"(?:[^,(]|\([^)]*\)?)+", found[2] or found[3] or ""):
         key, equals, value = item.partition("=")
-        if not equals or not value:
+        if not equals or not value.strip():
             raise InputError(
                 f"expected 'name:option=value,option=value', received {identifier!r}: "
                 f"{item!r} is no option=value"
             )
         options[key.strip()] = _read_value(value.strip())
-    return options
+    return found[1], options
 
 
 def _read_value(text: str) -> int | float | bool | str:

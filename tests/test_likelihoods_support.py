@@ -1,0 +1,185 @@
+"""Which values likelihoods take, and what they say of others."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfvae import VAE, InputError, likelihoods
+from tfvae.likelihoods import Bernoulli, Count, Normal, Poisson, Support
+
+any_kind = pytest.mark.parametrize("kind", likelihoods.KNOWN.values(), ids=likelihoods.KNOWN.keys())
+
+
+@pytest.mark.parametrize(
+    ("support", "values", "admitted"),
+    [
+        (Support(0, 1), [0.0, 0.5, 1.0], True),
+        (Support(0, 1), [0.5, np.nextafter(np.float32(1), 2)], False),
+        (Support(0, 1), [-1e-6, 0.5], False),
+        (Support(0, 1), [0.5, np.nan], False),
+        (Support(0, 1), [np.inf, 0.5], False),
+        (Support(), [-1e30, 1e30], True),
+        (Support(), [0.0, np.nan], False),
+        (Support(), [0.0, np.inf], False),
+        (Support(), [0.0, -np.inf], False),
+        (Support(low=0), [0.0, 1e30], True),
+        (Support(low=0), [-1e-6, 1e30], False),
+        (Support(0, 1, 1 / 255), np.arange(256) / 255, True),
+        (Support(0, 1, 1 / 255), [0.5], False),
+        (Support(0, 1, 1 / 255), [1.01 / 255], False),
+        (Support(0, 1, 1 / 255), [-1 / 255], False),
+        (Support(0, 1, 1 / 255), [256 / 255], False),
+        (Support(0, 1, 1 / 255), [0.0, np.nan], False),
+        (Support(0, 1, 1 / 255), [np.inf], False),
+        (Support(0, 1, 1 / 65535), np.arange(65536) / 65535, True),
+        (Support(0, 1, 1 / 65535), [1000.4 / 65535], False),
+        (Support(0, np.inf, 1.0), [0.0, 3.0, 1e6], True),
+        (Support(0, np.inf, 1.0), [0.0, 0.5], False),
+        (Support(0, np.inf, 1.0), [-1.0], False),
+        (Support(0, np.inf, 1.0), [np.inf], False),
+        (Support(1, 3, 0.5), [1.0, 2.5, 3.0], True),
+        (Support(1, 3, 0.5), [1.25], False),
+    ],
+)
+def test_support_admits(support, values, admitted):
+    values = np.array(values, np.float32)
+    for function in (support.admits, tf.function(support.admits)):
+        answer = function(tf.constant(values))
+        assert answer.shape == () and answer.dtype == tf.bool
+        assert bool(answer) is admitted
+
+
+def test_support_in_words():
+    assert str(Support(0, 1)) == "values in [0, 1]"
+    assert str(Support()) == "finite values"
+    assert str(Support(low=-1)) == "values in [-1, inf]"
+    assert str(Support(0, 1, 1 / 255)) == "values 0, 1/255, ..., 1"
+    assert str(Support(0, 255, 1)) == "values 0, 1, ..., 255"
+    assert str(Support(0, 1, 1)) == "values 0, 1"
+    assert str(Support(0, 1, 0.5)) == "values 0, 0.5, 1"
+    assert str(Support(0, np.inf, 1)) == "values 0, 1, 2, ..."
+    assert str(Support(0, np.inf, 1 / 255)) == "values 0, 1/255, 2/255, ..."
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "values", "message"),
+    [
+        (
+            "beta",
+            [0, 255],
+            "Beta expects values in [0, 1]; received values from 0 to 255: "
+            "scale the images, for bytes x / 255.0",
+        ),
+        (
+            "poisson",
+            [0, 0.5, 2],
+            "Poisson expects values 0, 1, 2, ...; received values between the levels, from 0 to 2:"
+            " round the images, or give the likelihood the value of one count, "
+            "step=0.0039216 for bytes / 255.0",
+        ),
+        (
+            "negative_binomial:step=0.0039216",
+            [-1, 1],
+            "NegativeBinomial expects values 0, 1/255, 2/255, ...; received values from -1 to 1: "
+            "shift the images, so that they start at 0",
+        ),
+        (
+            "discretized_logistic",
+            [0, 0.1234, 1],
+            "DiscretizedLogistic expects values 0, 1/255, ..., 1; received values between the "
+            "levels, from 0 to 1: round the images, or give the likelihood the images' own levels "
+            "and high, such as levels=256,high=255 for bytes",
+        ),
+        (
+            "categorical",
+            [0, 17, 255],
+            "Categorical expects values 0, 1/255, ..., 1; received values from 0 to 255: "
+            "scale the images, for bytes x / 255.0, or give the likelihood the images' own range, "
+            "such as high=255",
+        ),
+        (
+            "categorical:high=255",
+            [0, np.nan],
+            "Categorical expects values 0, 1, ..., 255; received values from nan to nan: "
+            "remove or replace NaN and infinite values",
+        ),
+    ],
+)
+def test_complaints_of_arrays_and_graphs(likelihood, values, message):
+    x = np.resize(np.array(values, np.float32), (4, 4, 4, 1))
+    with pytest.raises(InputError) as error:
+        likelihoods.get(likelihood).check(x)
+    assert str(error.value) == message
+    if likelihood not in ("categorical", "poisson"):
+        return
+    # Inside a graph, as `fit` on a data set finds them; of categories that do not exist,
+    # TensorFlow itself must not complain first.
+    vae = VAE.for_images((4, 4, 1), latent_dim=2, network="dense", likelihood=likelihood)
+    vae.compile()
+    with pytest.raises(InputError) as error:
+        vae.fit(tf.data.Dataset.from_tensors(x), verbose=0)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "likelihood",
+    ["poisson:step=0.0039216", "negative_binomial:step=0.00392157", "categorical", "beta"],
+)
+def test_bytes_over_255_are_admitted(likelihood):
+    likelihoods.get(likelihood).check((np.arange(256) / 255).astype(np.float32))
+    likelihoods.get(likelihood).check(np.arange(256, dtype=np.float32) / 255)
+
+
+def test_a_step_is_taken_for_the_fraction_it_rounds():
+    for step in (0.0039216, 0.00392157, 1 / 255):
+        assert Poisson(step=step).support.step == 1 / 255
+        assert Poisson(step=step).get_config()["step"] == step
+    for step in (1.0, 0.25, 0.3, 2.0, 10, 0.0039):
+        assert Poisson(step=step).support.step == pytest.approx(step, rel=1e-9)
+
+
+def on_quarters(kind):
+    """The likelihood of quarters where it needs to be told."""
+    if issubclass(kind, Count):
+        return kind(step=0.25)
+    return kind() if kind().support.step is None else kind(levels=5)
+
+
+@any_kind
+def test_check_takes_what_is_supported(kind):
+    x = np.array([[0.0, 0.25], [0.75, 1.0]], np.float32)
+    for values in (x, x.astype(np.float64), tf.constant(x), x.tolist()):
+        on_quarters(kind).check(values)
+
+
+@any_kind
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+def test_check_takes_whole_numbers(kind, dtype):
+    kind().check(np.array([[0, 1], [1, 0]], dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.int32])
+def test_check_refuses_bytes(dtype):
+    with pytest.raises(InputError) as error:
+        Bernoulli().check(np.arange(256, dtype=dtype))
+    assert str(error.value) == (
+        "Bernoulli expects values in [0, 1]; received values from 0 to 255: "
+        "scale the images, for bytes x / 255.0"
+    )
+
+
+@any_kind
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_check_refuses_what_is_not_finite(kind, value):
+    x = np.ones((3, 4, 4, 1), np.float32)
+    x[1, 2, 3, 0] = value
+    with pytest.raises(InputError) as error:
+        kind().check(x)
+    message = str(error.value)
+    assert message.startswith(f"{kind.__name__} expects {kind().support}; received values from ")
+    assert message.endswith(": remove or replace NaN and infinite values")
+    assert "\n" not in message
+
+
+def test_check_of_bytes_leaves_the_real_line_alone():
+    Normal().check(np.arange(256, dtype=np.float32) - 100)

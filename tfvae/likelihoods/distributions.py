@@ -1,0 +1,145 @@
+"""The distributions of levels and counts that TensorFlow Probability lacks.
+
+Loading this module loads TensorFlow Probability: import it where a distribution is made.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+from tensorflow_probability import util as tfp_util
+
+
+class Lattice(tfd.Distribution):
+    """x = step · k, for a distribution of whole numbers k; the probability of x is that of k.
+
+    Args:
+        distribution: of whole numbers, in any dtype, with scalar events.
+        step: distance of neighbouring values of x.
+        name: name of the distribution's operations.
+    """
+
+    def __init__(self, distribution: Any, step: float, name: str = "Lattice"):
+        parameters = {"distribution": distribution, "step": step, "name": name}
+        self._distribution = distribution
+        self._step = step
+        super().__init__(
+            dtype=tf.float32,
+            reparameterization_type=tfd.NOT_REPARAMETERIZED,
+            validate_args=False,
+            allow_nan_stats=True,
+            parameters=parameters,
+            name=name,
+        )
+
+    @classmethod
+    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
+        return {"distribution": tfp_util.BatchedComponentProperties()}
+
+    @property
+    def distribution(self) -> Any:
+        """The distribution of k."""
+        return self._distribution
+
+    def _event_shape(self) -> tf.TensorShape:
+        return tf.TensorShape([])
+
+    def _event_shape_tensor(self) -> tf.Tensor:
+        return tf.constant([], tf.int32)
+
+    def _log_prob(self, x: Any) -> tf.Tensor:
+        # x is a level up to its rounding.
+        k = tf.round(x / self._step)
+        return self._distribution.log_prob(tf.cast(k, self._distribution.dtype))
+
+    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+        return self._step * tf.cast(self._distribution.sample(n, seed=seed), tf.float32)
+
+    def _mean(self) -> tf.Tensor:
+        return self._step * self._distribution.mean()
+
+
+class CategoricalLevels(tfd.Categorical):
+    """A categorical distribution of k = 0, 1, ..., with the mean of k.
+
+    Args:
+        logits: unconstrained, the levels along the last axis.
+        name: name of the distribution's operations.
+    """
+
+    def __init__(self, logits: Any, name: str = "CategoricalLevels"):
+        # Without this a level that does not exist would fail in the loss's own words, before the
+        # check of the images can say what is wrong.
+        super().__init__(logits=logits, force_probs_to_zero_outside_support=True, name=name)
+        self._parameters = {"logits": logits, "name": name}
+
+    @classmethod
+    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
+        return {"logits": tfp_util.ParameterProperties(event_ndims=1)}
+
+    def _mean(self) -> tf.Tensor:
+        probs = self.probs_parameter()
+        return tf.tensordot(probs, tf.range(probs.shape[-1], dtype=probs.dtype), axes=1)
+
+
+class LogisticLevels(tfd.Distribution):
+    """A logistic variable rounded to the nearest of k = 0, 1, ..., levels − 1.
+
+    ``P(k) = σ(b) − σ(a)`` with a = (k − ½ − μ)/s and b = (k + ½ − μ)/s; a = −∞ at the first level
+    and b = ∞ at the last.
+
+    Args:
+        loc: μ, in levels, any shape.
+        scale: s, in levels, of a shape that broadcasts with `loc`.
+        levels: how many.
+        name: name of the distribution's operations.
+    """
+
+    def __init__(self, loc: Any, scale: Any, levels: int, name: str = "LogisticLevels"):
+        parameters = {"loc": loc, "scale": scale, "levels": levels, "name": name}
+        self._loc = tf.convert_to_tensor(loc, tf.float32)
+        self._scale = tf.convert_to_tensor(scale, tf.float32)
+        self._levels = levels
+        super().__init__(
+            dtype=tf.float32,
+            reparameterization_type=tfd.NOT_REPARAMETERIZED,
+            validate_args=False,
+            allow_nan_stats=True,
+            parameters=parameters,
+            name=name,
+        )
+
+    @classmethod
+    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
+        return {
+            "loc": tfp_util.ParameterProperties(),
+            "scale": tfp_util.ParameterProperties(),
+        }
+
+    def _event_shape(self) -> tf.TensorShape:
+        return tf.TensorShape([])
+
+    def _event_shape_tensor(self) -> tf.Tensor:
+        return tf.constant([], tf.int32)
+
+    def _log_prob(self, k: Any) -> tf.Tensor:
+        # σ(b) − σ(a) = σ(b) σ(−a) (1 − exp(a − b)), whose factors have logarithms that neither
+        # cancel nor overflow. At an end one of the first two is all there is.
+        is_first, is_last = k < 0.5, k > self._levels - 1.5
+        below = tf.math.log_sigmoid((k + 0.5 - self._loc) / self._scale)
+        above = tf.math.log_sigmoid((self._loc - k + 0.5) / self._scale)
+        both = below + above + tf.math.log(-tf.math.expm1(-1 / self._scale))
+        return tf.where(is_first, below, tf.where(is_last, above, both))
+
+    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+        draws = tfd.Logistic(self._loc, self._scale).sample(n, seed=seed)
+        return tf.clip_by_value(tf.round(draws), 0.0, self._levels - 1.0)
+
+    def _mean(self) -> tf.Tensor:
+        # E[k] = Σ_{j ≥ 1} P(k ≥ j): one term at a time, as all of them side by side would take
+        # `levels` times the memory.
+        def add(total: tf.Tensor, level: tf.Tensor) -> tf.Tensor:
+            return total + tf.sigmoid((self._loc - level + 0.5) / self._scale)
+
+        zeros = tf.zeros_like(self._loc + self._scale)
+        return tf.foldl(add, tf.range(1.0, self._levels), zeros)
