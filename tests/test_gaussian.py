@@ -1,10 +1,12 @@
+import analytic
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import stats
 from tensorflow_probability import distributions as tfd
 
-from tfvae.gaussian import LogVarianceNormal
+from tfvae.divergences import kl_divergence
+from tfvae.gaussian import FullNormal, LogVarianceNormal
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -212,3 +214,170 @@ def test_crossing_the_boundary_of_a_function(wrap):
     np.testing.assert_array_equal(
         returned.sample(4, seed=(1, 2)), distribution.sample(4, seed=(1, 2))
     )
+
+
+# --- a full covariance ----------------------------------------------------------------------------
+
+LOWER = np.random.default_rng(1).normal(size=(2, 3, 3))
+
+
+def full(dtype=tf.float64):
+    return FullNormal(*(tf.constant(value, dtype) for value in (LOC, LOG_VAR, LOWER)))
+
+
+def covariances():
+    mixing = np.tril(LOWER, -1) + np.eye(3)
+    factor = np.exp(0.5 * LOG_VAR)[..., None] * mixing
+    return factor @ np.swapaxes(factor, -1, -2)
+
+
+def test_full_log_prob_is_scipys(rng):
+    x = rng.normal(size=(7, 2, 3))
+    distribution = full()
+    assert distribution.batch_shape == (2,) and distribution.event_shape == (3,)
+    expected = [
+        stats.multivariate_normal(LOC[i], covariances()[i]).logpdf(x[:, i]) for i in range(2)
+    ]
+    np.testing.assert_allclose(distribution.log_prob(x), np.transpose(expected), rtol=1e-10)
+    in_float32 = full(tf.float32).log_prob(x.astype(np.float32))
+    np.testing.assert_allclose(in_float32, np.transpose(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_full_statistics():
+    distribution = full()
+    np.testing.assert_allclose(distribution.mean(), LOC)
+    np.testing.assert_allclose(distribution.covariance(), covariances(), rtol=1e-12)
+    expected = [stats.multivariate_normal(LOC[i], covariances()[i]).entropy() for i in range(2)]
+    np.testing.assert_allclose(distribution.entropy(), expected, rtol=1e-12)
+
+
+def test_moments_of_full_samples():
+    n = 100_000
+    z = full(tf.float32).sample(n, seed=(3, 4)).numpy()
+    covariance = covariances()
+    variance = np.diagonal(covariance, axis1=-2, axis2=-1)
+    assert np.all(np.abs(z.mean(0) - LOC) <= 4 * np.sqrt(variance / n))
+    products = np.einsum("nbi,nbj->bij", z - LOC, z - LOC) / n
+    # Var[(z_i − μ_i)(z_j − μ_j)] = Σ_ii Σ_jj + Σ_ij².
+    spread = variance[:, :, None] * variance[:, None, :] + covariance**2
+    assert np.all(np.abs(products - covariance) <= 4 * np.sqrt(spread / n))
+
+
+def test_full_samples_and_their_log_prob():
+    distribution = full(tf.float32)
+    z, log_prob = distribution.experimental_sample_and_log_prob(5, seed=(1, 2))
+    np.testing.assert_array_equal(z, distribution.sample(5, seed=(1, 2)))
+    np.testing.assert_array_equal(log_prob, distribution.log_prob(z))
+
+
+def independent(loc, scale, kind=tfd.Normal):
+    loc, scale = tf.constant(loc, tf.float64), tf.constant(scale, tf.float64)
+    second = scale if kind is tfd.Normal else 2 * tf.math.log(scale)
+    return tfd.Independent(kind(loc, second), 1)
+
+
+@pytest.mark.parametrize("kind", [tfd.Normal, LogVarianceNormal])
+def test_full_kl_to_a_diagonal_normal(kind):
+    loc, scale = [0.5, -1.0, 2.0], [1.0, 0.3, 2.5]
+    expected = [
+        analytic.full_gaussian_kl(LOC[i], covariances()[i], loc, np.diag(np.square(scale)))
+        for i in range(2)
+    ]
+    kl = tfd.kl_divergence(full(), independent(loc, scale, kind))
+    np.testing.assert_allclose(kl, expected, rtol=1e-12)
+    # A prior with a batch, as a class-conditional one has.
+    both = tfd.kl_divergence(full(), independent([loc, loc], [scale, scale], kind))
+    np.testing.assert_allclose(both, expected, rtol=1e-12)
+
+
+def test_full_kl_without_correlations_is_the_diagonal_one():
+    loc, log_var = tf.constant(LOC), tf.constant(LOG_VAR)
+    prior = independent([0.5, -1.0, 2.0], [1.0, 0.3, 2.5])
+    diagonal = tfd.Independent(LogVarianceNormal(loc, log_var), 1)
+    plain = FullNormal(loc, log_var, tf.zeros((3, 3), tf.float64))
+    np.testing.assert_allclose(
+        tfd.kl_divergence(plain, prior), tfd.kl_divergence(diagonal, prior), rtol=1e-14
+    )
+    same = FullNormal(tf.zeros(3), tf.zeros(3), tf.zeros((3, 3)))
+    standard = tfd.Independent(tfd.Normal(tf.zeros(3), 1.0), 1)
+    assert tfd.kl_divergence(same, standard) == 0
+
+
+def test_full_kl_to_others():
+    """TFP's own closed form where it has one, Monte Carlo where nobody has."""
+    factor = np.array([[1.0, 0, 0], [0.5, 2, 0], [-1, 0.3, 0.7]])
+    loc = np.array([0.5, -1.0, 2.0])
+    for other, covariance in (
+        (tfd.MultivariateNormalTriL(loc, factor), factor @ factor.T),
+        (tfd.MultivariateNormalDiag(loc, np.diag(factor)), np.diag(np.diag(factor) ** 2)),
+        (full()[1], covariances()[1]),
+    ):
+        expected = [
+            analytic.full_gaussian_kl(LOC[i], covariances()[i], other.mean().numpy(), covariance)
+            for i in range(2)
+        ]
+        np.testing.assert_allclose(tfd.kl_divergence(full(), other), expected, 1e-10, 1e-14)
+    laplace = tfd.Independent(tfd.Laplace(tf.zeros(3, tf.float64), tf.ones((), tf.float64)), 1)
+    with pytest.raises(NotImplementedError):
+        tfd.kl_divergence(full(), laplace)
+    z = full().sample(4, seed=(1, 2))
+    np.testing.assert_allclose(
+        kl_divergence(full(), laplace, z),
+        tf.reduce_mean(full().log_prob(z) - laplace.log_prob(z), axis=0),
+    )
+
+
+@pytest.mark.parametrize("log_var", [-220.0, *EXTREMES])
+def test_full_at_extreme_log_variances(log_var):
+    values = (tf.constant([0.0, 0.25]), tf.fill((2,), log_var), tf.constant([[0, 0], [0.5, 0]]))
+    standard = tfd.Independent(tfd.Normal(tf.zeros(2), 1.0), 1)
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        distribution = FullNormal(*values)
+        log_prob, entropy = distribution.log_prob([0.0, 0.25]), distribution.entropy()
+        _, of_sample = distribution.experimental_sample_and_log_prob(seed=(1, 2))
+        kl = tfd.kl_divergence(distribution, standard)
+        loss = log_prob + kl
+    exact = np.log(2 * np.pi)
+    np.testing.assert_allclose(log_prob, -log_var - exact, rtol=2 * EPS)
+    np.testing.assert_allclose(entropy, log_var + 1 + exact, rtol=2 * EPS)
+    assert np.isfinite(of_sample)
+    variance = np.exp(log_var)
+    np.testing.assert_allclose(
+        kl, variance - 1 - log_var + 0.5 * (0.25**2 + 0.25 * variance), rtol=1e-5
+    )
+    for gradient in tape.gradient(loss, values):
+        assert np.all(np.isfinite(gradient))
+
+
+def test_full_in_one_dimension():
+    values = (tf.constant([0.3]), tf.constant([-1.2]), tf.zeros((1, 1)))
+    z = tf.constant([[0.0], [1.5]])
+    np.testing.assert_allclose(
+        FullNormal(*values).log_prob(z), stats.norm(0.3, np.exp(-0.6)).logpdf(z)[:, 0], rtol=1e-6
+    )
+
+
+def test_full_slices_and_copies():
+    distribution = full()
+    x = distribution.sample(4, seed=(1, 2))
+    log_prob = distribution.log_prob(x)
+    np.testing.assert_allclose(distribution[1].log_prob(x[:, 1]), log_prob[:, 1], rtol=1e-12)
+    assert type(distribution[1]) is FullNormal
+    np.testing.assert_array_equal(distribution.copy().log_prob(x), log_prob)
+    moved = distribution.copy(loc=distribution.loc + 1)
+    np.testing.assert_allclose(moved.log_prob(x + 1), log_prob, rtol=1e-12)
+
+
+def test_gradients_of_full_samples():
+    values = tuple(tf.constant(value, tf.float32) for value in (LOC, LOG_VAR, LOWER))
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        z = FullNormal(*values).sample(seed=(1, 2))
+        loss = tf.reduce_sum(z)
+    by_loc, by_log_var, by_lower = tape.gradient(loss, values)
+    np.testing.assert_array_equal(by_loc, np.ones_like(LOC))
+    # ∂(μ + σ ⊙ M ε)/∂log σ² = ½ (z − μ).
+    np.testing.assert_allclose(by_log_var, 0.5 * (z - LOC), rtol=1e-4, atol=1e-5)
+    below = np.tril(np.ones((3, 3), bool), -1)
+    assert np.all(by_lower.numpy()[:, below] != 0) and not np.any(by_lower.numpy()[:, ~below])

@@ -8,3 +8,4 @@ from typing import Any
 import wrapt
 
 tfd: Any = wrapt.lazy_import("tensorflow_probability", "distributions")
+tfb: Any = wrapt.lazy_import("tensorflow_probability", "bijectors")

@@ -1,12 +1,23 @@
-"""Posteriors q(z|x)."""
+"""Posteriors q(z|x).
+
+There is no von Mises-Fisher posterior. `tfd.VonMisesFisher` of TFP 0.25 draws correctly (the first
+two moments along the mean direction agree with theory within 2.5 standard errors for d = 2 to 50
+and concentrations 0.1 to 10,000), but it cannot be trained by its draws in float32. Apart from
+d = 3 it declares itself not reparameterised, and gradients pass through its rejection sampler
+without the correction for what was rejected: ∂E[cos θ]/∂κ comes out 17 % too small at d = 5, κ = 3,
+8 % at d = 10, κ = 10 and 3 % at d = 20, κ = 30, and NaN at d = 2. At d = 3 that gradient is right
+up to κ = 10 and mostly NaN in batches of 200,000 draws from κ = 100. At a mean direction equal to
+the first basis vector the gradient by the direction is 0.
+"""
 
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE, Family, resolve
+from tfvae.families import PACKAGE, Family, checked_count, resolve
 from tfvae.lazy import tfd
 
 
@@ -14,7 +25,8 @@ class Posterior(Family):
     """Base class of posteriors.
 
     ``call`` takes what the encoder puts out and gives a dictionary of float32 tensors with the
-    batch first; ``distribution`` gives q(z|x) with batch shape `[B]` and event shape `[d]`.
+    batch first; ``distribution`` gives q(z|x) with batch shape `[B]` and event shape `[d]`, and
+    of one image's parameters, without the batch, the q of that image.
     """
 
     def call(self, encoder_output: Any) -> dict[str, Any]:
@@ -24,6 +36,38 @@ class Posterior(Family):
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
         """Make q(z|x) from its parameters."""
         raise NotImplementedError
+
+    def code(self, distribution: Any) -> tf.Tensor:
+        """Give the vector that stands for each image, `[B, d]`: the mean of q(z|x).
+
+        Args:
+            distribution: what `distribution` gave.
+        """
+        return distribution.mean()
+
+    def _build_head(self, input_shape: Any, size: int, name: str | None = None) -> None:
+        """Create the dense layer that makes `size` numbers of the encoder's features."""
+        if _is_list_of_shapes(input_shape):
+            raise InputError(
+                f"{type(self).__name__} makes its parameters from features, and the encoder has "
+                f"several outputs of shapes {[tuple(s) for s in input_shape]}: give it one output, "
+                'or choose the posterior "normal"'
+            )
+        if len(input_shape) < 2 or None in input_shape[1:]:
+            raise InputError(
+                "the encoder must put out features of a known size, [batch, features]; "
+                f"received shape {tuple(input_shape)}"
+            )
+        self.flatten = keras.layers.Flatten(dtype="float32")
+        self.head = keras.layers.Dense(
+            size, kernel_initializer=self._head_initializer(), dtype="float32", name=name
+        )
+        self.head.build((None, int(np.prod(input_shape[1:]))))
+
+    def _head_outputs(self, encoder_output: Any, sizes: list[int]) -> list[Any]:
+        """Split what the head makes of the features into parts `[B, size]`, in float32."""
+        raw = self.head(self.flatten(encoder_output))
+        return keras.ops.split(raw, np.cumsum(sizes)[:-1].tolist(), axis=-1)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -40,29 +84,17 @@ class DiagonalNormal(Posterior):
     def build(self, input_shape: Any) -> None:
         """Create the dense layer, if the encoder puts out features."""
         (latent_dim,) = self.event_shape
-        if _is_list_of_shapes(input_shape):
-            if len(input_shape) not in (2, 3) or any(
-                tuple(shape[1:]) != (latent_dim,) for shape in input_shape[:2]
-            ):
-                raise InputError(
-                    f"an encoder with several outputs must give [loc, log_var], each "
-                    f"[batch, {latent_dim}]; received shapes {[tuple(s) for s in input_shape]}"
-                )
-            self.head = None
-        else:
-            if len(input_shape) < 2 or None in input_shape[1:]:
-                raise InputError(
-                    "the encoder must put out features of a known size, [batch, features]; "
-                    f"received shape {tuple(input_shape)}"
-                )
-            self.flatten = keras.layers.Flatten(dtype="float32")
-            self.head = keras.layers.Dense(
-                2 * latent_dim,
-                kernel_initializer=self._head_initializer(),
-                dtype="float32",
-                name="loc_and_log_var",
+        if not _is_list_of_shapes(input_shape):
+            self._build_head(input_shape, 2 * latent_dim, "loc_and_log_var")
+        elif len(input_shape) not in (2, 3) or any(
+            tuple(shape[1:]) != (latent_dim,) for shape in input_shape[:2]
+        ):
+            raise InputError(
+                f"an encoder with several outputs must give [loc, log_var], each "
+                f"[batch, {latent_dim}]; received shapes {[tuple(s) for s in input_shape]}"
             )
-            self.head.build((None, _size(input_shape[1:])))
+        else:
+            self.head = None
         self.built = True
 
     def call(self, encoder_output: Any) -> dict[str, Any]:
@@ -70,7 +102,7 @@ class DiagonalNormal(Posterior):
         if self.head is None:
             loc, log_var = encoder_output[:2]
         else:
-            loc, log_var = keras.ops.split(self.head(self.flatten(encoder_output)), 2, axis=-1)
+            loc, log_var = self._head_outputs(encoder_output, 2 * list(self.event_shape))
         return {
             "loc": keras.ops.cast(loc, "float32"),
             "log_var": keras.ops.cast(log_var, "float32"),
@@ -78,26 +110,173 @@ class DiagonalNormal(Posterior):
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
         """Give q(z|x), a `tfd.Independent` normal with batch `[B]` and event `[d]`."""
-        from tfvae.gaussian import LogVarianceNormal
+        return _diagonal_normal(parameters)
 
-        return tfd.Independent(
-            LogVarianceNormal(parameters["loc"], parameters["log_var"]),
-            reinterpreted_batch_ndims=1,
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class FullNormal(Posterior):
+    """q(z|x) = N(μ(x), Σ(x)) with a full covariance, Σ = L Lᵀ.
+
+    The head makes μ, log L_ii² and, for each pair of dimensions, a number below the diagonal of N
+    in L = diag(L_ii) (I + N); see `tfvae.gaussian.FullNormal`. Each row of N is divided by √d, so
+    that at the start correlations are as strong in many dimensions as in few.
+    """
+
+    def _sizes(self) -> list[int]:
+        (d,) = self.event_shape
+        return [d, d, d * (d - 1) // 2]
+
+    def build(self, input_shape: Any) -> None:
+        """Create the dense layer."""
+        self._build_head(input_shape, sum(self._sizes()))
+        self.built = True
+
+    def call(self, encoder_output: Any) -> dict[str, Any]:
+        """Give ``{"loc": [B, d], "log_var": [B, d], "lower": [B, d(d − 1)/2]}`` in float32."""
+        loc, log_var, lower = self._head_outputs(encoder_output, self._sizes())
+        return {"loc": loc, "log_var": log_var, "lower": lower / self.event_shape[0] ** 0.5}
+
+    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
+        """Give q(z|x), a `tfvae.gaussian.FullNormal` with batch `[B]` and event `[d]`."""
+        from tfvae import gaussian
+
+        d, _, pairs = self._sizes()
+        # Where each entry of the matrix comes from: on and above the diagonal from a zero.
+        source = np.full((d, d), pairs)
+        source[np.tril_indices(d, -1)] = np.arange(pairs)
+        lower = parameters["lower"]
+        padded = tf.concat([lower, tf.zeros_like(parameters["loc"][..., :1])], axis=-1)
+        return gaussian.FullNormal(
+            parameters["loc"], parameters["log_var"], tf.gather(padded, source, axis=-1)
         )
+
+
+class FlowPosterior(Posterior):
+    """Base class of posteriors that push N(μ(x), diag σ²(x)) through a flow.
+
+    The encoder puts out features. One dense layer makes of them μ, log σ² and a context of
+    `hidden` numbers, which every step of the flow sees.
+
+    Args:
+        flows: number of steps.
+        hidden: width of the flow's hidden layers and size of the context.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Raises:
+        InputError: if `flows` or `hidden` is no whole number from 1.
+    """
+
+    def __init__(self, flows: int = 4, hidden: int = 64, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.flows = checked_count("flows", flows)
+        self.hidden = checked_count("hidden", hidden)
+
+    def _flow(self, options: dict[str, Any]) -> Any:
+        """Make the `tfvae.flows.Flow`."""
+        raise NotImplementedError
+
+    def build(self, input_shape: Any) -> None:
+        """Create the dense layer and the flow's networks."""
+        self._build_head(input_shape, sum(self._sizes()))
+        self.flow = self._flow(
+            {
+                "size": self.event_shape[0],
+                "flows": self.flows,
+                "hidden": self.hidden,
+                "context": self.hidden,
+                "seed": self._head_seed,
+            }
+        )
+        self.built = True
+
+    def _sizes(self) -> list[int]:
+        return [*self.event_shape, *self.event_shape, self.hidden]
+
+    def call(self, encoder_output: Any) -> dict[str, Any]:
+        """Give ``{"loc": [B, d], "log_var": [B, d], "context": [B, hidden]}`` in float32."""
+        loc, log_var, context = self._head_outputs(encoder_output, self._sizes())
+        return {"loc": loc, "log_var": log_var, "context": keras.ops.elu(context)}
+
+    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
+        """Give q(z|x), a `tfd.TransformedDistribution` with batch `[B]` and event `[d]`."""
+        return tfd.TransformedDistribution(
+            _diagonal_normal(parameters), self.flow.bijector(parameters["context"])
+        )
+
+    def code(self, distribution: Any) -> tf.Tensor:
+        """Give the image of the base's mean under the flow, `[B, d]`; q's mean has no formula."""
+        return distribution.bijector.forward(distribution.distribution.mean())
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor's arguments."""
+        return {**super().get_config(), "flows": self.flows, "hidden": self.hidden}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class InverseAutoregressive(FlowPosterior):
+    """q(z|x) by inverse autoregressive flow: Kingma et al. (2016), arXiv:1606.04934.
+
+    ``z ← g ⊙ z + (1 − g) ⊙ r`` with g and r from a MADE of z and the context (equations 13 and 14,
+    algorithm 1), g near 0.9 at the start. A draw and its log q take one pass of each network
+    (`experimental_sample_and_log_prob`, or `log_prob` of the very tensor that `sample` gave);
+    log q of any other z takes d + 1.
+    """
+
+    def _flow(self, options: dict[str, Any]) -> Any:
+        from tfvae.flows import Autoregressive, Flow
+
+        return Flow(Autoregressive, gated=True, **options)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Coupling(FlowPosterior):
+    """q(z|x) by affine coupling layers with a context: Dinh et al. (2017), arXiv:1605.08803.
+
+    A draw and its log q take one pass of each network, log q of any other z two.
+    """
+
+    def bind(self, event_shape: tuple[int, ...], seed: int | None) -> None:
+        """Say which event the family describes; see `Family.bind`."""
+        check_halves(event_shape, 'the posterior "iaf"')
+        super().bind(event_shape, seed)
+
+    def _flow(self, options: dict[str, Any]) -> Any:
+        from tfvae import flows
+
+        return flows.Flow(flows.Coupling, **options)
+
+
+def check_halves(event_shape: tuple[int, ...], instead: str) -> None:
+    """Check that a latent vector can be split in two.
+
+    Raises:
+        InputError: if it has one dimension.
+    """
+    if tuple(event_shape) == (1,):
+        raise InputError(
+            "a coupling flow moves one half of z by the other and needs a latent dimension from 2; "
+            f"received 1: choose {instead}"
+        )
+
+
+def _diagonal_normal(parameters: dict[str, tf.Tensor]) -> Any:
+    from tfvae.gaussian import LogVarianceNormal
+
+    return tfd.Independent(
+        LogVarianceNormal(parameters["loc"], parameters["log_var"]), reinterpreted_batch_ndims=1
+    )
 
 
 def _is_list_of_shapes(shape: Any) -> bool:
     return len(shape) > 0 and isinstance(shape[0], (list, tuple))
 
 
-def _size(shape: Any) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size
-
-
-KNOWN: dict[str, type[Posterior]] = {"normal": DiagonalNormal}
+KNOWN: dict[str, type[Posterior]] = {
+    "normal": DiagonalNormal,
+    "full_normal": FullNormal,
+    "iaf": InverseAutoregressive,
+    "coupling": Coupling,
+}
 
 
 def get(identifier: Any) -> Posterior:

@@ -1,35 +1,490 @@
 """Priors p(z)."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tfvae.families import PACKAGE, Family, resolve
-from tfvae.lazy import tfd
+from tfvae.errors import InputError
+from tfvae.families import PACKAGE, Family, checked_count, resolve
+from tfvae.lazy import tfb, tfd
+from tfvae.posteriors import check_halves
 
 
 class Prior(Family):
-    """Base class of priors: ``distribution`` gives p(z) with event shape `[d]`."""
+    """Base class of priors: ``distribution`` gives p(z) with event shape `[d]`.
 
-    def distribution(self) -> Any:
-        """Make p(z)."""
+    A prior of your own is a subclass; weights that ``build`` adds train with the model:
+
+        @keras.saving.register_keras_serializable("mine")
+        class ShiftedNormal(Prior):
+            def build(self, input_shape):
+                self.loc = self.add_weight(shape=self.event_shape, initializer="zeros")
+                self.built = True
+
+            def distribution(self, label=None):
+                return tfd.MultivariateNormalDiag(loc=tf.convert_to_tensor(self.loc))
+
+    `Fixed` wraps a distribution that has nothing to train.
+    """
+
+    def attach(self, vae: Any) -> None:
+        """Take from the model what the prior needs of it, after `bind` and before `build`.
+
+        Args:
+            vae: the model, whose `image_shape`, `likelihood_family`, `num_classes` and `encode`
+                are known by then.
+        """
+
+    def distribution(self, label: Any = None) -> Any:
+        """Make p(z), or p(z|y).
+
+        Args:
+            label: y, whole numbers `[B]`; only a class-conditional prior heeds it, and then gives
+                a distribution with batch shape `[B]`.
+        """
         raise NotImplementedError
+
+    def _weight(self, name: str, shape: tuple[int, ...], initializer: Any = "zeros") -> Any:
+        return self.add_weight(
+            name=name, shape=shape, initializer=initializer, dtype="float32", autocast=False
+        )
+
+    def _normal_initializer(self, stddev: float) -> Any:
+        return keras.initializers.RandomNormal(stddev=stddev, seed=self._head_seed)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class StandardNormal(Prior):
     """p(z) = N(0, I)."""
 
-    def distribution(self) -> Any:
+    def distribution(self, label: Any = None) -> Any:
         """Give p(z), a `tfd.Independent` normal with event shape `[d]`."""
-        loc = tf.zeros(self.event_shape)
-        return tfd.Independent(tfd.Normal(loc, tf.ones_like(loc)), reinterpreted_batch_ndims=1)
+        return _standard_normal(self.event_shape)
 
 
-KNOWN: dict[str, type[Prior]] = {"standard_normal": StandardNormal}
+@keras.saving.register_keras_serializable(PACKAGE)
+class Mixture(Prior):
+    """p(z) = Σ_k w_k N(μ_k, diag σ_k²) with w, μ and σ learned.
+
+    At the start the weights are equal, each μ_k is a draw from N(0, ½ I), and each σ_k² is ½: the
+    components lie apart, and together have about the variance of N(0, I).
+
+    Args:
+        components: number of Gaussians.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Raises:
+        InputError: if `components` is no whole number from 1.
+    """
+
+    def __init__(self, components: int = 10, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.components = checked_count("components", components)
+
+    def build(self, input_shape: Any) -> None:
+        """Create the logits of w `[K]`, μ `[K, d]` and log σ² `[K, d]`."""
+        shape = (self.components, *self.event_shape)
+        self.logits = self._weight("logits", (self.components,))
+        self.loc = self._weight("loc", shape, self._normal_initializer(0.5**0.5))
+        self.log_var = self._weight("log_var", shape, keras.initializers.Constant(math.log(0.5)))
+        self.built = True
+
+    def distribution(self, label: Any = None) -> Any:
+        """Give p(z), a `tfd.MixtureSameFamily` with event shape `[d]`."""
+        return tfd.MixtureSameFamily(
+            tfd.Categorical(logits=tf.convert_to_tensor(self.logits)),
+            _diagonal_normal(self.loc, self.log_var),
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor's arguments."""
+        return {**super().get_config(), "components": self.components}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class VampPrior(Prior):
+    """p(z) = 1/K Σ_k q(z|u_k), q the model's own posterior and u_k learned pseudo-inputs.
+
+    Tomczak and Welling (2018), arXiv:1705.07120, equation 10. Where the likelihood's support is an
+    interval, a sigmoid keeps the pseudo-inputs inside. They start as noise around its middle;
+    `adapt` starts them at images, which is better. The encoder sees them as in inference.
+
+    With the posterior "iaf", each density takes d + 1 passes of each of its networks.
+
+    Args:
+        pseudo_inputs: K.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Raises:
+        InputError: if `pseudo_inputs` is no whole number from 1.
+    """
+
+    def __init__(self, pseudo_inputs: int = 50, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.pseudo_inputs = checked_count("pseudo_inputs", pseudo_inputs)
+        self._encode: Any = None
+
+    def attach(self, vae: Any) -> None:
+        """Take the model's encoder, image shape and support.
+
+        Raises:
+            InputError: if the model is conditional.
+        """
+        if getattr(vae, "num_classes", None) is not None:
+            raise InputError(
+                'the prior "vamp" encodes images alone, and a conditional model\'s encoder takes '
+                'a label too: choose the prior "class_normal" or "mixture"'
+            )
+        # A bound method, not the model: Keras would track that as a part of this layer.
+        self._encode = vae.encode
+        self._image_shape = tuple(vae.image_shape)
+        self._support = vae.likelihood_family.support
+
+    def build(self, input_shape: Any) -> None:
+        """Create the pseudo-inputs `[K, H, W, C]`, before the sigmoid."""
+        self._require_model()
+        shape = (self.pseudo_inputs, *self._image_shape)
+        self.raw_images = self._weight("raw_images", shape, self._normal_initializer(1.0))
+        self.built = True
+
+    def _require_model(self) -> None:
+        if self._encode is None:
+            raise InputError(
+                'the prior "vamp" encodes its pseudo-inputs with the model\'s encoder: give it '
+                "to a tfvae.VAE"
+            )
+
+    def _interval(self) -> tuple[float, float] | None:
+        low, high = self._support.low, self._support.high
+        return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+    @property
+    def images(self) -> tf.Tensor:
+        """The pseudo-inputs u, `[K, H, W, C]`."""
+        self._require_model()
+        raw, interval = tf.convert_to_tensor(self.raw_images), self._interval()
+        if interval is None:
+            return raw
+        low, high = interval
+        return low + (high - low) * tf.sigmoid(raw)
+
+    def adapt(self, images: Any) -> None:
+        """Set the pseudo-inputs at the first K images.
+
+        Values come as near to the ends of an interval as 1 % of its length, where the sigmoid
+        still has a gradient.
+
+        Args:
+            images: `[N, H, W, C]` with N ≥ K, in the likelihood's support.
+
+        Raises:
+            InputError: if the prior belongs to no built model, there are fewer images than
+                pseudo-inputs, or the images do not fit the model.
+        """
+        if not self.built:
+            raise InputError('adapt the prior "vamp" once its model is built')
+        shape = tuple(images.shape)
+        if shape[1:] != self._image_shape or len(images) < self.pseudo_inputs:
+            raise InputError(
+                f"expected {self.pseudo_inputs} images or more of shape {self._image_shape}; "
+                f"received shape {shape}"
+            )
+        values = np.asarray(images[: self.pseudo_inputs], np.float32)
+        if not bool(self._support.admits(values)):
+            raise InputError(self._support.complaint('adapt of the prior "vamp"', *_range(values)))
+        interval = self._interval()
+        if interval is not None:
+            low, high = interval
+            share = np.clip((values - low) / (high - low), 0.01, 0.99)
+            values = np.log(share) - np.log1p(-share)
+        self.raw_images.assign(values)
+
+    def distribution(self, label: Any = None) -> Any:
+        """Give p(z), a `tfd.MixtureSameFamily` with event shape `[d]`."""
+        return _uniform_mixture(self.pseudo_inputs, self._encode(self.images))
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor's arguments."""
+        return {**super().get_config(), "pseudo_inputs": self.pseudo_inputs}
+
+
+class FlowPrior(Prior):
+    """Base class of priors that push N(0, I) through a flow.
+
+    Its networks run from z to the noise, so that a density takes one pass of each.
+
+    Args:
+        flows: number of steps.
+        hidden: width of the flow's hidden layers.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Raises:
+        InputError: if `flows` or `hidden` is no whole number from 1.
+    """
+
+    def __init__(self, flows: int = 4, hidden: int = 64, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.flows = checked_count("flows", flows)
+        self.hidden = checked_count("hidden", hidden)
+
+    def _step(self) -> Any:
+        """Give the class of the steps, from `tfvae.flows`."""
+        raise NotImplementedError
+
+    def build(self, input_shape: Any) -> None:
+        """Create the flow's networks."""
+        from tfvae.flows import Flow
+
+        self.flow = Flow(
+            self._step(),
+            self.event_shape[0],
+            flows=self.flows,
+            hidden=self.hidden,
+            seed=self._head_seed,
+        )
+        self.built = True
+
+    def distribution(self, label: Any = None) -> Any:
+        """Give p(z), a `tfd.TransformedDistribution` with event shape `[d]`."""
+        return tfd.TransformedDistribution(
+            _standard_normal(self.event_shape), tfb.Invert(self.flow.bijector())
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor's arguments."""
+        return {**super().get_config(), "flows": self.flows, "hidden": self.hidden}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class RealNVP(FlowPrior):
+    """p(z) by affine coupling layers: Dinh et al. (2017), arXiv:1605.08803.
+
+    A draw takes one pass of each network, as a density does.
+    """
+
+    def bind(self, event_shape: tuple[int, ...], seed: int | None) -> None:
+        """Say which event the family describes; see `Family.bind`."""
+        check_halves(event_shape, 'the prior "maf"')
+        super().bind(event_shape, seed)
+
+    def _step(self) -> Any:
+        from tfvae.flows import Coupling
+
+        return Coupling
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MaskedAutoregressive(FlowPrior):
+    """p(z) by masked autoregressive flow: Papamakarios et al. (2017), arXiv:1705.07057.
+
+    A draw takes d passes of each network.
+    """
+
+    def _step(self) -> Any:
+        from tfvae.flows import Autoregressive
+
+        return Autoregressive
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ClassNormal(Prior):
+    """p(z|y) = N(μ_y, diag σ_y²) with μ and σ learned for each class y of a conditional model.
+
+    All classes start at N(0, I). Without a label, p(z) is the mixture of all classes with equal
+    weights.
+    """
+
+    def attach(self, vae: Any) -> None:
+        """Take the model's number of classes.
+
+        Raises:
+            InputError: if the model is not conditional.
+        """
+        num_classes = getattr(vae, "num_classes", None)
+        if num_classes is None:
+            raise InputError(
+                'the prior "class_normal" needs a conditional model, with num_classes; this one '
+                'has none: choose the prior "mixture"'
+            )
+        self._num_classes = int(num_classes)
+
+    def build(self, input_shape: Any) -> None:
+        """Create μ and log σ², each `[classes, d]`."""
+        shape = (self._num_classes, *self.event_shape)
+        self.loc = self._weight("loc", shape)
+        self.log_var = self._weight("log_var", shape)
+        self.built = True
+
+    def distribution(self, label: Any = None) -> Any:
+        """Give p(z|y) with batch `[B]`, or p(z) without a label; event shape `[d]`."""
+        if label is None:
+            return _uniform_mixture(self._num_classes, _diagonal_normal(self.loc, self.log_var))
+        return _diagonal_normal(*(tf.gather(table, label) for table in (self.loc, self.log_var)))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Fixed(Prior):
+    """p(z) that is given and not trained.
+
+    Args:
+        distribution: a `tfd.Distribution` in float32 with batch shape `[]` and event shape `[d]`,
+            made of numbers, arrays and other distributions of `tfd` alone, which is what a saved
+            model can hold.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Raises:
+        InputError: if the distribution is another one.
+    """
+
+    def __init__(self, distribution: Any, **kwargs: Any):
+        super().__init__(**kwargs)
+        if not isinstance(distribution, tfd.Distribution):
+            raise InputError(f"a fixed prior is a tfd.Distribution; received {distribution!r}")
+        if distribution.dtype != tf.float32 or distribution.batch_shape != ():
+            raise InputError(
+                "a fixed prior is in float32 and has batch shape (); received "
+                f"{getattr(distribution.dtype, 'name', distribution.dtype)} and "
+                f"{distribution.batch_shape}"
+            )
+        if distribution.trainable_variables:
+            raise InputError(f"a fixed prior has no variables to train; {SUBCLASS}")
+        self._encoded = _encode_distribution(distribution)
+        # In a function, where neither Keras nor TensorFlow tracks it.
+        self._give = lambda: distribution
+
+    def bind(self, event_shape: tuple[int, ...], seed: int | None) -> None:
+        """Say which event the family describes; see `Family.bind`.
+
+        Raises:
+            InputError: if the distribution describes another.
+        """
+        received = tuple(self._give().event_shape)
+        if received != tuple(event_shape):
+            raise InputError(
+                f"the prior must have event shape {tuple(event_shape)}, that of z; received a "
+                f"{type(self._give()).__name__} with event shape {received}"
+            )
+        super().bind(event_shape, seed)
+
+    def distribution(self, label: Any = None) -> Any:
+        """Give p(z), the distribution that was given."""
+        return self._give()
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor's arguments, the distribution as numbers and names."""
+        return {**super().get_config(), "distribution": self._encoded}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Fixed":
+        """Make the prior from `get_config`'s dictionary.
+
+        Raises:
+            InputError: if it names anything but distributions of `tfd`.
+        """
+        return cls(**{**config, "distribution": _decode(config["distribution"])})
+
+
+# --- distributions, as data that a saved model can hold -------------------------------------------
+
+SUBCLASS = "subclass tfvae.priors.Prior for that"
+
+
+def _encode_distribution(distribution: Any) -> dict[str, Any]:
+    # Where parts are no composite tensors, TFP makes an instance of a twin with an underscore.
+    name = type(distribution).__name__.lstrip("_")
+    known = _distribution_class(name)
+    if known is None or type(distribution) not in (known, known.__bases__[0]):
+        raise InputError(
+            f"a fixed prior is made of classes of tfd; received {type(distribution)}: {SUBCLASS}"
+        )
+    parameters = {key: _encode(value) for key, value in distribution.parameters.items()}
+    return {"class": name, "parameters": parameters}
+
+
+def _encode(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple, tf.TensorShape)):
+        return [_encode(item) for item in value]
+    if isinstance(value, tf.DType):
+        return {"dtype": value.name}
+    if isinstance(value, tfd.Distribution):
+        return _encode_distribution(value)
+    if isinstance(value, (np.ndarray, np.generic, tf.Tensor, tf.Variable, keras.Variable)):
+        array = np.asarray(value)
+        if array.dtype.kind in "biuf":
+            return {"dtype": array.dtype.name, "array": array.tolist()}
+    raise InputError(
+        "a fixed prior is made of numbers, arrays and distributions of tfd; received "
+        f"{type(value).__name__}: {SUBCLASS}"
+    )
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "array" in value:
+        return np.asarray(value["array"], tf.as_dtype(value["dtype"]).as_numpy_dtype)
+    if "dtype" in value:
+        return tf.as_dtype(value["dtype"])
+    known = _distribution_class(value.get("class"))
+    if known is None:
+        raise InputError(
+            f"a fixed prior is made of classes of tfd; received {value.get('class')!r}"
+        )
+    return known(**{key: _decode(item) for key, item in value["parameters"].items()})
+
+
+def _distribution_class(name: Any) -> Any:
+    """Give the class of that name in `tfd`, or None; nothing else is ever looked up there."""
+    known = getattr(tfd, name, None) if isinstance(name, str) else None
+    return known if isinstance(known, type) and issubclass(known, tfd.Distribution) else None
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def _standard_normal(event_shape: tuple[int, ...]) -> Any:
+    loc = tf.zeros(event_shape)
+    return tfd.Independent(tfd.Normal(loc, tf.ones_like(loc)), reinterpreted_batch_ndims=1)
+
+
+def _diagonal_normal(loc: Any, log_var: Any) -> Any:
+    from tfvae.gaussian import LogVarianceNormal
+
+    normal = LogVarianceNormal(tf.convert_to_tensor(loc), tf.convert_to_tensor(log_var))
+    return tfd.Independent(normal, reinterpreted_batch_ndims=1)
+
+
+def _uniform_mixture(components: int, distribution: Any) -> Any:
+    return tfd.MixtureSameFamily(tfd.Categorical(logits=tf.zeros(components)), distribution)
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+KNOWN: dict[str, type[Prior]] = {
+    "standard_normal": StandardNormal,
+    "mixture": Mixture,
+    "vamp": VampPrior,
+    "realnvp": RealNVP,
+    "maf": MaskedAutoregressive,
+    "class_normal": ClassNormal,
+}
 
 
 def get(identifier: Any) -> Prior:
-    """Give the prior that a name, a configuration or an instance stands for."""
+    """Give the prior that a name, a configuration, an instance or a `tfd.Distribution` means."""
+    # The test needs TensorFlow Probability, which a name does without.
+    if not isinstance(identifier, (str, Mapping, Prior)) and isinstance(
+        identifier, tfd.Distribution
+    ):
+        return Fixed(identifier)
     return resolve(identifier, Prior, KNOWN, "prior")
