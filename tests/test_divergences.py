@@ -261,7 +261,7 @@ def test_monte_carlo_estimate_is_right(rng):
 
 def test_a_model_with_such_a_prior_knows_that_its_kl_is_an_estimate():
     class Mixture(tfvae.priors.Prior):
-        def distribution(self):
+        def distribution(self, label=None):
             return mixture(self.event_shape[0])
 
     exact = tfvae.VAE.for_images((4, 4, 1), latent_dim=2, network="dense")

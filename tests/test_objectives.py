@@ -1,15 +1,29 @@
+import json
+
 import analytic
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from linear_vae import (
+    EPS,
+    LATENT,
+    D,
+    as_images,
+    estimate,
+    exact_vae,
+    linear_gaussian,
+    linear_vae,
+    points,
+    terms_of,
+)
 from scipy import special
+from tensorflow_probability import distributions as tfd
 
-from tfvae import VAE, InputError, likelihoods
-from tfvae.likelihoods import Normal
-from tfvae.objectives import ELBO, Objective, Terms
-
-EPS = float(np.finfo(np.float32).eps)
+from tfvae import VAE, InputError, objectives
+from tfvae.objectives import ELBO, Capacity, FreeBits, Objective, Terms
+from tfvae.posteriors import DiagonalNormal
+from tfvae.training import train
 
 # --- the loss is made of the right two numbers ----------------------------------------------------
 
@@ -26,10 +40,6 @@ LIKELIHOODS = [
     "laplace:scale=learned",
     "laplace:scale=per_pixel",
 ]
-
-
-def test_every_likelihood_is_in_the_list():
-    assert {text.partition(":")[0] for text in LIKELIHOODS} == set(likelihoods.KNOWN)
 
 
 def recomputed_log_likelihood(vae, x, z):
@@ -123,7 +133,7 @@ def test_training_draws_as_many_samples_as_the_objective_wants(rng):
 
 @pytest.mark.parametrize("beta", [-0.1, -1, np.nan, np.inf, "1", None])
 def test_bad_betas_are_refused(beta):
-    with pytest.raises(InputError, match="beta is a number of at least 0; received"):
+    with pytest.raises(InputError, match=r"beta is a number of at least 0.*; received"):
         ELBO(beta=beta)
 
 
@@ -134,28 +144,6 @@ def test_bad_numbers_of_samples_are_refused(num_samples):
 
 
 # --- the references agree with each other ---------------------------------------------------------
-
-D, LATENT = 4, 2
-SIGMA = 0.6
-BOX = (2, 2, 1)
-
-
-def linear_gaussian(rng, orthogonal):
-    weights = rng.normal(size=(D, LATENT))
-    if orthogonal:
-        # Columns of different lengths at right angles: the exact posterior is diagonal.
-        weights = np.linalg.qr(weights)[0] * np.array([1.3, 0.5])
-    # Numbers that float32 holds: the model's layers then compute with the very same.
-    weights = weights.astype(np.float32).astype(np.float64)
-    offset = rng.normal(size=D).astype(np.float32).astype(np.float64)
-    return analytic.LinearGaussian(weights, offset, SIGMA)
-
-
-def points(model, rng, count):
-    """Draws of x from the model itself, `[count, D]`."""
-    z = rng.standard_normal((count, LATENT))
-    x = z @ model.weights.T + model.offset + SIGMA * rng.standard_normal((count, D))
-    return x.astype(np.float32).astype(np.float64)
 
 
 @pytest.mark.parametrize("orthogonal", [True, False])
@@ -208,40 +196,6 @@ def test_exact_posterior_attains_the_bound_in_the_reference(rng):
 
 
 # --- the linear-Gaussian model as a VAE -----------------------------------------------------------
-
-
-def linear_vae(model, mean_weights, mean_offset, variance, **kwargs):
-    """The model as a `VAE` with q(z|x) = N(A x + a, diag v), written by hand in Keras."""
-    image = keras.Input(BOX)
-    x = keras.layers.Flatten()(image)
-    loc = keras.layers.Dense(LATENT, name="loc")
-    log_var = keras.layers.Dense(LATENT, kernel_initializer="zeros", name="log_var")
-    encoder = keras.Model(image, [loc(x), log_var(x)])
-    loc.set_weights([mean_weights.T, mean_offset])
-    log_var.bias.assign(np.log(variance))
-
-    z = keras.Input((LATENT,))
-    linear = keras.layers.Dense(D)
-    decoder = keras.Model(z, keras.layers.Reshape(BOX)(linear(z)))
-    linear.set_weights([model.weights.T, model.offset])
-    likelihood = Normal(scale=model.sigma, decoder_output="parameters")
-    return VAE(encoder, decoder, LATENT, likelihood=likelihood, seed=0, **kwargs)
-
-
-def exact_vae(model, **kwargs):
-    """The model with its exact posterior; W must have orthogonal columns."""
-    weights = model.posterior_weights()
-    variance = np.diag(model.posterior_covariance())
-    return linear_vae(model, weights, -weights @ model.offset, variance, **kwargs)
-
-
-def as_images(x):
-    return x.reshape(-1, *BOX).astype(np.float32)
-
-
-def estimate(samples):
-    """The mean over the first axis and its standard error."""
-    return samples.mean(0), samples.std(0, ddof=1) / np.sqrt(len(samples))
 
 
 DRAWS = 20_000
@@ -385,6 +339,369 @@ def test_training_reaches_the_exact_posterior(rng):
     assert 0 <= log_marginal - elbo < 1e-3 * start
     exact = np.diag(model.posterior_covariance())
     np.testing.assert_allclose(variance.mean(0), exact, rtol=0.05)
+
+
+# --- traps ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0, 0.5, 1, 4])
+def test_the_kl_is_counted_once(beta):
+    terms = terms_of(np.array([[1.0, -2.0], [0.5, 3.0]]), np.array([[-2.0, 1.0], [0.0, -1.0]]))
+    kl = analytic.gaussian_kl([[1, -2], [0.5, 3]], [[-2, 1], [0, -1]]).sum(-1)
+    weighed = ELBO(beta=beta)(terms) + terms.mean_log_likelihood
+    np.testing.assert_allclose(weighed / kl, beta, rtol=1e-5)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "normal:scale=0.3"])
+def test_channels_are_summed_and_not_averaged(likelihood, rng):
+    # A decoder that says the same of every channel, and images that are the same in each.
+    gray = rng.random((4, 3, 3, 1)).astype(np.float32)
+    found = []
+    for channels in (1, 3):
+        image = keras.Input((3, 3, channels))
+        encoder = keras.Model(image, keras.layers.Flatten()(image))
+        z = keras.Input((2,))
+        repeated = keras.layers.RepeatVector(9 * channels)(keras.layers.Dense(1)(z))
+        decoder = keras.Model(z, keras.layers.Reshape((3, 3, channels))(repeated))
+        decoder.set_weights([np.zeros((2, 1)), np.full(1, 0.4)])
+        options = "," if ":" in likelihood else ":"
+        vae = VAE(encoder, decoder, 2, likelihood=f"{likelihood}{options}decoder_output=parameters")
+        found.append(vae.terms(np.tile(gray, channels)).mean_log_likelihood)
+    np.testing.assert_allclose(found[1], 3 * found[0], rtol=1e-5)
+
+
+# --- floors and targets for the KL ----------------------------------------------------------------
+
+# Two images. Of four dimensions the first is free, the second is not; of the last two one image is
+# above the floor and the other below, and so is their mean.
+LOC = np.array([[0.3, 2.0, 1.2, 2.0], [0.2, 1.5, 0.1, 0.3]])
+LOG_VAR = np.array([[-0.2, 0.5, -0.1, -0.3], [0.1, -0.4, 0.2, 0.1]])
+KL = analytic.gaussian_kl(LOC, LOG_VAR)
+FLOOR = 0.5
+
+
+def kl_gradients(objective, **kwargs):
+    """Gradients by μ and λ of the mean over the batch, through all but the likelihood."""
+    loc, log_var = (tf.constant(v, tf.float32) for v in (LOC, LOG_VAR))
+    with tf.GradientTape() as tape:
+        tape.watch((loc, log_var))
+        loss = tf.reduce_mean(objective(terms_of(loc, log_var, **kwargs)))
+    return np.stack(tape.gradient(loss, (loc, log_var)))
+
+
+def test_the_floor_is_under_the_mean_of_the_batch():
+    assert np.all(KL[:, 0] < FLOOR) and np.all(KL[:, 1] > FLOOR)
+    assert KL[0, 2] > FLOOR > KL[:, 2].mean() and KL[1, 3] < FLOOR < KL[:, 3].mean()
+    terms = terms_of(LOC, LOG_VAR)
+    loss = tf.reduce_mean(FreeBits(FLOOR)(terms) + terms.mean_log_likelihood)
+    np.testing.assert_allclose(loss, np.maximum(KL.mean(0), FLOOR).sum(), rtol=1e-5)
+    # The maximum of each image's own KL, and of the sum, are others.
+    assert abs(loss - np.maximum(KL, FLOOR).sum(1).mean()) > 0.01
+
+
+def test_below_the_floor_there_is_no_gradient_and_above_it_all():
+    found, whole = kl_gradients(FreeBits(FLOOR)), kl_gradients(ELBO())
+    np.testing.assert_array_equal(found[..., [0, 2]], 0)
+    np.testing.assert_allclose(found[..., [1, 3]], whole[..., [1, 3]], rtol=1e-6)
+    assert np.all(whole != 0)
+
+
+@pytest.mark.parametrize(("nats", "free"), [(1.0, []), (1.5, [1]), (2.0, [0, 1])])
+def test_groups_share_a_floor(nats, free):
+    # The first two dimensions have 1.66 nats together, the last two 1.40.
+    pairs = KL.reshape(2, 2, 2).sum(-1).mean(0)
+    terms = terms_of(LOC, LOG_VAR)
+    objective = FreeBits(nats, groups=2)
+    loss = tf.reduce_mean(objective(terms) + terms.mean_log_likelihood)
+    np.testing.assert_allclose(loss, np.maximum(pairs, nats).sum(), rtol=1e-5)
+    found, whole = kl_gradients(objective), kl_gradients(ELBO())
+    for group in range(2):
+        dimensions = slice(2 * group, 2 * group + 2)
+        expected = 0 if group in free else whole[..., dimensions]
+        np.testing.assert_allclose(found[..., dimensions], expected, rtol=1e-6)
+
+
+def test_one_group_is_the_whole_kl():
+    whole = kl_gradients(ELBO())
+    total = KL.sum(1).mean()
+    np.testing.assert_allclose(kl_gradients(FreeBits(0.9 * total, groups=1)), whole, rtol=1e-6)
+    np.testing.assert_array_equal(kl_gradients(FreeBits(1.1 * total, groups=1)), 0)
+    terms = terms_of(LOC, LOG_VAR)
+    loss = FreeBits(1.1 * total, groups=1)(terms) + terms.mean_log_likelihood
+    np.testing.assert_allclose(loss, 1.1 * total, rtol=1e-5)
+
+
+def test_without_a_floor_free_bits_are_the_elbo():
+    terms = terms_of(LOC, LOG_VAR)
+    for groups in (None, 1, 2, 4):
+        np.testing.assert_allclose(FreeBits(0, groups)(terms), -terms.elbo, rtol=1e-6)
+
+
+def small_vae(**kwargs):
+    return VAE.for_images((4, 4, 1), latent_dim=4, network="dense", seed=0, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"objective": "free_bits", "prior": "mixture"},
+            "FreeBits needs a prior that factorises over the latent dimensions",
+        ),
+        (
+            {"objective": "free_bits:groups=2", "posterior": "full_normal"},
+            "FreeBits needs a posterior that factorises over the latent dimensions",
+        ),
+        (
+            {"objective": "free_bits:groups=3"},
+            "FreeBits cannot divide 4 latent dimensions into 3 equal groups",
+        ),
+    ],
+)
+def test_free_bits_say_what_they_cannot_divide(options, message):
+    with pytest.raises(InputError, match=message) as e:
+        small_vae(**options)
+    assert "\n" not in str(e.value)
+
+
+def test_one_group_suits_any_pair():
+    small_vae(objective="free_bits:groups=1", prior="mixture", posterior="full_normal")
+
+
+def test_capacity_draws_the_kl_to_its_target():
+    kl = KL.sum(1)
+    # Between the two: one is above, the other below.
+    target = float(kl.mean())
+    assert kl[0] > target > kl[1]
+    objective = Capacity(gamma=7, capacity=target)
+    terms = terms_of(LOC, LOG_VAR)
+    loss = objective(terms) + terms.mean_log_likelihood
+    np.testing.assert_allclose(loss, 7 * np.abs(kl - target), rtol=1e-5)
+    sign = np.array([1, -1])[:, None]
+    np.testing.assert_allclose(kl_gradients(objective), 7 * sign * kl_gradients(ELBO()), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("step", "target"), [(0, 0), (4, 2), (10, 5), (99, 5)])
+def test_the_capacity_rises(step, target):
+    objective = objectives.get("capacity:gamma=3,capacity=linear(steps=10,end=5)")
+    terms = terms_of(LOC, LOG_VAR, step=step)
+    loss = objective(terms) + terms.mean_log_likelihood
+    np.testing.assert_allclose(loss, 3 * np.abs(KL.sum(1) - target), rtol=1e-5)
+
+
+# --- every objective ------------------------------------------------------------------------------
+
+# With options by text, none of them the default, and what they stand for.
+TEXTS = {
+    "elbo": ("elbo:beta=2,num_samples=2", {"beta": 2.0, "num_samples": 2}),
+    "stl": ("stl:num_samples=2", {"num_samples": 2}),
+    "free_bits": (
+        "free_bits:nats=0.2,groups=2,num_samples=2",
+        {"nats": 0.2, "groups": 2, "num_samples": 2},
+    ),
+    "capacity": (
+        "capacity:gamma=2,capacity=3,num_samples=2",
+        {"gamma": 2.0, "capacity": 3.0, "num_samples": 2},
+    ),
+    "iwae": ("iwae:num_samples=3", {"num_samples": 3}),
+    "dreg": ("dreg:num_samples=3", {"num_samples": 3}),
+    "miwae": ("miwae:num_bounds=2,num_inner=3", {"num_bounds": 2, "num_inner": 3}),
+    "piwae": ("piwae:num_bounds=2,num_inner=3", {"num_bounds": 2, "num_inner": 3}),
+    "ciwae": ("ciwae:beta=0.25,num_samples=3", {"beta": 0.25, "num_samples": 3}),
+    "beta_tc": (
+        "beta_tc:dataset_size=50,beta=2,alpha=0.5,gamma=3",
+        {"dataset_size": 50, "beta": 2.0, "alpha": 0.5, "gamma": 3.0},
+    ),
+    "factor": ("factor:gamma=2,hidden=5,layers=2", {"gamma": 2.0, "hidden": 5, "layers": 2}),
+    "info": ("info:alpha=0.5,mmd_weight=4", {"alpha": 0.5, "mmd_weight": 4.0}),
+}
+
+
+def test_every_objective_is_walked():
+    assert set(TEXTS) == set(objectives.KNOWN)
+
+
+@pytest.fixture
+def rough(rng):
+    """A function that makes a model away from any optimum, and images for it."""
+    model = linear_gaussian(rng, orthogonal=False)
+    x = as_images(points(model, rng, 8))
+
+    def made(name, optimizer="sgd", **kwargs):
+        slope, offset = np.full((LATENT, D), 0.1), np.array([1.5, -1.0])
+        objective = TEXTS[name][0]
+        vae = linear_vae(model, slope, offset, np.array([0.2, 0.4]), objective=objective)
+        vae.compile(optimizer, **kwargs)
+        return vae
+
+    return made, x
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_options_by_text_and_by_configuration_are_the_same(name):
+    text, config = TEXTS[name]
+    objective = objectives.get(text)
+    assert type(objective) is objectives.KNOWN[name]
+    assert objective.get_config() == config
+    serialized = json.loads(json.dumps(keras.saving.serialize_keras_object(objective)))
+    again = objectives.get(serialized)
+    assert type(again) is type(objective)
+    assert again.get_config() == config
+    assert again.num_samples == objective.num_samples
+    # The defaults are a configuration too.
+    plain = objectives.get(name, {"dataset_size": 100})
+    assert type(plain).from_config(plain.get_config()).get_config() == plain.get_config()
+    assert {key: plain.get_config()[key] for key in config} != config
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_each_trains_every_weight(name, rough):
+    made, x = rough
+    vae = made(name, run_eagerly=True)
+    with tf.GradientTape() as tape:
+        terms = vae.terms(x, num_samples=vae.objective.num_samples, seed=1, training=True)
+        loss = vae.objective(terms)
+    assert loss.shape == (8,)
+    gradients = tape.gradient(loss, [variable.value for variable in vae.trainable_variables])
+    # The last kernel of a fresh discriminator is zero: it alone has a gradient yet.
+    network = vae.objective.network
+    unmoved = {id(v) for v in network.trainable_variables} if network else set()
+    unmoved -= {id(network.trainable_variables[-2])} if network else set()
+    for variable, gradient in zip(vae.trainable_variables, gradients, strict=True):
+        assert gradient is not None, variable.path
+        assert np.all(np.isfinite(gradient))
+        assert np.any(gradient != 0) or id(variable) in unmoved, variable.path
+    # Whatever is trained, evaluation reports the same.
+    expected = made("elbo", run_eagerly=True).evaluate(x, verbose=0, return_dict=True)
+    found = vae.evaluate(x, verbose=0, return_dict=True)
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-6)
+    before = [variable.numpy() for variable in vae.trainable_variables]
+    assert np.isfinite(vae.train_on_batch(x, return_dict=True)["loss"])
+    for variable, old in zip(vae.trainable_variables, before, strict=True):
+        assert np.any(variable.numpy() != old) or id(variable) in unmoved, variable.path
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_each_trains_in_a_graph(name, rough):
+    made, x = rough
+    in_graph, eager = made(name), made(name, run_eagerly=True)
+    data = tf.data.Dataset.from_tensor_slices(x).batch(4)
+    losses = [train(vae, data, progress=False).history["loss"] for vae in (in_graph, eager)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_validation_reports_the_negative_elbo_of_any_objective(rough):
+    made, x = rough
+    data = tf.data.Dataset.from_tensor_slices(x).batch(4)
+    history = train(made("info"), data, epochs=2, validation_data=data, progress=False).history
+    np.testing.assert_allclose(history["val_loss"], -np.array(history["val_elbo"]), rtol=1e-6)
+    assert np.all(np.abs(np.array(history["loss"]) + history["elbo"]) > 0.1)
+
+
+def test_the_discriminator_is_trained_under_xla(rough):
+    made, x = rough
+    vae = made("factor", "adam", jit_compile=True)
+    before = [variable.numpy() for variable in vae.trainable_variables]
+    losses = [vae.train_on_batch(x, return_dict=True)["loss"] for _ in range(3)]
+    assert np.all(np.isfinite(losses))
+    for variable, old in zip(vae.trainable_variables, before, strict=True):
+        assert np.any(variable.numpy() != old), variable.path
+
+
+@pytest.mark.parametrize("name", ["dreg", "piwae", "beta_tc", "info"])
+def test_in_half_precision_they_stay_finite(name, rough):
+    keras.config.set_dtype_policy("mixed_float16")
+    made, x = rough
+    vae = made(name, run_eagerly=True)
+    before = [variable.numpy() for variable in vae.trainable_variables]
+    assert vae.terms(x, seed=1).log_weight.dtype == tf.float32
+    # A scale at which no gradient overflows, so that the step is taken.
+    vae.optimizer.dynamic_scale.assign(2.0**8)
+    assert np.isfinite(vae.train_on_batch(x, return_dict=True)["loss"])
+    for variable, old in zip(vae.trainable_variables, before, strict=True):
+        assert np.all(np.isfinite(variable))
+        assert np.any(variable.numpy() != old), variable.path
+
+
+class Two(DiagonalNormal):
+    """Two normals of one weight: which of them a draw is from has no gradient."""
+
+    def distribution(self, parameters):
+        each = [
+            super(Two, self).distribution({**parameters, "loc": sign * parameters["loc"]})
+            for sign in (1, -1)
+        ]
+        loc, scale = (
+            tf.stack([getattr(q.distribution, name) for q in each], axis=-2)
+            for name in ("loc", "scale")
+        )
+        components = tfd.Independent(tfd.Normal(loc, scale), 1)
+        equal = tfd.Categorical(logits=tf.zeros(loc.shape[:-1]))
+        return tfd.MixtureSameFamily(equal, components)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_draws_without_a_gradient_are_refused(name):
+    objective = objectives.get(TEXTS[name][0])
+    message = (
+        f"^{type(objective).__name__} takes gradients through the draws of z, and a "
+        "MixtureSameFamily has none to give: choose a reparameterised posterior$"
+    )
+    with pytest.raises(InputError, match=message):
+        small_vae(objective=objective, posterior=Two())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: objectives.get("elbow"), "unknown objective 'elbow': expected one of elbo, stl, "),
+        (
+            lambda: objectives.get("iwae:k=5"),
+            "unknown option 'k' of objective 'iwae': expected num_samples",
+        ),
+        (lambda: objectives.get("iwae:num_samples"), "'num_samples' is no option=value"),
+        (lambda: objectives.get(7), "an objective is a name or a tfvae Objective; received 7"),
+        *(
+            (
+                lambda name=name, option=option, bad=bad: objectives.get(f"{name}:{option}={bad}"),
+                f"{option} is a whole number from 1; received {bad.capitalize()}",
+            )
+            for name, option in [
+                ("elbo", "num_samples"),
+                ("stl", "num_samples"),
+                ("free_bits", "num_samples"),
+                ("free_bits", "groups"),
+                ("capacity", "num_samples"),
+                ("iwae", "num_samples"),
+                ("dreg", "num_samples"),
+                ("ciwae", "num_samples"),
+                ("miwae", "num_bounds"),
+                ("piwae", "num_inner"),
+            ]
+            for bad in ("0", "-2", "1.5", "true")
+        ),
+        *(
+            (
+                lambda name=name, option=option, bad=bad: objectives.get(f"{name}:{option}={bad}"),
+                f"{option} is a number of at least 0.*; received {shown}",
+            )
+            for name, option in [
+                ("elbo", "beta"),
+                ("free_bits", "nats"),
+                ("capacity", "gamma"),
+                ("capacity", "capacity"),
+            ]
+            for bad, shown in [("-1", "-1"), ("nan", "nan"), ("inf", "inf"), ("true", "True")]
+        ),
+        (lambda: objectives.get("ciwae:beta=1.5"), "beta lies from 0 to 1; received 1.5"),
+        (lambda: objectives.get("ciwae:beta=-0.1"), "beta lies from 0 to 1; received -0.1"),
+        (lambda: objectives.get("ciwae:beta=true"), "beta lies from 0 to 1; received True"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(make, message):
+    with pytest.raises(InputError, match=message) as e:
+        make()
+    assert "\n" not in str(e.value)
 
 
 # --- objectives of one's own ----------------------------------------------------------------------

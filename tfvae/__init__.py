@@ -18,12 +18,14 @@ __all__ = [
     "datasets",
     "divergences",
     "evaluation",
+    "expost",
     "likelihoods",
     "networks",
     "objectives",
     "plotting",
     "posteriors",
     "priors",
+    "schedules",
     "training",
 ]
 # Where the names are that are no modules.
@@ -34,12 +36,14 @@ if TYPE_CHECKING:
         datasets,
         divergences,
         evaluation,
+        expost,
         likelihoods,
         networks,
         objectives,
         plotting,
         posteriors,
         priors,
+        schedules,
         training,
     )
     from tfvae.autoencoder import Autoencoder

@@ -25,6 +25,7 @@ class Autoencoder(LatentImageModel):
             `tfvae.likelihoods.Likelihood`.
         latent_dim: d.
         likelihood: p(x|z), a `tfvae.likelihoods.Likelihood` or a name.
+        num_classes: labels, where both networks take one as a second, one-hot input.
         seed: seed of the initial weights of the layers that the model adds.
         **kwargs: those of `keras.Model`.
 
@@ -41,10 +42,19 @@ class Autoencoder(LatentImageModel):
         latent_dim: int,
         *,
         likelihood: Any = "bernoulli",
+        num_classes: int | None = None,
         seed: int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(encoder, decoder, latent_dim, likelihood=likelihood, seed=seed, **kwargs)
+        super().__init__(
+            encoder,
+            decoder,
+            latent_dim,
+            likelihood=likelihood,
+            num_classes=num_classes,
+            seed=seed,
+            **kwargs,
+        )
         self.flatten = keras.layers.Flatten(dtype="float32")
         self.bottleneck = keras.layers.Dense(
             latent_dim,
@@ -62,25 +72,26 @@ class Autoencoder(LatentImageModel):
             )
         self.bottleneck(self.flatten(features))
 
-    def encode(self, x: Any, training: bool = False) -> tf.Tensor:
+    def encode(self, x: Any, label: Any = None, training: bool = False) -> tf.Tensor:
         """Give the code of each image, `[B, d]`: a tensor, where a VAE gives a distribution."""
-        return self._code(self._images(x), training)
+        return self._code(x, label, training)
 
-    def code(self, x: Any) -> tf.Tensor:
-        """Give the code of each image, `[B, d]`."""
-        return self._code(self.checked_images(x), training=False)
+    def _code(self, x: tf.Tensor, label: Any, training: bool) -> tf.Tensor:
+        return self.bottleneck(self.flatten(self._features(x, label, training)))
 
-    def _code(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-        return self.bottleneck(self.flatten(self.encoder(x, training=training)))
-
-    def _step(self, x: tf.Tensor, seed: Any, training: bool) -> Step:
-        likelihood = self.decode(self._code(x, training), training)
+    def _step(self, x: tf.Tensor, label: Any, seed: Any, training: bool) -> Step:
+        parameters = self._decoded(self._code(x, label, training), label, training)
+        family = self.likelihood_family
+        if training:
+            likelihood = family.training_distribution(parameters, x)
+        else:
+            likelihood = family.distribution(parameters)
         log_likelihood = likelihood.log_prob(x)
         return Step(
             loss=-log_likelihood,
             validation_loss=-log_likelihood,
             terms={"log_likelihood": log_likelihood},
-            reconstruction=likelihood.mean,
+            reconstruction=lambda: family.mean(likelihood),
         )
 
     def sample(self, *_: Any, **__: Any) -> NoReturn:

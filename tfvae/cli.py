@@ -204,7 +204,20 @@ def sample(
     /,
     *,
     n: Annotated[int, whole("How many images.", least=1)] = 64,
+    label: Annotated[
+        int | None,
+        whole("Label of the images, for a conditional model; by default some of each.", least=0),
+    ] = None,
+    ex_post: Annotated[
+        str | None,
+        Parameter(
+            help="Sample not from the prior, but from a density fitted to the codes of the "
+            "training images: gaussian_mixture, realnvp or maf, with options: "
+            "gaussian_mixture:components=20."
+        ),
+    ] = None,
     out: Out = Path("samples.png"),
+    data: DataOptions = DataOptions(),  # noqa: B008 - frozen
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -212,9 +225,16 @@ def sample(
     """Draw images from the prior."""
     _check_picture(out, overwrite)
     trained = _open(model)
-    from tfvae import plotting
+    from tfvae import datasets, expost, plotting
+    from tfvae.runs import grid_labels
 
-    figure = plotting.image_grid(trained.vae.sample(n, seed=seed))
+    vae = trained.vae
+    if ex_post is not None:
+        with datasets.input_errors():
+            batches = trained.data(data).train.batches(256, epoch=0)
+            vae = vae.with_prior(expost.fit_prior(vae, batches, ex_post, seed=seed))
+    labels = grid_labels(vae, n) if label is None else label
+    figure = plotting.image_grid(vae.sample(n, label=labels, seed=seed))
     _write_picture(figure, out, overwrite, as_json, n=n, seed=seed)
 
 
@@ -234,8 +254,8 @@ def reconstruct(
     trained = _open(model)
     from tfvae import plotting
 
-    images, _ = trained.data(data).test.arrays(limit=n)
-    figure = plotting.reconstructions(images, trained.vae.reconstruct(images))
+    images, labels = trained.arrays(data, limit=n)
+    figure = plotting.reconstructions(images, trained.vae.reconstruct(images, labels))
     _write_picture(figure, out, overwrite, as_json, n=len(images))
 
 
@@ -254,14 +274,38 @@ def interpolate(
     """Walk in latent space from one test image to another."""
     _check_picture(out, overwrite)
     trained = _open(model)
+    import numpy as np
+
     from tfvae import plotting
 
-    images, _ = trained.data(data).test.arrays(limit=2 * pairs)
-    pairs = len(images) // 2
-    if not pairs:
-        raise InputError("expected at least two test images; there is one")
-    rows = trained.vae.interpolate(images[:pairs], images[pairs : 2 * pairs], steps)
+    if trained.vae.num_classes is None:
+        images, labels = trained.arrays(data, limit=2 * pairs)
+        first, second = np.split(np.arange(len(images) // 2 * 2), 2)
+    else:  # both ends of a line have one label
+        images, labels = trained.arrays(data)
+        first, second = _pairs_of_a_label(labels, pairs)
+        labels = np.asarray(labels)[first]
+    if not len(first):
+        of_a_label = "" if labels is None else " of one label"
+        raise InputError(f"expected at least two test images{of_a_label}")
+    pairs = len(first)
+    rows = trained.vae.interpolate(images[first], images[second], steps, labels)
     _write_picture(plotting.image_rows(rows), out, overwrite, as_json, pairs=pairs, steps=steps)
+
+
+def _pairs_of_a_label(labels: Any, pairs: int) -> tuple[Any, Any]:
+    """Give the rows of up to so many pairs of images, the label going round."""
+    import numpy as np
+
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    found = [
+        (of_label[2 * round_], of_label[2 * round_ + 1])
+        for round_ in range(pairs)
+        for of_label in rows
+        if len(of_label) > 2 * round_ + 1
+    ]
+    first, second = np.array(found[:pairs], int).reshape(-1, 2).T
+    return first, second
 
 
 @app.command
@@ -273,7 +317,7 @@ def traverse(
     dimensions: Annotated[
         list[int] | None,
         Parameter(
-            help="Latent dimensions, a row each; by default the ten with the largest KL.",
+            help="Latent dimensions, a row each; by default the ten whose codes vary most.",
             consume_multiple=True,
             negative=(),
         ),
@@ -293,17 +337,18 @@ def traverse(
     import numpy as np
 
     from tfvae import plotting
-    from tfvae.divergences import kl_per_dimension
 
     vae = trained.vae
-    images, _ = trained.data(data).test.arrays(limit=max(512, image + 1))
+    images, labels = trained.arrays(data, limit=max(512, image + 1))
     if image >= len(images):
         raise InputError(f"--image is a number from 0 to {len(images) - 1}; received {image}")
     if dimensions is None:
-        kl = np.mean(kl_per_dimension(vae.encode(images[:512]), vae.prior), axis=0)
-        dimensions = [int(dimension) for dimension in np.argsort(-kl)[:10]]
+        # The codes of an unused dimension are all the same.
+        spread = np.var(vae.code(images[:512], None if labels is None else labels[:512]), axis=0)
+        dimensions = [int(dimension) for dimension in np.argsort(-spread)[:10]]
     values = np.linspace(-extent, extent, steps)
-    rows = np.stack([vae.traverse(images[image], one, values) for one in dimensions])
+    label = None if labels is None else labels[image]
+    rows = np.stack([vae.traverse(images[image], one, values, label) for one in dimensions])
     figure = plotting.image_rows(rows, [f"z[{one}]" for one in dimensions])
     _write_picture(figure, out, overwrite, as_json, image=image, dimensions=dimensions)
 

@@ -71,13 +71,31 @@ class TrainConfig:
     likelihood: Annotated[
         str,
         _option(
-            "bernoulli, normal or laplace, with options: normal:scale=0.1, normal:scale=learned, "
-            "normal:scale=per_pixel."
+            "p(x|z): bernoulli, continuous_bernoulli, normal, laplace, logistic, student_t, beta, "
+            "discretized_logistic, discretized_logistic_mixture, categorical, poisson or "
+            "negative_binomial, with options: normal:scale=0.1, normal:scale=learned."
         ),
     ] = "bernoulli"
-    beta: Annotated[
-        float, _option("Weight of the KL in training.", validator=validators.Number(gte=0))
-    ] = 1.0
+    posterior: Annotated[
+        str, _option("q(z|x): normal, full_normal, iaf or coupling, with options: iaf:flows=4.")
+    ] = "normal"
+    prior: Annotated[
+        str,
+        _option(
+            "p(z): standard_normal, mixture, vamp, realnvp, maf or class_normal, with options: "
+            "mixture:components=20."
+        ),
+    ] = "standard_normal"
+    objective: Annotated[
+        str,
+        _option(
+            "elbo, stl, free_bits, capacity, iwae, dreg, miwae, piwae, ciwae, beta_tc, factor or "
+            "info, with options: elbo:beta=4, elbo:beta=linear(steps=1000), iwae:num_samples=5."
+        ),
+    ] = "elbo"
+    conditional: Annotated[
+        bool, _option("Give the images' labels to encoder and decoder.", negative=())
+    ] = False
     epochs: Annotated[
         int | None,
         whole("Passes over the training images; by default as many as make 1500 steps.", least=1),

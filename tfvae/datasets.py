@@ -32,7 +32,7 @@ class Dataset:
     Attributes:
         name: what it was loaded by.
         image_shape: `(H, W, C)`.
-        has_labels: whether its images have labels.
+        num_classes: how many labels its images have, whole numbers from 0; None without labels.
         train: the images to learn from.
         validation: those to choose a model by.
         test: those to report.
@@ -40,10 +40,15 @@ class Dataset:
 
     name: str
     image_shape: tuple[int, int, int]
-    has_labels: bool
+    num_classes: int | None
     train: "Split"
     validation: "Split"
     test: "Split"
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its images have labels."""
+        return self.num_classes is not None
 
 
 def load(
@@ -91,7 +96,7 @@ def load(
     return Dataset(
         source.name,
         source.image_shape,
-        source.has_labels,
+        source.num_classes,
         train=Split(source, rows["train"], binarize=binarize, seed=seed),
         validation=Split(source, rows["validation"], binarize=held_out, seed=seed),
         test=Split(source, rows["test"], binarize=held_out, seed=seed),

@@ -38,6 +38,14 @@ def gaussian_kl(
     return 0.5 * (tf.math.expm1(log_ratio) - log_ratio + squared_distance)
 
 
+def exact_kl(q: Any, p: Any) -> tf.Tensor | None:
+    """KL(q ‖ p) in the closed form that TFP has registered for the pair, or None."""
+    try:
+        return tfd.kl_divergence(q, p)
+    except NotImplementedError:
+        return None
+
+
 def kl_is_exact(q: Any, p: Any) -> bool:
     """Whether TFP has a closed form for KL(q ‖ p).
 
@@ -45,11 +53,7 @@ def kl_is_exact(q: Any, p: Any) -> bool:
         q: posterior, a `tfd.Distribution`.
         p: prior, a `tfd.Distribution`.
     """
-    try:
-        tfd.kl_divergence(q, p)
-    except NotImplementedError:
-        return False
-    return True
+    return exact_kl(q, p) is not None
 
 
 def kl_divergence(q: Any, p: Any, z: tf.Tensor) -> tf.Tensor:
@@ -64,29 +68,46 @@ def kl_divergence(q: Any, p: Any, z: tf.Tensor) -> tf.Tensor:
     Returns:
         `[B]`, in nats. The closed form is never negative; the estimate may be.
     """
-    try:
-        return tfd.kl_divergence(q, p)
-    except NotImplementedError:
-        return tf.reduce_mean(q.log_prob(z) - p.log_prob(z), axis=0)
+    kl = exact_kl(q, p)
+    return tf.reduce_mean(q.log_prob(z) - p.log_prob(z), axis=0) if kl is None else kl
 
 
-def kl_per_dimension(q: Any, p: Any) -> tf.Tensor:
+def factorizes(distribution: Any) -> bool:
+    """Whether a distribution over `[d]` is a product over the d dimensions, and says so.
+
+    A `tfd.Independent` does, of a distribution whose events are numbers.
+    """
+    return isinstance(distribution, tfd.Independent) and (
+        distribution.distribution.event_shape.rank == 0
+    )
+
+
+def kl_per_dimension(q: Any, p: Any, z: tf.Tensor | None = None) -> tf.Tensor:
     """KL of each latent dimension, for a posterior and a prior that factorise.
 
     Args:
         q: posterior, a `tfd.Independent` with batch shape `[B]` and event shape `[d]`.
         p: prior, a `tfd.Independent` with event shape `[d]`.
+        z: samples of `q`, `[K, B, d]`, for a Monte Carlo estimate where no closed form is
+            registered.
 
     Returns:
-        `[B, d]`, in nats; its sum over the last axis is `kl_divergence(q, p)`.
+        `[B, d]`, in nats; its sum over the last axis is `kl_divergence(q, p, z)`.
 
     Raises:
-        InputError: if one of the two does not factorise over dimensions.
+        InputError: if one of the two does not factorise over dimensions, or there is no closed
+            form and no sample either.
     """
     for distribution in (q, p):
-        if not isinstance(distribution, tfd.Independent):
+        if not factorizes(distribution):
             raise InputError(
                 "the KL per dimension needs a posterior and a prior that factorise "
                 f"(tfd.Independent); received {type(distribution).__name__}"
             )
-    return tfd.kl_divergence(q.distribution, p.distribution)
+    q, p = q.distribution, p.distribution
+    if z is None and not kl_is_exact(q, p):
+        raise InputError(
+            f"TFP has no closed form for the KL of {type(q).__name__} and {type(p).__name__}: "
+            "give samples z to estimate it with"
+        )
+    return kl_divergence(q, p, z)

@@ -8,7 +8,7 @@ class InputError(ValueError):
     it and exits with status 2.
     """
 
-    def __init__(self, message: str):
-        # With a constructor of its own the exception passes through `tf.function` tracing as it
-        # is; AutoGraph rewrites the message of those that take Python's.
-        super().__init__(message)
+    # Raised while a layer is called or a function is traced, it comes out as it is: Keras would
+    # append the layer's arguments, and AutoGraph the traced lines, in many lines both.
+    _keras_call_info_injected = True
+    ag_pass_through = True

@@ -25,13 +25,15 @@ def export_saved_model(vae: "VAE", path: str | Path) -> None:
     signature        inputs                       outputs
     ================ ============================ ============================================
     ``reconstruct``  images `[B, H, W, C]`        images `[B, H, W, C]`, the mean of p(x|z)
-    ``encode``       images                       loc, scale of q(z|x), each `[B, d]`
+    ``encode``       images                       loc (the code) `[B, d]`; and scale `[B, d]` of
+                                                  q(z|x), where that has a closed form
     ``decode``       z `[B, d]`                   images, the mean of p(x|z)
     ``sample``       seed `[B, 2]`                images, the mean of p(x|z) at a z from p(z)
     ``elbo``         images, seed `[B, 2]`        elbo, log_likelihood, kl, each `[B]`, nats
     ================ ============================ ============================================
 
-    ``reconstruct`` is ``serving_default`` too.
+    ``reconstruct`` is ``serving_default`` too. Each signature of a conditional model has one input
+    more, ``label [B]`` of int32.
 
     Args:
         vae: a built `VAE`.
@@ -45,36 +47,42 @@ def export_saved_model(vae: "VAE", path: str | Path) -> None:
     images = tf.TensorSpec((None, *vae.image_shape), tf.float32, name="images")
     z = tf.TensorSpec((None, vae.latent_dim), tf.float32, name="z")
     seed = tf.TensorSpec((None, 2), tf.int32, name="seed")
+    labels = [] if vae.num_classes is None else [tf.TensorSpec((None,), tf.int32, name="label")]
 
-    def reconstruct(images: tf.Tensor) -> dict[str, Any]:
-        return {"images": vae.reconstruct(images)}
+    def reconstruct(images: tf.Tensor, label: Any = None) -> dict[str, Any]:
+        return {"images": vae.reconstruct(images, label)}
 
-    def encode(images: tf.Tensor) -> dict[str, Any]:
-        q = vae.encode(images)
-        return {"loc": q.mean(), "scale": q.stddev()}
+    def encode(images: tf.Tensor, label: Any = None) -> dict[str, Any]:
+        q = vae.encode(images, label)
+        code = {"loc": vae.posterior_family.code(q)}
+        try:
+            return {**code, "scale": q.stddev()}
+        except NotImplementedError:  # a flow has none in closed form
+            return code
 
-    def decode(z: tf.Tensor) -> dict[str, Any]:
-        return {"images": vae.decode(z).mean()}
+    def decode(z: tf.Tensor, label: Any = None) -> dict[str, Any]:
+        return {"images": vae.likelihood_family.mean(vae.decode(z, label))}
 
-    def sample(seed: tf.Tensor) -> dict[str, Any]:
-        prior = vae.prior
-        z = tf.map_fn(
-            lambda one: prior.sample(seed=one),
-            seed,
-            fn_output_signature=tf.TensorSpec((vae.latent_dim,), tf.float32),
-        )
-        return {"images": vae.decode(z).mean()}
+    def sample(seed: tf.Tensor, label: Any = None) -> dict[str, Any]:
+        def draw(row: Any) -> tf.Tensor:
+            one_seed, *one_label = row
+            prior = vae.prior_of(one_label[0][None] if one_label else None)
+            return tf.reshape(prior.sample(seed=one_seed), (vae.latent_dim,))
 
-    def elbo(images: tf.Tensor, seed: tf.Tensor) -> dict[str, Any]:
-        return vae.elbo(images, seed=seed)._asdict()
+        rows = (seed,) if label is None else (seed, label)
+        z = tf.map_fn(draw, rows, fn_output_signature=tf.TensorSpec((vae.latent_dim,), tf.float32))
+        return decode(z, label)
+
+    def elbo(images: tf.Tensor, seed: tf.Tensor, label: Any = None) -> dict[str, Any]:
+        return vae.elbo(images, label, seed=seed)._asdict()
 
     archive = keras.export.ExportArchive()
     archive.track(vae)
     # The first one becomes serving_default.
-    archive.add_endpoint("reconstruct", reconstruct, [images])
-    archive.add_endpoint("encode", encode, [images])
-    archive.add_endpoint("decode", decode, [z])
-    archive.add_endpoint("sample", sample, [seed])
-    archive.add_endpoint("elbo", elbo, [images, seed])
+    archive.add_endpoint("reconstruct", reconstruct, [images, *labels])
+    archive.add_endpoint("encode", encode, [images, *labels])
+    archive.add_endpoint("decode", decode, [z, *labels])
+    archive.add_endpoint("sample", sample, [seed, *labels])
+    archive.add_endpoint("elbo", elbo, [images, seed, *labels])
     with new_directory(path) as partial:
         archive.write_out(str(partial), verbose=False)

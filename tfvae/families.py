@@ -96,8 +96,9 @@ def resolve(
     if isinstance(identifier, base):
         return identifier
     if not isinstance(identifier, str):
+        article = "an" if kind[0] in "aeiou" else "a"
         raise InputError(
-            f"a {kind} is a name or a tfvae {base.__name__}; received {identifier!r}; "
+            f"{article} {kind} is a name or a tfvae {base.__name__}; received {identifier!r}; "
             f"known names: {', '.join(known)}"
         )
     name, options = _parse(identifier)

@@ -11,6 +11,7 @@ from tfvae.base import LatentImageModel
 from tfvae.divergences import kl_is_exact
 from tfvae.errors import InputError
 from tfvae.families import PACKAGE
+from tfvae.schedules import WarmUpWatch
 from tfvae.step import Step
 
 
@@ -30,24 +31,31 @@ class VAE(LatentImageModel):
 
     It trains by `compile` and `fit`, without a loss, or by `tfvae.training.train`.
 
+    With `num_classes` it is conditional (Sohn et al. 2015): encoder and decoder take a label too,
+    and all of the above holds for log p(x|y).
+
     Args:
         encoder: a `keras.Model` from images `[B, H, W, C]` to features, or to a list
-            ``[loc, log_var]``; see `tfvae.posteriors.DiagonalNormal`.
+            ``[loc, log_var]``; see `tfvae.posteriors.DiagonalNormal`. That of a conditional model
+            takes a list of images and labels, one-hot `[B, num_classes]`.
         decoder: a `keras.Model` from z `[B, d]` to features or images; see
-            `tfvae.likelihoods.Likelihood`.
+            `tfvae.likelihoods.Likelihood`. That of a conditional model takes a list of z and
+            labels.
         latent_dim: d.
         posterior: q(z|x), a `tfvae.posteriors.Posterior` or a name.
-        prior: p(z), a `tfvae.priors.Prior` or a name.
+        prior: p(z), a `tfvae.priors.Prior`, a name or a fixed `tfd.Distribution`.
         likelihood: p(x|z), a `tfvae.likelihoods.Likelihood` or a name such as ``"bernoulli"``,
             ``"normal:scale=learned"``, ``"laplace:scale=0.1"``.
         objective: what to minimise, a `tfvae.objectives.Objective` or a name such as ``"elbo"``,
-            ``"elbo:beta=4"``.
+            ``"elbo:beta=4"``, ``"iwae:num_samples=5"``.
+        num_classes: labels of a conditional model, which are whole numbers from 0; None for a
+            model without.
         seed: seed of the model's own noise and of the families' initial weights. The networks'
             initial weights are the networks' own affair.
         **kwargs: those of `keras.Model`, such as `name` and `dtype`.
 
     Raises:
-        InputError: if networks, families and sizes do not fit each other.
+        InputError: if networks, families, objective and sizes do not fit each other.
     """
 
     term_names = ("elbo", "log_likelihood", "kl")
@@ -62,10 +70,19 @@ class VAE(LatentImageModel):
         prior: Any = "standard_normal",
         likelihood: Any = "bernoulli",
         objective: Any = "elbo",
+        num_classes: int | None = None,
         seed: int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(encoder, decoder, latent_dim, likelihood=likelihood, seed=seed, **kwargs)
+        super().__init__(
+            encoder,
+            decoder,
+            latent_dim,
+            likelihood=likelihood,
+            num_classes=num_classes,
+            seed=seed,
+            **kwargs,
+        )
         self.posterior_family = posteriors.get(posterior)
         self.prior_family = priors.get(prior)
         self.objective = objectives.get(objective)
@@ -75,8 +92,23 @@ class VAE(LatentImageModel):
         self.posterior_family.bind((self.latent_dim,), self._derived_seed(1))
         self.prior_family.bind((self.latent_dim,), self._derived_seed(2))
         self.posterior_family(features)
+        self.prior_family.attach(self)
         if not self.prior_family.built:
             self.prior_family.build((self.latent_dim,))
+        self.objective.build(self.latent_dim, self._derived_seed(4))
+        # An attribute of the model, so that its weights are trained and saved.
+        self.objective_network = self.objective.network
+
+    def _check_latent(self) -> None:
+        # In a graph these operations lead nowhere, and are dropped.
+        self.objective.check(*self._example())
+
+    def _example(self) -> tuple[Any, Any]:
+        """Give q(z|x) of a blank image, and p(z)."""
+        label = None if self.num_classes is None else [0]
+        features = self._features(tf.zeros((1, *self.image_shape)), label, training=False)
+        q = self.posterior_family.distribution(self.posterior_family(features))
+        return q, self.prior_family.distribution(label)
 
     def get_config(self) -> dict[str, Any]:
         """Give the constructor's arguments."""
@@ -88,87 +120,141 @@ class VAE(LatentImageModel):
             "objective": serialize(self.objective),
         }
 
+    def own_callbacks(self) -> list[keras.callbacks.Callback]:
+        """Give the callback that warns of a warm-up longer than the training."""
+        return [WarmUpWatch(self.objective.schedules)]
+
     # --- the three distributions ------------------------------------------------------------------
 
     @property
     def prior(self) -> Any:
         """p(z), a `tfd.Distribution` with event shape `[d]`."""
-        self._require_built("prior")
-        return self.prior_family.distribution()
+        return self.prior_of(None)
 
-    def encode(self, x: Any, training: bool = False) -> Any:
-        """Give q(z|x).
+    def prior_of(self, label: Any) -> Any:
+        """Give p(z|y) of a conditional model whose prior depends on the label, else p(z).
+
+        Args:
+            label: whole numbers `[B]`, or None.
+
+        Returns:
+            A `tfd.Distribution` with event shape `[d]`, and batch `[B]` if the prior depends on the
+            label.
+        """
+        self._require_built("prior")
+        return self.prior_family.distribution(None if label is None else self.checked_labels(label))
+
+    def encode(self, x: Any, label: Any = None, training: bool = False) -> Any:
+        """Give q(z|x), or q(z|x, y) of a conditional model.
 
         Args:
             x: images `[B, H, W, C]`.
+            label: of a conditional model, the labels of the images `[B]`.
             training: whether the encoder runs in training mode.
 
         Returns:
             A `tfd.Distribution` with batch shape `[B]` and event shape `[d]`.
 
         Raises:
-            InputError: if the images have another shape.
+            InputError: if the images have another shape, or the labels do not fit.
         """
-        return self.posterior_family.distribution(self._posterior_parameters(x, training))
+        return self.posterior_family.distribution(self._encoded(x, label, training))
 
-    def _posterior_parameters(self, x: Any, training: bool) -> dict[str, tf.Tensor]:
-        return self.posterior_family(self.encoder(self._images(x), training=training))
+    def _encoded(self, x: Any, label: Any, training: bool) -> dict[str, tf.Tensor]:
+        """Give the parameters of q(z|x), each with the batch `[B]` first."""
+        return self.posterior_family(self._features(x, label, training))
 
     @property
     def kl_is_exact(self) -> bool:
         """Whether the KL of posterior and prior is in closed form, not a Monte Carlo estimate."""
         self._require_built("kl_is_exact")
-        q = self.encode(tf.zeros((1, *self.image_shape)))
-        return kl_is_exact(q, self.prior)
+        return kl_is_exact(*self._example())
 
     # --- the ELBO -------------------------------------------------------------------------------
 
     def terms(
-        self, x: Any, *, num_samples: int = 1, seed: Any = None, training: bool = False
+        self,
+        x: Any,
+        label: Any = None,
+        *,
+        num_samples: int = 1,
+        seed: Any = None,
+        training: bool = False,
     ) -> objectives.Terms:
         """Draw z from q(z|x), and evaluate what objectives are made of.
 
         Args:
             x: images `[B, H, W, C]`.
+            label: of a conditional model, the labels of the images `[B]`.
             num_samples: K, draws of z for each image.
             seed: a whole number, a pair `[2]`, or None for the model's own next seed; or a pair
                 for each image, `[B, 2]`, which makes a draw independent of the rest of the batch.
-            training: whether the networks run in training mode.
+            training: whether to train: the networks run in training mode, and gradients run as the
+                objective wants them.
 
         Returns:
             `tfvae.objectives.Terms` of the K draws.
         """
         x, seed = self._images(x), self._seed(seed)
-        parameters = self._posterior_parameters(x, training)
-        posterior = self.posterior_family.distribution(parameters)
+        encoded = self._encoded(x, label, training)
+        posterior = self.posterior_family.distribution(encoded)
         if seed.shape.rank == 1:
-            z = posterior.sample(num_samples, seed=seed)
+            z, log_posterior = posterior.experimental_sample_and_log_prob(num_samples, seed=seed)
         else:
-            z = self._sample_each(parameters, num_samples, seed)
-        likelihood = self.decode(z, training)
-        return objectives.Terms.of(x, z, posterior, self.prior, likelihood)
+            z, log_posterior = self._sample_each(encoded, num_samples, seed)
+        path = None
+        if training and self.objective.weighs_path:
+            path = objectives.PathWeight()
+            z, log_posterior = path(z), path(log_posterior)
+        if training and self.objective.detaches_posterior:
+            log_posterior = objectives.gradient_through(posterior.log_prob, z)
+        decoded = self._decoded(z, label, training)
+        family = self.likelihood_family
+        if training:
+            likelihood = family.training_distribution(decoded, x)
+        else:
+            likelihood = family.distribution(decoded)
+        return objectives.Terms.of(
+            x,
+            z,
+            posterior,
+            self.prior_of(label),
+            likelihood,
+            log_posterior=log_posterior,
+            path=path,
+            step=self.optimizer.iterations if training and self.compiled else 0,
+            # The draws of z have used the seed itself.
+            seed=tf.random.experimental.stateless_fold_in(tf.reshape(seed, (-1, 2))[0], 1),
+        )
 
     def _sample_each(
-        self, parameters: dict[str, tf.Tensor], num_samples: int, seeds: tf.Tensor
-    ) -> tf.Tensor:
-        """Draw z `[K, B, d]`, each image with its own seed."""
+        self, encoded: dict[str, tf.Tensor], num_samples: int, seeds: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draw z `[K, B, d]` and give log q(z|x) `[K, B]`, each image with its own seed."""
 
-        def sample_one(row: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tf.Tensor:
-            parameters, seed = row
-            return self.posterior_family.distribution(parameters).sample(num_samples, seed=seed)
+        def sample_one(row: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            encoded, seed = row
+            posterior = self.posterior_family.distribution(encoded)
+            return posterior.experimental_sample_and_log_prob(num_samples, seed=seed)
 
-        z = tf.map_fn(
+        z, log_posterior = tf.map_fn(
             sample_one,
-            (parameters, seeds),
-            fn_output_signature=tf.TensorSpec((num_samples, self.latent_dim), tf.float32),
+            (encoded, seeds),
+            fn_output_signature=(
+                tf.TensorSpec((num_samples, self.latent_dim), tf.float32),
+                tf.TensorSpec((num_samples,), tf.float32),
+            ),
         )
-        return tf.transpose(z, (1, 0, 2))
+        return tf.transpose(z, (1, 0, 2)), tf.transpose(log_posterior)
 
-    def elbo(self, x: Any, *, num_samples: int = 1, seed: Any = None) -> ELBOTerms:
+    def elbo(
+        self, x: Any, label: Any = None, *, num_samples: int = 1, seed: Any = None
+    ) -> ELBOTerms:
         """Estimate the ELBO of each image.
 
         Args:
             x: images `[B, H, W, C]`.
+            label: of a conditional model, the labels of the images `[B]`.
             num_samples: draws of z for each image, averaged over.
             seed: as for `terms`.
 
@@ -177,16 +263,17 @@ class VAE(LatentImageModel):
             ``elbo == log_likelihood − kl``.
 
         Raises:
-            InputError: if the images have another shape, or values outside the support.
+            InputError: if the images have another shape, or values outside the support, or the
+                labels do not fit.
         """
-        terms = self.terms(self.checked_images(x), num_samples=num_samples, seed=seed)
+        terms = self.terms(self.checked_images(x), label, num_samples=num_samples, seed=seed)
         return ELBOTerms(terms.elbo, terms.mean_log_likelihood, terms.kl)
 
-    def _step(self, x: tf.Tensor, seed: Any, training: bool) -> Step:
+    def _step(self, x: tf.Tensor, label: Any, seed: Any, training: bool) -> Step:
         num_samples = self.objective.num_samples if training else 1
-        terms = self.terms(x, num_samples=num_samples, seed=seed, training=training)
+        terms = self.terms(x, label, num_samples=num_samples, seed=seed, training=training)
         return Step(
-            loss=self.objective(terms),
+            loss=self.objective(terms) if training else -terms.elbo,
             validation_loss=-terms.elbo,
             terms={
                 "elbo": terms.elbo,
@@ -194,23 +281,26 @@ class VAE(LatentImageModel):
                 "kl": terms.kl,
             },
             # In training the draw of the step serves; a second pass would cost as much again.
-            reconstruction=(lambda: terms.likelihood.mean()[0]) if training else (lambda: self(x)),
+            reconstruction=(
+                (lambda: self.likelihood_family.mean(terms.likelihood)[0])
+                if training
+                else (lambda: self(x, label))
+            ),
         )
 
     # --- images -----------------------------------------------------------------------------------
 
-    def code(self, x: Any) -> tf.Tensor:
-        """Give the mean of q(z|x), `[B, d]`."""
-        return self._code(self.checked_images(x), training=False)
+    def _code(self, x: tf.Tensor, label: Any, training: bool) -> tf.Tensor:
+        return self.posterior_family.code(self.encode(x, label, training))
 
-    def _code(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-        return self.encode(x, training).mean()
-
-    def sample(self, n: int, *, seed: Any = None, mean: bool = True) -> tf.Tensor:
+    def sample(
+        self, n: int, *, label: Any = None, seed: Any = None, mean: bool = True
+    ) -> tf.Tensor:
         """Generate images: draw z from p(z), then decode.
 
         Args:
             n: how many.
+            label: of a conditional model, one label for all images, or one for each, `[n]`.
             seed: a whole number, a pair of them, or None for the model's own next seed.
             mean: give the mean of p(x|z), the usual picture; False draws each pixel from p(x|z).
 
@@ -218,7 +308,7 @@ class VAE(LatentImageModel):
             Images `[n, H, W, C]`.
 
         Raises:
-            InputError: if `n` is below 1.
+            InputError: if `n` is below 1, or the label does not fit.
         """
         if n < 1:
             raise InputError(f"n is a whole number from 1; received {n!r}")
@@ -226,8 +316,47 @@ class VAE(LatentImageModel):
         latent_seed, pixel_seed = tf.unstack(
             tf.random.experimental.stateless_split(self._seed(seed), 2)
         )
-        likelihood = self.decode(self.prior.sample(n, seed=latent_seed))
-        return likelihood.mean() if mean else likelihood.sample(seed=pixel_seed)
+        if self.num_classes is not None:
+            label = self.checked_labels(label)
+            if label.shape.rank > 1 or (label.shape.rank == 1 and label.shape[0] not in (1, n)):
+                raise InputError(
+                    f"expected one label, or one for each of {n} images; "
+                    f"received shape {label.shape}"
+                )
+            label = tf.broadcast_to(label, (n,))
+        prior = self.prior_of(label)
+        z = prior.sample(() if prior.batch_shape.rank else n, seed=latent_seed)
+        likelihood = self.decode(z, label)
+        if mean:
+            return self.likelihood_family.mean(likelihood)
+        return likelihood.sample(seed=pixel_seed)
+
+    def with_prior(self, prior: Any) -> "VAE":
+        """Give a model of the same networks, posterior and likelihood with another p(z).
+
+        The two share their weights. It is how a density that was fitted to the codes of a trained
+        model takes the place of its prior; see `tfvae.expost`.
+
+        Args:
+            prior: as for the constructor.
+
+        Raises:
+            InputError: if the prior does not fit.
+        """
+        self._require_built("with_prior")
+        model = type(self)(
+            self.encoder,
+            self.decoder,
+            self.latent_dim,
+            posterior=self.posterior_family,
+            prior=prior,
+            likelihood=self.likelihood_family,
+            num_classes=self.num_classes,
+            seed=self.seed,
+        )
+        if model.image_shape is None:
+            model.build((None, *self.image_shape))
+        return model
 
     def export(self, filepath: str | Path, **kwargs: Any) -> None:
         """Write a SavedModel with the signatures of `tfvae.export.export_saved_model`.

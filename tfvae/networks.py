@@ -6,6 +6,10 @@ parameters of q(z|x) from an encoder's, a likelihood those of p(x|z) from a deco
 
 Height and width may be odd or differ. An encoder halves them, rounding up; the decoder doubles
 them back and crops where the encoder had rounded.
+
+With `num_classes` a network takes a second input, a label as a one-hot vector `[B, num_classes]`:
+an encoder sees it as one more channel, a learned picture of the label, and a decoder as more
+dimensions of z.
 """
 
 import itertools
@@ -17,6 +21,7 @@ import keras
 from keras import layers
 
 from tfvae.errors import InputError
+from tfvae.families import is_whole
 
 # Halve no further than to this many pixels on the shorter side.
 _SMALLEST_SIDE = 5
@@ -52,6 +57,19 @@ def check_latent_dim(latent_dim: Any) -> int:
     return latent_dim
 
 
+def check_num_classes(num_classes: Any) -> int | None:
+    """Give the number of classes of a conditional model or network, None for one without labels.
+
+    Raises:
+        InputError: if it is neither None nor a whole number from 1.
+    """
+    if num_classes is None:
+        return None
+    if not is_whole(num_classes, least=1):
+        raise InputError(f"num_classes is a whole number from 1, or None; received {num_classes!r}")
+    return int(num_classes)
+
+
 def default_filters(image_shape: Sequence[int]) -> tuple[int, ...]:
     """Give the channels of each halving: 16, 64, 128, 128 …, until 5 to 8 pixels are left.
 
@@ -70,6 +88,7 @@ def conv_encoder(
     filters: Sequence[int] | None = None,
     hidden: int = 256,
     activation: str = "silu",
+    num_classes: int | None = None,
     seed: int | None = None,
 ) -> keras.Model:
     """Strided 3 x 3 convolutions, then a dense layer.
@@ -80,14 +99,14 @@ def conv_encoder(
             `default_filters`.
         hidden: features put out.
         activation: a Keras activation.
+        num_classes: labels, for a network that takes one beside the image.
         seed: seed of the initial weights.
 
     Returns:
         A model from `[B, H, W, C]` to `[B, hidden]`.
     """
     weights = _initializers(seed)
-    inputs = keras.Input(check_image_shape(image_shape), name="image")
-    x = inputs
+    inputs, x = _image_input(image_shape, num_classes, weights)
     for channels in filters or default_filters(image_shape):
         x = layers.Conv2D(
             channels,
@@ -107,6 +126,7 @@ def conv_decoder(
     filters: Sequence[int] | None = None,
     hidden: int = 256,
     activation: str = "silu",
+    num_classes: int | None = None,
     seed: int | None = None,
 ) -> keras.Model:
     """Dense layers, then transposed 3 x 3 convolutions: the mirror image of `conv_encoder`.
@@ -118,6 +138,7 @@ def conv_decoder(
             have as many channels as the first.
         hidden: width of the dense layer after z.
         activation: a Keras activation.
+        num_classes: labels, for a network that takes one beside z.
         seed: seed of the initial weights.
 
     Returns:
@@ -128,7 +149,9 @@ def conv_decoder(
     def up(x: Any, channels: int) -> Any:
         return _doubled(x, channels, activation, weights)
 
-    return _decoder(image_shape, latent_dim, filters, hidden, activation, weights, up, "conv")
+    return _decoder(
+        image_shape, latent_dim, num_classes, filters, hidden, activation, weights, up, "conv"
+    )
 
 
 def residual_encoder(
@@ -138,6 +161,7 @@ def residual_encoder(
     blocks: int = 1,
     hidden: int = 256,
     activation: str = "silu",
+    num_classes: int | None = None,
     seed: int | None = None,
 ) -> keras.Model:
     """Residual blocks (He 2016, arXiv:1603.05027, without normalisation) between the halvings.
@@ -151,14 +175,14 @@ def residual_encoder(
         blocks: residual blocks after each halving.
         hidden: features put out.
         activation: a Keras activation.
+        num_classes: labels, for a network that takes one beside the image.
         seed: seed of the initial weights.
 
     Returns:
         A model from `[B, H, W, C]` to `[B, hidden]`.
     """
     weights = _initializers(seed)
-    inputs = keras.Input(check_image_shape(image_shape), name="image")
-    x = inputs
+    inputs, x = _image_input(image_shape, num_classes, weights)
     for channels in filters or default_filters(image_shape):
         x = layers.Conv2D(channels, 3, strides=2, padding="same", kernel_initializer=next(weights))(
             x
@@ -177,6 +201,7 @@ def residual_decoder(
     blocks: int = 1,
     hidden: int = 256,
     activation: str = "silu",
+    num_classes: int | None = None,
     seed: int | None = None,
 ) -> keras.Model:
     """The mirror image of `residual_encoder`; blocks stand before each doubling.
@@ -188,6 +213,7 @@ def residual_decoder(
         blocks: residual blocks before each doubling.
         hidden: width of the dense layer after z.
         activation: a Keras activation.
+        num_classes: labels, for a network that takes one beside z.
         seed: seed of the initial weights.
 
     Returns:
@@ -200,7 +226,9 @@ def residual_decoder(
             x = _residual_block(x, x.shape[-1], activation, weights)
         return _doubled(x, channels, activation, weights)
 
-    return _decoder(image_shape, latent_dim, filters, hidden, activation, weights, up, "residual")
+    return _decoder(
+        image_shape, latent_dim, num_classes, filters, hidden, activation, weights, up, "residual"
+    )
 
 
 def dense_encoder(
@@ -208,6 +236,7 @@ def dense_encoder(
     *,
     hidden: Sequence[int] = (512, 256),
     activation: str = "silu",
+    num_classes: int | None = None,
     seed: int | None = None,
 ) -> keras.Model:
     """Dense layers on the flattened image.
@@ -216,14 +245,15 @@ def dense_encoder(
         image_shape: (H, W, C).
         hidden: width of each layer.
         activation: a Keras activation.
+        num_classes: labels, for a network that takes one beside the image.
         seed: seed of the initial weights.
 
     Returns:
         A model from `[B, H, W, C]` to `[B, hidden[-1]]`.
     """
     weights = _initializers(seed)
-    inputs = keras.Input(check_image_shape(image_shape), name="image")
-    x = layers.Flatten()(inputs)
+    inputs, x = _image_input(image_shape, num_classes, weights)
+    x = layers.Flatten()(x)
     for width in hidden:
         x = layers.Dense(width, activation=activation, kernel_initializer=next(weights))(x)
     return keras.Model(inputs, x, name="dense_encoder")
@@ -235,6 +265,7 @@ def dense_decoder(
     *,
     hidden: Sequence[int] = (512, 256),
     activation: str = "silu",
+    num_classes: int | None = None,
     seed: int | None = None,
 ) -> keras.Model:
     """Dense layers on z: the mirror image of `dense_encoder`.
@@ -244,6 +275,7 @@ def dense_decoder(
         latent_dim: d.
         hidden: widths as given to the encoder, from the image inwards.
         activation: a Keras activation.
+        num_classes: labels, for a network that takes one beside z.
         seed: seed of the initial weights.
 
     Returns:
@@ -251,8 +283,7 @@ def dense_decoder(
     """
     check_image_shape(image_shape)
     weights = _initializers(seed)
-    inputs = keras.Input((check_latent_dim(latent_dim),), name="z")
-    x = inputs
+    inputs, x = _latent_input(latent_dim, num_classes)
     for width in reversed(hidden):
         x = layers.Dense(width, activation=activation, kernel_initializer=next(weights))(x)
     return keras.Model(inputs, x, name="dense_decoder")
@@ -266,7 +297,12 @@ KNOWN: dict[str, tuple[Callable[..., keras.Model], Callable[..., keras.Model]]] 
 
 
 def pair(
-    name: str, image_shape: Sequence[int], latent_dim: int, *, seed: int | None = None
+    name: str,
+    image_shape: Sequence[int],
+    latent_dim: int,
+    *,
+    num_classes: int | None = None,
+    seed: int | None = None,
 ) -> tuple[keras.Model, keras.Model]:
     """Give an encoder and its decoder by name.
 
@@ -274,6 +310,7 @@ def pair(
         name: "conv", "residual" or "dense".
         image_shape: (H, W, C).
         latent_dim: d.
+        num_classes: labels, for networks that take one.
         seed: seed of the initial weights of both.
 
     Raises:
@@ -284,13 +321,39 @@ def pair(
     image_shape = check_image_shape(image_shape)
     encoder, decoder = KNOWN[name]
     decoder_seed = None if seed is None else seed + 1
-    return encoder(image_shape, seed=seed), decoder(image_shape, latent_dim, seed=decoder_seed)
+    return (
+        encoder(image_shape, num_classes=num_classes, seed=seed),
+        decoder(image_shape, latent_dim, num_classes=num_classes, seed=decoder_seed),
+    )
 
 
 def _initializers(seed: int | None) -> Iterator[keras.initializers.Initializer]:
     """One initializer a layer: with the same seed, layers of equal shape would start equal."""
     for layer in itertools.count():
         yield keras.initializers.HeNormal(seed=None if seed is None else 1_000 * seed + layer)
+
+
+def _image_input(image_shape: Any, num_classes: int | None, weights: Iterator) -> tuple[Any, Any]:
+    """Give an encoder's inputs, and the image with the label as one more channel."""
+    height, width, channels = check_image_shape(image_shape)
+    image = keras.Input((height, width, channels), name="image")
+    num_classes = check_num_classes(num_classes)
+    if num_classes is None:
+        return image, image
+    label = keras.Input((num_classes,), name="label")
+    plane = layers.Dense(height * width, use_bias=False, kernel_initializer=next(weights))(label)
+    plane = layers.Reshape((height, width, 1))(plane)
+    return [image, label], layers.Concatenate()([image, plane])
+
+
+def _latent_input(latent_dim: int, num_classes: int | None) -> tuple[Any, Any]:
+    """Give a decoder's inputs, and z with the label as more dimensions."""
+    z = keras.Input((check_latent_dim(latent_dim),), name="z")
+    num_classes = check_num_classes(num_classes)
+    if num_classes is None:
+        return z, z
+    label = keras.Input((num_classes,), name="label")
+    return [z, label], layers.Concatenate()([z, label])
 
 
 def _dense_head(
@@ -304,6 +367,7 @@ def _dense_head(
 def _decoder(
     image_shape: Sequence[int],
     latent_dim: int,
+    num_classes: int | None,
     filters: Sequence[int] | None,
     hidden: int,
     activation: str,
@@ -319,8 +383,8 @@ def _decoder(
         height, width = -(-height // 2), -(-width // 2)
         sizes.append((height, width))
 
-    inputs = keras.Input((check_latent_dim(latent_dim),), name="z")
-    x = layers.Dense(hidden, activation=activation, kernel_initializer=next(weights))(inputs)
+    inputs, x = _latent_input(latent_dim, num_classes)
+    x = layers.Dense(hidden, activation=activation, kernel_initializer=next(weights))(x)
     x = layers.Dense(
         height * width * filters[-1],
         activation=activation,

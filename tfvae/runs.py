@@ -15,12 +15,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import datasets, plotting
+from tfvae import datasets, objectives, plotting
 from tfvae.config import DataOptions, TrainConfig
 from tfvae.errors import InputError
 from tfvae.evaluation import ELBOEstimate, elbo
 from tfvae.files import find_model_file, new_file, refuse_existing
 from tfvae.model import VAE
+from tfvae.priors import VampPrior
 from tfvae.training import train
 
 _DEFAULT_STEPS = 1500
@@ -57,16 +58,25 @@ def train_run(config: TrainConfig) -> tuple[Path, ELBOEstimate]:
     refuse_existing(run_dir, "choose another --run-dir or remove it first")
     keras.config.set_dtype_policy(config.precision)
     data = load_data(config)
+    if config.conditional and not data.has_labels:
+        raise InputError(f"{data.name} has no labels for a conditional model")
     vae = VAE.for_images(
         data.image_shape,
         latent_dim=config.latent_dim,
         network=config.network,
         likelihood=config.likelihood,
-        objective=f"elbo:beta={config.beta}",
+        posterior=config.posterior,
+        prior=config.prior,
+        objective=objectives.get(config.objective, {"dataset_size": len(data.train)}),
+        num_classes=data.num_classes if config.conditional else None,
         seed=config.seed,
     )
     # Values outside the support show in the first images, before anything is written.
-    vae.likelihood_family.check(data.train.arrays(limit=256)[0])
+    images, _ = data.train.arrays(limit=256)
+    vae.likelihood_family.check(images)
+    if isinstance(vae.prior_family, VampPrior):
+        images, _ = data.train.arrays(limit=vae.prior_family.pseudo_inputs)
+        vae.prior_family.adapt(images)
     steps = data.train.steps(config.batch_size)
     epochs = config.epochs or math.ceil(_DEFAULT_STEPS / steps)
     vae.compile(
@@ -78,7 +88,8 @@ def train_run(config: TrainConfig) -> tuple[Path, ELBOEstimate]:
     print(
         f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and "
         f"{len(data.test)} test images of {' x '.join(map(str, data.image_shape))}; "
-        f"{vae.count_params():,} parameters; {epochs} epochs on the {device}",
+        f"{vae.count_params():,} parameters; {epochs} epochs on the {device}; KL "
+        + ("in closed form" if vae.kl_is_exact else "estimated from the draws of z"),
         file=sys.stderr,
     )
     run_dir.mkdir(parents=True)
@@ -128,9 +139,14 @@ def _finish(vae: VAE, data: datasets.Dataset, run_dir: Path, config: TrainConfig
         partial.write_text(json.dumps(dataclasses.asdict(score), indent=2) + "\n")
 
     images, labels = data.test.arrays(limit=_MAP_IMAGES)
+    given = labels if vae.num_classes is not None else None
+    samples = vae.sample(64, label=grid_labels(vae, 64), seed=config.seed)
+    few = slice(10)
     pictures = {
-        "samples": plotting.image_grid(vae.sample(64, seed=config.seed)),
-        "reconstructions": plotting.reconstructions(images[:10], vae.reconstruct(images[:10])),
+        "samples": plotting.image_grid(samples),
+        "reconstructions": plotting.reconstructions(
+            images[few], vae.reconstruct(images[few], None if given is None else given[few])
+        ),
         "latent": _latent_map(vae, images, labels),
     }
     history = read_metrics(run_dir)
@@ -142,12 +158,18 @@ def _finish(vae: VAE, data: datasets.Dataset, run_dir: Path, config: TrainConfig
     return score
 
 
+def grid_labels(vae: VAE, n: int) -> np.ndarray | None:
+    """Give the labels of a grid of samples of a conditional model: a row or so of each."""
+    return None if vae.num_classes is None else np.arange(n) * vae.num_classes // n
+
+
 def _latent_map(vae: VAE, images: np.ndarray, labels: np.ndarray | None) -> Any:
-    batches = tf.data.Dataset.from_tensor_slices(images).batch(512)
-    codes = np.concatenate([vae.code(batch) for batch in batches])
+    rows = (images,) if vae.num_classes is None else (images, labels)
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(512)
+    codes = np.concatenate([vae.code(*batch) for batch in batches])
     manifold = None
-    if vae.latent_dim == 2:
-        manifold = vae.decode(plotting.quantile_grid()).mean()
+    if vae.latent_dim == 2 and vae.num_classes is None:
+        manifold = vae.likelihood_family.mean(vae.decode(plotting.quantile_grid()))
     return plotting.latent_map(codes, labels, manifold)
 
 
@@ -210,4 +232,13 @@ class TrainedModel:
                 f"the model takes images {self.vae.image_shape}; {chosen.dataset} has "
                 f"{data.image_shape}"
             )
+        if self.vae.num_classes is not None and not data.has_labels:
+            raise InputError(f"the model is conditional, and {chosen.dataset} has no labels")
         return data
+
+    def arrays(
+        self, options: DataOptions, limit: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Give the first test images, and their labels where the model takes them."""
+        images, labels = self.data(options).test.arrays(limit=limit)
+        return images, None if self.vae.num_classes is None else labels

@@ -56,7 +56,8 @@ class Source:
         dtype: of the images: uint8, bool or float32.
         counts: how many rows there are of each split, in the order of the rows: of "train", then
             of "validation" and "test" where the source comes with such splits.
-        has_labels: whether there is a label for every image.
+        num_classes: how many labels there are, whole numbers from 0; None where not every image
+            has one.
         read: gives the images `[n, H, W, C]` and the labels `[n]`, int32 or None, of `n` rows.
             Safe to call from several threads.
         in_memory: whether `read` only copies from memory.
@@ -66,9 +67,14 @@ class Source:
     image_shape: Shape
     dtype: np.dtype
     counts: dict[str, int]
-    has_labels: bool
+    num_classes: int | None
     read: Callable[[np.ndarray], Batch]
     in_memory: bool = False
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is a label for every image."""
+        return self.num_classes is not None
 
     @property
     def count(self) -> int:
@@ -171,7 +177,9 @@ def _joined(name: str, splits: dict[str, Source]) -> Source:
                 f"{name}: the train images are {_size(first.image_shape)} {first.dtype}, but the "
                 f"{split} images are {_size(source.image_shape)} {source.dtype}"
             )
-    has_labels = all(source.has_labels for source in splits.values())
+    classes = [source.num_classes for source in splits.values()]
+    known = [count for count in classes if count is not None]
+    num_classes = max(known) if len(known) == len(classes) else None
     counts = {split: source.count for split, source in splits.items()}
     starts = np.cumsum([0, *counts.values()])
 
@@ -185,9 +193,9 @@ def _joined(name: str, splits: dict[str, Source]) -> Source:
                 images[here], read_labels = source.read(rows[here] - starts[index])
                 if read_labels is not None:
                     labels[here] = read_labels
-        return images, labels if has_labels else None
+        return images, None if num_classes is None else labels
 
-    return Source(name, first.image_shape, first.dtype, counts, has_labels, read)
+    return Source(name, first.image_shape, first.dtype, counts, num_classes, read)
 
 
 def _size(shape: Iterable[int]) -> str:
@@ -341,7 +349,8 @@ def _array(name: str, images: np.ndarray, labels: np.ndarray | None, size: Size 
         return picked, None if labels is None else labels[rows]
 
     shape = (*(size or image_shape[:2]), image_shape[2])
-    return Source(name, shape, dtype, {"train": count}, labels is not None, read)
+    num_classes = None if labels is None else max(0, int(labels.max()) + 1)
+    return Source(name, shape, dtype, {"train": count}, num_classes, read)
 
 
 def _image_folder(folder: Path, size: Size | None) -> Source:
@@ -366,14 +375,14 @@ def _image_folder(folder: Path, size: Size | None) -> Source:
     is_grey = all(mode in ("1", "L", "LA") or mode.startswith("I") for mode in modes)
     shape = (*(size or sizes[0]), 1 if is_grey else 3)
     tops = [path.relative_to(folder).parts[0] for path in files if path.parent != folder]
-    has_labels = len(tops) == len(files) and len(set(tops)) > 1
+    num_classes = len(set(tops)) if len(tops) == len(files) and len(set(tops)) > 1 else None
     labels = np.unique(tops, return_inverse=True)[1].astype(np.int32)
 
     def read(rows: np.ndarray) -> Batch:
         contents = [(str(files[row]), files[row]) for row in rows]
-        return _decode(contents, shape[2], size), labels[rows] if has_labels else None
+        return _decode(contents, shape[2], size), None if num_classes is None else labels[rows]
 
-    return Source(str(folder), shape, np.dtype(np.uint8), {"train": len(files)}, has_labels, read)
+    return Source(str(folder), shape, np.dtype(np.uint8), {"train": len(files)}, num_classes, read)
 
 
 def _tfds(name: str, size: Size | None, manual_dir: str | os.PathLike[str] | None) -> Source:
@@ -415,7 +424,8 @@ def _tfds(name: str, size: Size | None, manual_dir: str | os.PathLike[str] | Non
             f"the images of the TFDS data set {name} differ in size: give one with --image-size"
         )
     shape = (*(size or image.shape[:2]), 1 if image.shape[2] == 1 else 3)
-    has_labels = isinstance(features.get("label"), tfds.features.ClassLabel)
+    label = features.get("label")
+    num_classes = label.num_classes if isinstance(label, tfds.features.ClassLabel) else None
     # Images come encoded, to be decoded in threads, and masks not at all.
     skipped = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
     decoders = dict.fromkeys(skipped, tfds.decode.SkipDecoding())
@@ -426,11 +436,12 @@ def _tfds(name: str, size: Size | None, manual_dir: str | os.PathLike[str] | Non
         def read(rows: np.ndarray) -> Batch:
             examples = data.__getitems__(rows.tolist())
             encoded = [(f"an image of {name} ({split})", example["image"]) for example in examples]
-            labels = [example["label"] for example in examples] if has_labels else None
             images = _decode(encoded, shape[2], size)
-            return images, None if labels is None else np.array(labels, np.int32)
+            if num_classes is None:
+                return images, None
+            return images, np.array([example["label"] for example in examples], np.int32)
 
-        return Source(name, shape, np.dtype(np.uint8), {"train": len(data)}, has_labels, read)
+        return Source(name, shape, np.dtype(np.uint8), {"train": len(data)}, num_classes, read)
 
     splits = [split for split in SPLITS if split in builder.info.splits]
     if "train" not in splits:

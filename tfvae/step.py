@@ -18,6 +18,7 @@ from tfvae.likelihoods import Likelihood
 
 # Marks the message of an assertion inside a graph as one for the user.
 _MARK = "input error: "
+_LABEL = "label"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +47,14 @@ class ImageTrainer(keras.Model):
         term_names: the terms that `_step` reports.
         likelihood_family: p(x|z), whose support the images must lie in.
         image_shape: (H, W, C), None until the model is built.
+        num_classes: how many labels a conditional model knows, None for one without labels.
         seed: seed of the model's own noise, or None.
     """
 
     term_names: tuple[str, ...] = ()
     likelihood_family: Likelihood
     image_shape: Any
+    num_classes: int | None
     seed: int | None
 
     def _make_training_state(self, seed: int | None) -> None:
@@ -95,9 +98,37 @@ class ImageTrainer(keras.Model):
             self.likelihood_family.check(x)
         return x
 
+    def checked_labels(self, label: Any) -> tf.Tensor:
+        """Give `label` as an int32 tensor; raise `InputError` where it is no label of the model."""
+        if self.num_classes is None:
+            raise InputError(
+                "the model takes no labels; received some: make it with num_classes=..."
+            )
+        if label is None:
+            raise InputError(
+                "a conditional model needs labels, whole numbers from 0 to "
+                f"{self.num_classes - 1}; received none"
+            )
+        label = tf.convert_to_tensor(label)
+        if not label.dtype.is_integer:
+            raise InputError(f"labels are whole numbers; received {label.dtype.name}")
+        label = tf.cast(label, tf.int32)
+        if tf.executing_eagerly() and not bool(self._are_labels(label)):
+            raise InputError(self._label_complaint(tf.reduce_min(label), tf.reduce_max(label)))
+        return label
+
+    def _are_labels(self, label: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_all((label >= 0) & (label < self.num_classes))
+
+    def _label_complaint(self, low: Any, high: Any) -> str:
+        return (
+            f"expected labels below {self.num_classes}, from 0; "
+            f"received labels from {int(low)} to {int(high)}"
+        )
+
     # --- training ---------------------------------------------------------------------------------
 
-    def _step(self, x: tf.Tensor, seed: Any, training: bool) -> Step:
+    def _step(self, x: tf.Tensor, label: Any, seed: Any, training: bool) -> Step:
         raise NotImplementedError
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
@@ -140,9 +171,9 @@ class ImageTrainer(keras.Model):
         The loss is the mean over the batch of the objective's loss per image, times the image's
         sample weight where there is one, plus the networks' own regularisation.
         """
-        x, sample_weight = self._batch(data)
+        x, label, sample_weight = self._batch(data)
         with tf.GradientTape() as tape:
-            step = self._step(x, self._next_seed(self.seed_generator), training=True)
+            step = self._step(x, label, self._next_seed(self.seed_generator), training=True)
             loss = _batch_mean(step.loss, sample_weight)
             if self.losses:
                 loss += tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses])
@@ -155,25 +186,53 @@ class ImageTrainer(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Evaluate a batch: ``loss`` is the negative ELBO, whatever the training objective is."""
-        x, sample_weight = self._batch(data)
-        step = self._step(x, self._next_seed(self._validation_seeds), training=False)
+        x, label, sample_weight = self._batch(data)
+        step = self._step(x, label, self._next_seed(self._validation_seeds), training=False)
         loss = _batch_mean(step.validation_loss, sample_weight)
         return self._report(x, loss, step, sample_weight)
 
     def predict_step(self, data: Any) -> tf.Tensor:
         """Reconstruct a batch."""
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return self(x)
+        if self.num_classes is None:
+            return self(keras.utils.unpack_x_y_sample_weight(data)[0])
+        x, label = self._labelled(data)
+        self._assert_labels(label)
+        return self(x, label)
 
-    def _batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Give images and sample weights of a batch; a label or a target is left aside."""
-        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    def _labelled(self, data: Any) -> tuple[Any, tf.Tensor]:
+        """Give images and labels of a batch to predict: ``(x, label)``, or that as its first."""
+        x, label, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if label is None and isinstance(x, (tuple, list)) and len(x) == 2:
+            x, label = x
+        return x, self.label_vector(label)
+
+    def _batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]:
+        """Give images, labels and sample weights of a batch.
+
+        Where the model is not conditional, a label or a target is left aside.
+        """
+        x, label, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x = self._images(x)
-        self._assert_supported(x)
-        return x, sample_weight
+        label = None if self.num_classes is None else self.label_vector(label)
+        self._assert_supported(x, label)
+        return x, label, sample_weight
 
-    def _assert_supported(self, x: tf.Tensor) -> None:
-        """Assert inside a graph what `Likelihood.check` checks outside."""
+    def label_vector(self, label: Any) -> tf.Tensor:
+        """Give the labels of a batch as `[B]`, checked; a column of them will do.
+
+        Raises:
+            InputError: if they are no labels of the model, or not one an image.
+        """
+        label = self.checked_labels(label)
+        if label.shape.rank is None or (label.shape.rank == 2 and label.shape[1] == 1):
+            # A graph that was traced for vectors and again for columns has lost the rank.
+            label = tf.reshape(label, (-1,))
+        if label.shape.rank != 1:
+            raise InputError(f"expected one label an image, [batch]; received shape {label.shape}")
+        return label
+
+    def _assert_supported(self, x: tf.Tensor, label: tf.Tensor | None) -> None:
+        """Assert inside a graph what `Likelihood.check` and `checked_labels` check outside."""
         family = self.likelihood_family
         if tf.executing_eagerly():
             family.check(x)
@@ -182,6 +241,16 @@ class ImageTrainer(keras.Model):
             family.support.admits(x),
             [f"{_MARK}{type(family).__name__}", tf.reduce_min(x), tf.reduce_max(x)],
         )
+        if label is not None:
+            self._assert_labels(label)
+
+    def _assert_labels(self, label: tf.Tensor) -> None:
+        """Assert inside a graph that labels are in range."""
+        if not tf.executing_eagerly():
+            tf.debugging.Assert(
+                self._are_labels(label),
+                [f"{_MARK}{_LABEL}", tf.reduce_min(label), tf.reduce_max(label)],
+            )
 
     def _report(
         self, x: tf.Tensor, loss: tf.Tensor, step: Step, sample_weight: tf.Tensor | None
@@ -216,34 +285,52 @@ class ImageTrainer(keras.Model):
         super().reset_metrics()
         self._validation_seeds.state.assign([_validation_seed(self.seed), 0])
 
+    def own_callbacks(self) -> list[keras.callbacks.Callback]:
+        """Give the callbacks that each training of the model has."""
+        return []
+
     def fit(
         self,
         x: Any = None,
         y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
         *args: Any,
         validation_data: Any = None,
         sample_weight: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Train as `keras.Model.fit` does; labels and targets in the data are left aside.
+        """Train as `keras.Model.fit` does.
+
+        A conditional model takes `y` for the labels; any other leaves it aside.
 
         Raises:
-            InputError: if images have a wrong shape, or values outside the likelihood's support.
+            InputError: if images have a wrong shape, or values outside the likelihood's support, or
+                a conditional model's labels do not fit.
         """
         if isinstance(validation_data, (tuple, list)) and validation_data:
             images, *rest = validation_data
+            images = self.checked_source(images, *rest[:1])
             if len(rest) == 2:
                 rest[0] = _target(images, *rest)
-            validation_data = (self.checked_source(images), *rest)
+            validation_data = (images, *rest)
         else:
             validation_data = self.checked_source(validation_data)
         if isinstance(x, tf.data.Dataset):
             # A data set has its own order; Keras warns where its default says otherwise.
             kwargs.setdefault("shuffle", False)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*self.own_callbacks(), *tf.nest.flatten(callbacks or [])]
         with self.input_errors():
             return super().fit(
-                self.checked_source(x),
+                self.checked_source(x, y),
                 _target(x, y, sample_weight),
+                batch_size,
+                epochs,
+                verbose,
+                callbacks,
                 *args,
                 validation_data=validation_data,
                 sample_weight=sample_weight,
@@ -261,40 +348,72 @@ class ImageTrainer(keras.Model):
         """Evaluate as `keras.Model.evaluate` does; ``loss`` is the negative ELBO, in nats.
 
         Raises:
-            InputError: if images have a wrong shape, or values outside the likelihood's support.
+            InputError: if images have a wrong shape, or values outside the likelihood's support, or
+                a conditional model's labels do not fit.
         """
         with self.input_errors():
             return super().evaluate(
-                self.checked_source(x),
+                self.checked_source(x, y),
                 _target(x, y, sample_weight),
                 *args,
                 sample_weight=sample_weight,
                 **kwargs,
             )
 
-    def checked_source(self, x: Any) -> Any:
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Reconstruct as `keras.Model.predict` does.
+
+        A conditional model takes a data set of ``(x, label)``, or a list of the two arrays.
+
+        Raises:
+            InputError: if images have a wrong shape, or a conditional model's labels do not fit.
+        """
+        if self.num_classes is not None:
+            if isinstance(x, tf.data.Dataset):
+                x = self._checked_before_xla(x, self._checked_labelled)
+            elif isinstance(x, (tuple, list)) and len(x) == 2:
+                self.label_vector(x[1])
+        with self.input_errors():
+            return super().predict(x, *args, **kwargs)
+
+    def _checked_before_xla(self, data: tf.data.Dataset, check: Callable[..., Any]) -> Any:
+        """Let a data set check its own batches, where XLA drops the assertions of a step."""
+        return data.map(check) if self.compiled and self.jit_compile else data
+
+    def checked_source(self, x: Any, label: Any = None) -> Any:
         """Check arrays at once; let XLA-compiled steps, which drop assertions, be checked before.
 
         A step that is not compiled by XLA checks its own batch.
+
+        Args:
+            x: arrays, a data set, or another source of batches.
+            label: the array of labels beside an array of images; a conditional model needs it.
         """
         if isinstance(x, tf.data.Dataset):
             images = tf.nest.flatten(x.element_spec)[0]
             if None not in tuple(images.shape)[1:]:
                 self._check_shape(images.shape)
-            return x.map(self._checked_batch) if self.compiled and self.jit_compile else x
+            return self._checked_before_xla(x, self._checked_batch)
         if x is not None and hasattr(x, "shape") and hasattr(x, "dtype"):
             if x.shape[0] == 0:
                 raise InputError("expected at least one image; received an empty array")
             if self.image_shape is not None:
                 self._check_shape(x.shape)
             self.likelihood_family.check(x)
+            if self.num_classes is not None:
+                self.label_vector(label)
         return x
 
     def _checked_batch(self, *data: Any) -> Any:
         batch = data[0] if len(data) == 1 else data
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        self._assert_supported(tf.cast(x, tf.float32))
+        x, label, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        label = None if self.num_classes is None else self.label_vector(label)
+        self._assert_supported(tf.cast(x, tf.float32), label)
         return batch
+
+    def _checked_labelled(self, *data: Any) -> Any:
+        self._assert_labels(self._labelled(data)[1])
+        return data
 
     @contextlib.contextmanager
     def input_errors(self) -> Iterator[None]:
@@ -308,6 +427,8 @@ class ImageTrainer(keras.Model):
             if found is None:
                 raise
             owner, low, high = found.groups()
+            if owner == _LABEL:
+                raise InputError(self._label_complaint(low, high)) from None
             support = self.likelihood_family.support
             raise InputError(support.complaint(owner, float(low), float(high))) from None
 

@@ -62,7 +62,7 @@ def train(
     steps = int(data.cardinality())
     bar = [ProgressBar()] if progress else []
     container = keras.callbacks.CallbackList(
-        [*bar, *callbacks],
+        [*bar, *model.own_callbacks(), *callbacks],
         add_history=True,
         add_progbar=False,
         model=model,

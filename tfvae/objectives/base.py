@@ -1,0 +1,220 @@
+"""What objectives are made of: the terms of the ELBO, and how gradients run through them."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfvae.divergences import exact_kl, factorizes
+from tfvae.errors import InputError
+from tfvae.lazy import tfd
+from tfvae.schedules import Schedule
+
+
+class PathWeight:
+    """The identity, whose gradient is multiplied by weights that are known only later.
+
+    An importance weight is computed from z after z has been decoded; some estimators then want the
+    gradient that comes back to z weighted by it.
+    """
+
+    def __init__(self) -> None:
+        self.weights: tf.Tensor | None = None
+
+    def __call__(self, value: tf.Tensor) -> tf.Tensor:
+        """Give `value`, `[K, B, …]`, unchanged."""
+
+        @tf.custom_gradient
+        def identity(value: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            def gradient(upstream: tf.Tensor) -> tf.Tensor:
+                if self.weights is None:
+                    return upstream
+                weights = self.weights  # [K, B], and upstream [K, B, ...]
+                for _ in range(upstream.shape.rank - weights.shape.rank):
+                    weights = weights[..., None]
+                return upstream * weights
+
+            return tf.identity(value), gradient
+
+        return identity(value)
+
+
+def gradient_through(function: Callable[[tf.Tensor], tf.Tensor], z: tf.Tensor) -> tf.Tensor:
+    """Give ``function(z)`` with a gradient to `z` alone: its parameters are held constant.
+
+    Args:
+        function: from `z` to one value for each of its vectors.
+        z: `[..., d]`.
+
+    Returns:
+        `[...]`, for one differentiation.
+    """
+    fixed = tf.stop_gradient(z)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(fixed)
+        value = function(fixed)
+    slope = tf.stop_gradient(tape.gradient(value, fixed))
+    return tf.stop_gradient(value) + tf.reduce_sum(slope * (z - fixed), axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """One batch seen through the three distributions, with K draws of z for each image.
+
+    Attributes:
+        x: images, `[B, H, W, C]`.
+        z: draws from q(z|x), `[K, B, d]`.
+        posterior: q(z|x), a `tfd.Distribution` with batch `[B]` and event `[d]`.
+        prior: p(z), a `tfd.Distribution` with event `[d]`.
+        likelihood: p(x|z), a `tfd.Distribution` with batch `[K, B]` and event `[H, W, C]`.
+        log_likelihood: log p(x|z_k), `[K, B]`, nats.
+        log_posterior: log q(z_k|x), `[K, B]`, nats.
+        log_prior: log p(z_k), `[K, B]`, nats.
+        kl: KL(q(z|x) ‖ p(z)), `[B]`, nats; in closed form where TFP has one, else the mean of
+            ``log_posterior − log_prior`` over the draws.
+        path: what weighs the gradients that run through the draws, if the objective wants it.
+        step: optimiser steps taken so far, for schedules.
+        seed: `[2]`, of further draws that an objective makes.
+    """
+
+    x: tf.Tensor
+    z: tf.Tensor
+    posterior: Any
+    prior: Any
+    likelihood: Any
+    log_likelihood: tf.Tensor
+    log_posterior: tf.Tensor
+    log_prior: tf.Tensor
+    kl: tf.Tensor
+    path: PathWeight | None = None
+    step: Any = 0
+    seed: Any = (0, 0)
+
+    @classmethod
+    def of(
+        cls,
+        x: tf.Tensor,
+        z: tf.Tensor,
+        posterior: Any,
+        prior: Any,
+        likelihood: Any,
+        *,
+        log_posterior: tf.Tensor | None = None,
+        **kwargs: Any,
+    ) -> "Terms":
+        """Evaluate the terms at the images `x` and the draws `z`.
+
+        Args:
+            x: images, `[B, H, W, C]`.
+            z: draws, `[K, B, d]`.
+            posterior: q(z|x).
+            prior: p(z).
+            likelihood: p(x|z).
+            log_posterior: log q(z_k|x) where it is known already.
+            **kwargs: the other attributes.
+        """
+        if log_posterior is None:
+            log_posterior = posterior.log_prob(z)
+        log_prior = prior.log_prob(z)
+        kl = exact_kl(posterior, prior)
+        if kl is None:
+            kl = tf.reduce_mean(log_posterior - log_prior, axis=0)
+        return cls(
+            x=x,
+            z=z,
+            posterior=posterior,
+            prior=prior,
+            likelihood=likelihood,
+            log_likelihood=likelihood.log_prob(x),
+            log_posterior=log_posterior,
+            log_prior=log_prior,
+            kl=kl,
+            **kwargs,
+        )
+
+    @property
+    def mean_log_likelihood(self) -> tf.Tensor:
+        """E_q[log p(x|z)], estimated with the K draws: `[B]`, nats."""
+        return tf.reduce_mean(self.log_likelihood, axis=0)
+
+    @property
+    def elbo(self) -> tf.Tensor:
+        """E_q[log p(x|z)] − KL(q ‖ p): `[B]`, nats."""
+        return self.mean_log_likelihood - self.kl
+
+    @property
+    def log_weight(self) -> tf.Tensor:
+        """Log p(x, z_k) − log q(z_k|x), the logarithm of the importance weight: `[K, B]`, nats."""
+        return self.log_likelihood + self.log_prior - self.log_posterior
+
+    def weigh_path(self, weights: tf.Tensor) -> None:
+        """Multiply the gradients that come back to the draws by `weights`, `[K, B]`.
+
+        Where nothing is trained there are no gradients, and nothing to do.
+        """
+        if self.path is not None:
+            self.path.weights = tf.stop_gradient(weights)
+
+
+class Objective:
+    """Base class of objectives: a pure function of `Terms`, one loss an image.
+
+    Attributes:
+        num_samples: K, the draws of z for each image that the objective wants.
+        detaches_posterior: whether the gradient of log q(z|x) is to run through z alone, and not
+            through the parameters of q.
+        weighs_path: whether the objective calls `Terms.weigh_path`.
+        network: a Keras layer that the objective trains beside the model, or None.
+    """
+
+    num_samples: int = 1
+    detaches_posterior = False
+    weighs_path = False
+    network: Any = None
+
+    def __call__(self, terms: Terms) -> tf.Tensor:
+        """Give the loss of each image, `[B]`, in nats; it is minimised."""
+        raise NotImplementedError
+
+    @property
+    def schedules(self) -> tuple[Any, ...]:
+        """The weights of the objective that change from step to step."""
+        return tuple(value for value in vars(self).values() if isinstance(value, Schedule))
+
+    def build(self, latent_dim: int, seed: int | None) -> None:
+        """Make `network`, where the objective has one, for z `[..., d]`."""
+
+    def check(self, posterior: Any, prior: Any) -> None:
+        """Check that the objective can train with these; a model does so at its construction.
+
+        Args:
+            posterior: q(z|x) of some image, a `tfd.Distribution`.
+            prior: p(z), a `tfd.Distribution`.
+
+        Raises:
+            InputError: if it cannot.
+        """
+        if posterior.reparameterization_type != tfd.FULLY_REPARAMETERIZED:
+            raise InputError(
+                f"{type(self).__name__} takes gradients through the draws of z, and a "
+                f"{type(posterior).__name__} has none to give: choose a reparameterised posterior"
+            )
+
+    def _require_factors(self, **distributions: Any) -> None:
+        """Raise an `InputError` if one of the distributions is no product over dimensions."""
+        for role, distribution in distributions.items():
+            if not factorizes(distribution):
+                raise InputError(
+                    f"{type(self).__name__} needs a {role} that factorises over the latent "
+                    f"dimensions (tfd.Independent); received {type(distribution).__name__}"
+                )
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Objective":
+        """Make the objective from `get_config`'s dictionary."""
+        return cls(**config)

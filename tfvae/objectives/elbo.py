@@ -1,0 +1,173 @@
+"""Objectives of one image at a time: the ELBO, and weights, floors and targets for its KL."""
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfvae import schedules
+from tfvae.divergences import kl_per_dimension
+from tfvae.errors import InputError
+from tfvae.families import PACKAGE, checked_count, is_number
+from tfvae.objectives.base import Objective, Terms
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ELBO(Objective):
+    """loss(x) = −(E_q[log p(x|z)] − β KL(q(z|x) ‖ p(z))).
+
+    With β = 1 it is the negative ELBO, Kingma and Welling (2014), arXiv:1312.6114, equation 3;
+    with another β the objective of Higgins et al. (2017), equation 4.
+
+    Args:
+        beta: weight of the KL: a number of at least 0, or a schedule; see `tfvae.schedules.get`.
+        num_samples: K, draws of z for each image.
+
+    Raises:
+        InputError: if `beta` is negative, not finite or no schedule, or `num_samples` below 1.
+    """
+
+    def __init__(self, beta: Any = 1.0, num_samples: int = 1):
+        self.beta = schedules.get(beta, "beta")
+        self.num_samples = checked_count("num_samples", num_samples)
+
+    def __call__(self, terms: Terms) -> tf.Tensor:
+        """Give −(log_likelihood − beta · kl), `[B]`, nats."""
+        return -(terms.mean_log_likelihood - self.beta(terms.step) * terms.kl)
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor's arguments."""
+        return {"beta": schedules.serialize(self.beta), "num_samples": self.num_samples}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class StickingTheLanding(Objective):
+    """The negative ELBO with the path derivative of Roeder et al. (2017), arXiv:1703.09194.
+
+    ``loss(x) = −mean_k[log p(x|z_k) + log p(z_k) − log q(z_k|x)]``, where the gradient of
+    log q(z|x) runs through z alone. What is left out, the score of q, is zero in
+    expectation; without it the gradient's variance falls to zero as q reaches p(z|x).
+
+    Args:
+        num_samples: K, draws of z for each image.
+
+    Raises:
+        InputError: if `num_samples` is below 1.
+    """
+
+    detaches_posterior = True
+
+    def __init__(self, num_samples: int = 1):
+        self.num_samples = checked_count("num_samples", num_samples)
+
+    def __call__(self, terms: Terms) -> tf.Tensor:
+        """Give the negative ELBO, all of it estimated with the draws, `[B]`, nats."""
+        return -tf.reduce_mean(terms.log_weight, axis=0)
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor's arguments."""
+        return {"num_samples": self.num_samples}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class FreeBits(Objective):
+    """The negative ELBO with a floor under the KL of each group of latent dimensions.
+
+    ``loss(x) = −E_q[log p(x|z)] + Σ_g max(λ, mean_B KL_g)``, the mean being over the batch
+    (Kingma et al. 2016, arXiv:1606.04934, appendix C.8). Below the floor a group's KL costs nothing
+    and has no gradient.
+
+    Args:
+        nats: λ, the floor under each group's KL, at least 0.
+        groups: into how many groups of consecutive dimensions to divide z; by default each
+            dimension is a group. With one group the floor is under the whole KL, which any pair of
+            posterior and prior has; several need a pair that factorises.
+        num_samples: K, draws of z for each image.
+
+    Raises:
+        InputError: if `nats` is negative or not finite, or a count below 1.
+    """
+
+    def __init__(self, nats: float = 0.1, groups: int | None = None, num_samples: int = 1):
+        self.nats = _non_negative("nats", nats)
+        self.groups = None if groups is None else checked_count("groups", groups)
+        self.num_samples = checked_count("num_samples", num_samples)
+
+    def build(self, latent_dim: int, seed: int | None) -> None:
+        """Check that the groups divide the latent dimensions."""
+        if self.groups is not None and latent_dim % self.groups:
+            raise InputError(
+                f"FreeBits cannot divide {latent_dim} latent dimensions into {self.groups} equal "
+                "groups"
+            )
+
+    def check(self, posterior: Any, prior: Any) -> None:
+        """Check that posterior and prior have a KL for each group."""
+        super().check(posterior, prior)
+        if self.groups != 1:
+            self._require_factors(posterior=posterior, prior=prior)
+
+    def __call__(self, terms: Terms) -> tf.Tensor:
+        """Give −log_likelihood plus the floored KL, `[B]`, nats."""
+        if self.groups == 1:
+            kl = terms.kl[:, None]
+        else:
+            kl = kl_per_dimension(terms.posterior, terms.prior, terms.z)
+            if self.groups is not None:
+                kl = tf.reduce_sum(tf.reshape(kl, (tf.shape(kl)[0], self.groups, -1)), axis=-1)
+        is_free = tf.reduce_mean(kl, axis=0) < self.nats
+        # Each image carries its own KL, or the floor; the mean over the batch is the formula's.
+        floored = tf.where(is_free, tf.fill(tf.shape(kl), self.nats), kl)
+        return -terms.mean_log_likelihood + tf.reduce_sum(floored, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor's arguments."""
+        return {"nats": self.nats, "groups": self.groups, "num_samples": self.num_samples}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Capacity(Objective):
+    """loss(x) = −E_q[log p(x|z)] + γ |KL(q(z|x) ‖ p(z)) − C|.
+
+    Burgess et al. (2018), arXiv:1804.03599, equation 8: C rises while the model trains, so that it
+    takes up one latent factor after the other.
+
+    Args:
+        gamma: γ, at least 0.
+        capacity: C in nats: a number or a schedule, such as ``"linear(steps=25000,end=25)"``.
+        num_samples: K, draws of z for each image.
+
+    Raises:
+        InputError: if `gamma` or `capacity` is negative, not finite or no schedule, or
+            `num_samples` below 1.
+    """
+
+    def __init__(
+        self,
+        gamma: float = 1000.0,
+        capacity: Any = "linear(steps=25000,end=25)",
+        num_samples: int = 1,
+    ):
+        self.gamma = _non_negative("gamma", gamma)
+        self.capacity = schedules.get(capacity, "capacity")
+        self.num_samples = checked_count("num_samples", num_samples)
+
+    def __call__(self, terms: Terms) -> tf.Tensor:
+        """Give −log_likelihood + γ |kl − C|, `[B]`, nats."""
+        distance = tf.abs(terms.kl - self.capacity(terms.step))
+        return -terms.mean_log_likelihood + self.gamma * distance
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor's arguments."""
+        return {
+            "gamma": self.gamma,
+            "capacity": schedules.serialize(self.capacity),
+            "num_samples": self.num_samples,
+        }
+
+
+def _non_negative(name: str, value: Any) -> float:
+    if not (is_number(value) and 0 <= value < math.inf):
+        raise InputError(f"{name} is a number of at least 0; received {value!r}")
+    return float(value)
