@@ -4,6 +4,7 @@ import analytic
 import keras
 import linear_vae
 import numpy as np
+import tensorflow as tf
 
 import tfvae
 from tfvae.likelihoods import Normal
@@ -34,6 +35,16 @@ def compiled(cls=tfvae.VAE, optimizer="adam", compile_options=None, **kwargs):
     model = make(cls, **kwargs)
     model.compile(optimizer, **(compile_options or {}))
     return model
+
+
+def slices(*arrays, size=20):
+    """Arrays as a data set of batches."""
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(size)
+
+
+def largest_difference(weights, others):
+    """Between the weights of two models."""
+    return max(np.abs(a - b).max() for a, b in zip(weights, others, strict=True))
 
 
 def linear_models(rng, prior_loc):

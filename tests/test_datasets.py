@@ -152,6 +152,11 @@ class TestBatches:
         data = load(folder / "images.npz", memory_limit=memory_limit)
         assert data.has_labels
         assert data.train.has_labels
+        # The labels of this file are its rows.
+        assert data.num_classes == 1 + max(
+            data.train.rows.max(), data.validation.rows.max(), data.test.rows.max()
+        )
+        assert load(folder / "images.npy", memory_limit=memory_limit).num_classes is None
         dataset = data.train.batches(16, shuffle=True)
         assert dataset.element_spec == (
             tf.TensorSpec((None, 5, 4, 1), tf.float32),

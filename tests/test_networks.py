@@ -118,6 +118,64 @@ def test_residual_blocks_start_as_the_identity():
     assert np.std(plain(x)) > 0
 
 
+# --- labels ---------------------------------------------------------------------------------------
+
+
+@any_network
+@pytest.mark.parametrize("shape", [(8, 8, 1), (5, 3, 2), (7, 9, 3), (1, 1, 1)])
+def test_conditional_networks_take_a_label_beside(name, shape, rng):
+    encoder, decoder = networks.pair(name, shape, 3, num_classes=4, seed=0)
+    assert encoder.input_shape == [(None, *shape), (None, 4)]
+    assert decoder.input_shape == [(None, 3), (None, 4)]
+    plain_encoder, plain_decoder = networks.pair(name, shape, 3, seed=0)
+    assert encoder.output_shape == plain_encoder.output_shape
+    assert decoder.output_shape == plain_decoder.output_shape
+
+    one_hot = np.eye(4, dtype=np.float32)
+    for network, inputs in (
+        (encoder, rng.random((1, *shape), np.float32)),
+        (decoder, rng.normal(size=(1, 3)).astype(np.float32)),
+    ):
+        features = np.asarray(network([np.repeat(inputs, 4, axis=0), one_hot])).reshape(4, -1)
+        # Each of the four labels makes other features of the same image or z.
+        for one, other in itertools.combinations(features, 2):
+            assert np.abs(one - other).max() > 1e-3
+
+
+@any_network
+def test_the_label_of_one_image_is_not_that_of_another(name, rng):
+    encoder, decoder = networks.pair(name, (5, 3, 2), 3, num_classes=4, seed=0)
+    images = rng.random((6, 5, 3, 2)).astype(np.float32)
+    z = rng.normal(size=(6, 3)).astype(np.float32)
+    one_hot = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 2]]
+    order = rng.permutation(6)
+    for network, inputs in ((encoder, images), (decoder, z)):
+        whole = network([inputs, one_hot])
+        mixed = network([inputs[order], one_hot[order]])
+        np.testing.assert_allclose(mixed, np.asarray(whole)[order], atol=1e-5)
+
+
+@any_network
+def test_seeds_decide_the_weights_of_conditional_networks(name):
+    first, again, other = (
+        weights(networks.pair(name, (8, 8, 1), 3, num_classes=4, seed=seed)) for seed in (1, 1, 2)
+    )
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert np.any(a != c) or not np.any(a)
+
+
+@any_network
+@pytest.mark.parametrize("num_classes", [0, -1, 2.5, True, "4"])
+def test_bad_numbers_of_classes_are_refused(name, num_classes):
+    message = f"num_classes is a whole number from 1, or None; received {num_classes!r}"
+    make_encoder, make_decoder = networks.KNOWN[name]
+    with pytest.raises(InputError, match=message):
+        make_encoder((8, 8, 1), num_classes=num_classes)
+    with pytest.raises(InputError, match=message):
+        make_decoder((8, 8, 1), 3, num_classes=num_classes)
+
+
 # --- seeds ----------------------------------------------------------------------------------------
 
 
@@ -191,9 +249,12 @@ def _through_json(config):
 
 @any_network
 @pytest.mark.parametrize("shape", [(8, 8, 1), (5, 3, 2)])
-def test_configurations_come_back(name, shape, rng):
-    encoder, decoder = networks.pair(name, shape, 3, seed=4)
+@pytest.mark.parametrize("num_classes", [None, 2])
+def test_configurations_come_back(name, shape, num_classes, rng):
+    encoder, decoder = networks.pair(name, shape, 3, num_classes=num_classes, seed=4)
     batches = (rng.random((2, *shape)), rng.normal(size=(2, 3)))
+    if num_classes is not None:
+        batches = tuple([batch, np.eye(2)] for batch in batches)
     for model, batch in zip((encoder, decoder), batches, strict=True):
         config = _through_json(keras.saving.serialize_keras_object(model))
         restored = keras.saving.deserialize_keras_object(config)
@@ -208,18 +269,25 @@ def test_configurations_come_back(name, shape, rng):
 
 
 @any_network
-def test_gradient_reaches_every_parameter(name, rng):
+@pytest.mark.parametrize("num_classes", [None, 3])
+def test_gradient_reaches_every_parameter(name, num_classes, rng):
     shape = (7, 9, 2)
     vae = VAE.for_images(
-        shape, latent_dim=3, network=name, seed=0, likelihood="normal:scale=learned"
+        shape,
+        latent_dim=3,
+        network=name,
+        seed=0,
+        likelihood="normal:scale=learned",
+        num_classes=num_classes,
     )
     vae.compile(keras.optimizers.Adam(1e-3))
     x = rng.random((8, *shape)).astype(np.float32)
+    label = None if num_classes is None else np.arange(8) % num_classes
     # The second convolution of a residual block starts at zero and lets nothing through to the
     # first before a step has been taken.
-    vae.train_on_batch(x)
+    vae.train_on_batch(x, label)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(vae.objective(vae.terms(x, seed=1)))
+        loss = tf.reduce_mean(vae.objective(vae.terms(x, label, seed=1)))
     variables = vae.trainable_variables
     parts = (vae.encoder, vae.decoder, vae.posterior_family, vae.likelihood_family)
     assert {id(v) for v in variables} == {id(v) for part in parts for v in part.trainable_variables}

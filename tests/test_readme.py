@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -15,13 +17,24 @@ def blocks(language):
 
 def test_the_python_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    example, serving = blocks("python")
+    example, extension, serving = blocks("python")
     quick = example.replace("epochs=50", "epochs=1")
     assert quick != example
     assert len([line for line in example.splitlines() if line and "import" not in line]) <= 15
     exec(compile(quick, "README.md", "exec"), {})
     for name in ("samples.png", "reconstructions.png", "model.keras", "saved_model"):
         assert (tmp_path / name).exists()
+    own = {}
+    exec(compile(extension, "README.md", "exec"), own)
+    assert len([line for line in extension.splitlines() if line and "import" not in line]) <= 10
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
+    own["vae"].compile("adam")
+    own["vae"].fit(images, verbose=0)
+    own["vae"].save(tmp_path / "own.keras")
+    again = keras.models.load_model(tmp_path / "own.keras")
+    np.testing.assert_array_equal(
+        again.elbo(images, seed=1).elbo, own["vae"].elbo(images, seed=1).elbo
+    )
     names = {}
     exec(compile(serving.replace("my_model", "saved_model"), "README.md", "exec"), names)
     assert names["images"].shape == (2, 8, 8, 1)

@@ -65,6 +65,7 @@ def test_digits():
     assert (images.min(), images.max()) == (0, 1)
     assert np.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert labels.dtype == np.int32
+    assert source.num_classes == 10
     assert list(source.official) == ["train"]
     np.testing.assert_array_equal(source.official["train"], np.arange(1797))
 
@@ -118,7 +119,7 @@ class TestIdx:
         assert open_source(tmp_path).has_labels
         write_idx(tmp_path / "t10k-images-idx3-ubyte", images)
         source = open_source(tmp_path)
-        assert not source.has_labels
+        assert source.num_classes is None
         assert everything(source)[1] is None
 
     @pytest.mark.parametrize(
@@ -282,6 +283,7 @@ class TestArrays:
             )  # fmt: skip
             np.testing.assert_array_equal(read[..., 0], arrays[key])
             if has_labels:
+                assert source.num_classes > labels.max()
                 key = key.replace("x_", "y_").replace("images", "labels")
                 np.testing.assert_array_equal(labels, arrays[key][:, 0])
 
@@ -333,6 +335,7 @@ class TestFolders:
         assert source.image_shape == (6, 5, 1)
         assert read.dtype == np.uint8
         assert labels.tolist() == [0, 1, 1, 2, 2]
+        assert source.num_classes == 3
         np.testing.assert_array_equal(read[:3, ..., 0], images[[2, 0, 1]])
         again, labels = source.read(np.array([4, 0, 4]))
         np.testing.assert_array_equal(again, read[[4, 0, 4]])
@@ -343,7 +346,7 @@ class TestFolders:
     )
     def test_no_labels(self, tmp_path, images, names):
         write_images(tmp_path, images[: len(names)], names)
-        assert not open_source(tmp_path).has_labels
+        assert open_source(tmp_path).num_classes is None
 
     def test_streamed_and_held_are_equal(self, tmp_path, rng):
         write_images(tmp_path, rng.integers(0, 256, (300, 4, 3, 3), np.uint8))
@@ -488,11 +491,13 @@ class TestTfds:
             VERSION = tfds.core.Version("1.0.0")
             SIZE = (None, None)
             IMAGE = "image"
+            # One more than the rows have.
+            LABEL = tfds.features.ClassLabel(num_classes=4)
 
             def _info(self):
                 features = {
                     self.IMAGE: tfds.features.Image(shape=(*self.SIZE, 3)),
-                    "label": tfds.features.ClassLabel(num_classes=3),
+                    "label": self.LABEL,
                     "caption": tfds.features.Text(),
                 }
                 return tfds.core.DatasetInfo(
@@ -524,7 +529,10 @@ class TestTfds:
             def _split_generators(self, dl_manager):
                 raise OSError("host not found\nat length")
 
-        del FixedSquares, LooseSquares, NamelessSquares, FarSquares
+        class CountedSquares(FixedSquares):
+            LABEL = np.int64
+
+        del FixedSquares, LooseSquares, NamelessSquares, FarSquares, CountedSquares
         return tfds
 
     @pytest.fixture(autouse=True)
@@ -538,6 +546,8 @@ class TestTfds:
         assert held.in_memory
         assert not streamed.in_memory
         assert held.image_shape == (4, 5, 3)
+        # What the builder declares, not what the rows have.
+        assert held.num_classes == streamed.num_classes == 4
         assert {split: len(rows) for split, rows in held.official.items()} == {
             "train": 7,
             "test": 3,
@@ -555,6 +565,11 @@ class TestTfds:
         assert "--image-size" in text
         images, _ = everything(open_source("loose_squares", image_size=3))
         assert sorted(images[:, 0, 0, 0].tolist()) == list(range(10))
+
+    def test_no_labels(self):
+        source = open_source("counted_squares")
+        assert source.num_classes is None
+        assert everything(source)[1] is None
 
     def test_no_images(self):
         assert "has no feature 'image'" in message("nameless_squares")
