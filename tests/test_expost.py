@@ -164,7 +164,9 @@ def test_a_progress_bar_is_shown_when_asked_for(vae, data, capsys):
 # --- models with another prior --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("density", ["gaussian_mixture:components=3", "maf:flows=1,hidden=8"])
+@pytest.mark.parametrize(
+    "density", ["gaussian_mixture:components=3", "maf:flows=1,hidden=8,steps=300"]
+)
 def test_a_model_with_the_fitted_prior(vae, data, tmp_path, density):
     x, _ = data
     # Codes around (2, 2), where p(z) has little.

@@ -120,7 +120,9 @@ def test_a_schedule_of_keras_will_do():
 
 
 @pytest.mark.parametrize(
-    "schedule", [Constant(0.5), Linear(10, 0.1, 4), Cyclical(10, 0.3, 0.1, 4)], ids=repr
+    "schedule",
+    [Constant(0.5), Linear(10, 0.1, 4), Cyclical(10, 0.3, 0.1, 4)],
+    ids=lambda s: type(s).__name__,
 )
 def test_configurations_make_the_same_again(schedule):
     config = keras.saving.serialize_keras_object(schedule)
