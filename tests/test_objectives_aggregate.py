@@ -503,8 +503,8 @@ def test_beta_tc_needs_a_posterior_that_factorises():
     ("make", "message"),
     [
         (lambda: BetaTC(1), "dataset_size is a whole number from 2; received 1"),
-        (lambda: BetaTC(True), "dataset_size is a whole number from 1; received True"),
-        (lambda: BetaTC(2.5), "dataset_size is a whole number from 1; received 2.5"),
+        (lambda: BetaTC(True), "dataset_size is a whole number from 2; received True"),
+        (lambda: BetaTC(2.5), "dataset_size is a whole number from 2; received 2.5"),
         (lambda: BetaTC(9, beta=-1), "beta is a number of at least 0; received -1"),
         (lambda: BetaTC(9, alpha=np.nan), "alpha is a number of at least 0; received nan"),
         (lambda: BetaTC(9, gamma=True), "gamma is a number of at least 0; received True"),

@@ -80,18 +80,14 @@ class Autoencoder(LatentImageModel):
         return self.bottleneck(self.flatten(self._features(x, label, training)))
 
     def _step(self, x: tf.Tensor, label: Any, seed: Any, training: bool) -> Step:
-        parameters = self._decoded(self._code(x, label, training), label, training)
-        family = self.likelihood_family
-        if training:
-            likelihood = family.training_distribution(parameters, x)
-        else:
-            likelihood = family.distribution(parameters)
+        decoded = self._decoded(self._code(x, label, training), label, training)
+        likelihood = self._likelihood(decoded, x, training)
         log_likelihood = likelihood.log_prob(x)
         return Step(
             loss=-log_likelihood,
             validation_loss=-log_likelihood,
             terms={"log_likelihood": log_likelihood},
-            reconstruction=lambda: family.mean(likelihood),
+            reconstruction=lambda: self.likelihood_family.mean(likelihood),
         )
 
     def sample(self, *_: Any, **__: Any) -> NoReturn:

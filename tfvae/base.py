@@ -273,6 +273,12 @@ class LatentImageModel(ImageTrainer):
                 value.set_shape((*z.shape[:-1], *value.shape[-3:]))
         return parameters
 
+    def _likelihood(self, decoded: dict[str, tf.Tensor], x: tf.Tensor, training: bool) -> Any:
+        """Give the p(x|z) to evaluate at `x`; see `Likelihood.training_distribution`."""
+        if training:
+            return self.likelihood_family.training_distribution(decoded, x)
+        return self.likelihood_family.distribution(decoded)
+
     def _mean_image(self, z: Any, label: Any = None, training: bool = False) -> tf.Tensor:
         """Give the mean of p(x|z), `[..., H, W, C]`."""
         return self.likelihood_family.mean(self.decode(z, label, training))

@@ -163,9 +163,8 @@ def aggregate_posterior(model: LatentImageModel, data: Any, *, seed: int = 0) ->
 
     found = []
     for number, batch in enumerate(data):
-        x, label = (*batch, None)[:2] if isinstance(batch, tuple) else (batch, None)
-        label = None if model.num_classes is None else model.label_vector(label)
-        found.append(draw(model.checked_images(x), label, tf.constant([seed, number])).numpy())
+        x, label = model.checked_batch(batch)
+        found.append(draw(x, label, tf.constant([seed, number])).numpy())
     if not found:
         raise InputError("expected at least one image; the data set is empty")
     return np.concatenate(found)

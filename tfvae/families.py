@@ -6,6 +6,7 @@ layer may not return a distribution from a symbolic call.
 """
 
 import inspect
+import math
 import numbers
 import re
 from collections.abc import Callable, Mapping
@@ -134,15 +135,26 @@ def is_whole(value: Any, least: int) -> bool:
     return isinstance(value, numbers.Integral) and is_number(value) and int(value) >= least
 
 
-def checked_count(name: str, value: Any) -> int:
-    """Give the value of an option that is a whole number from 1.
+def checked_count(name: str, value: Any, least: int = 1) -> int:
+    """Give the value of an option that is a whole number of at least `least`.
 
     Raises:
         InputError: if it is none.
     """
-    if not is_whole(value, least=1):
-        raise InputError(f"{name} is a whole number from 1; received {value!r}")
+    if not is_whole(value, least):
+        raise InputError(f"{name} is a whole number from {least}; received {value!r}")
     return int(value)
+
+
+def checked_weight(name: str, value: Any) -> float:
+    """Give the value of an option that is a finite number of at least 0.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not (is_number(value) and 0 <= value < math.inf):
+        raise InputError(f"{name} is a number of at least 0; received {value!r}")
+    return float(value)
 
 
 def _parse(identifier: str) -> tuple[str, dict[str, Any]]:

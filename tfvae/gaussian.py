@@ -121,6 +121,17 @@ class FullNormal(tfd.MultivariateNormalTriL):
         )
 
 
+def diagonal_normal(loc: Any, log_var: Any) -> Any:
+    """Give N(loc, diag exp(log_var)), a `tfd.Independent` with event shape `[d]`.
+
+    Args:
+        loc: `[..., d]`.
+        log_var: the same shape.
+    """
+    normal = LogVarianceNormal(tf.convert_to_tensor(loc), tf.convert_to_tensor(log_var))
+    return tfd.Independent(normal, reinterpreted_batch_ndims=1)
+
+
 def _log_var_of(normal: tfd.Normal) -> tf.Tensor:
     if isinstance(normal, LogVarianceNormal):
         return normal.log_var

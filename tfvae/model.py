@@ -158,10 +158,18 @@ class VAE(LatentImageModel):
         Raises:
             InputError: if the images have another shape, or the labels do not fit.
         """
-        return self.posterior_family.distribution(self._encoded(x, label, training))
+        return self.posterior_family.distribution(self.posterior_parameters(x, label, training))
 
-    def _encoded(self, x: Any, label: Any, training: bool) -> dict[str, tf.Tensor]:
-        """Give the parameters of q(z|x), each with the batch `[B]` first."""
+    def posterior_parameters(
+        self, x: Any, label: Any = None, training: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Give what `posterior_family` makes q(z|x) from, tensors with the batch `[B]` first.
+
+        Args:
+            x: images `[B, H, W, C]`.
+            label: of a conditional model, the labels of the images `[B]`.
+            training: whether the encoder runs in training mode.
+        """
         return self.posterior_family(self._features(x, label, training))
 
     @property
@@ -196,24 +204,19 @@ class VAE(LatentImageModel):
             `tfvae.objectives.Terms` of the K draws.
         """
         x, seed = self._images(x), self._seed(seed)
-        encoded = self._encoded(x, label, training)
+        encoded = self.posterior_parameters(x, label, training)
         posterior = self.posterior_family.distribution(encoded)
         if seed.shape.rank == 1:
             z, log_posterior = posterior.experimental_sample_and_log_prob(num_samples, seed=seed)
         else:
-            z, log_posterior = self._sample_each(encoded, num_samples, seed)
+            z, log_posterior = self.posterior_family.sample_each(encoded, num_samples, seed)
         path = None
         if training and self.objective.weighs_path:
             path = objectives.PathWeight()
             z, log_posterior = path(z), path(log_posterior)
         if training and self.objective.detaches_posterior:
             log_posterior = objectives.gradient_through(posterior.log_prob, z)
-        decoded = self._decoded(z, label, training)
-        family = self.likelihood_family
-        if training:
-            likelihood = family.training_distribution(decoded, x)
-        else:
-            likelihood = family.distribution(decoded)
+        likelihood = self._likelihood(self._decoded(z, label, training), x, training)
         return objectives.Terms.of(
             x,
             z,
@@ -226,26 +229,6 @@ class VAE(LatentImageModel):
             # The draws of z have used the seed itself.
             seed=tf.random.experimental.stateless_fold_in(tf.reshape(seed, (-1, 2))[0], 1),
         )
-
-    def _sample_each(
-        self, encoded: dict[str, tf.Tensor], num_samples: int, seeds: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draw z `[K, B, d]` and give log q(z|x) `[K, B]`, each image with its own seed."""
-
-        def sample_one(row: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            encoded, seed = row
-            posterior = self.posterior_family.distribution(encoded)
-            return posterior.experimental_sample_and_log_prob(num_samples, seed=seed)
-
-        z, log_posterior = tf.map_fn(
-            sample_one,
-            (encoded, seeds),
-            fn_output_signature=(
-                tf.TensorSpec((num_samples, self.latent_dim), tf.float32),
-                tf.TensorSpec((num_samples,), tf.float32),
-            ),
-        )
-        return tf.transpose(z, (1, 0, 2)), tf.transpose(log_posterior)
 
     def elbo(
         self, x: Any, label: Any = None, *, num_samples: int = 1, seed: Any = None
@@ -310,6 +293,35 @@ class VAE(LatentImageModel):
         Raises:
             InputError: if `n` is below 1, or the label does not fit.
         """
+        z, label, pixel_seed = self._draw_latent(n, label, seed)
+        likelihood = self.decode(z, label)
+        if mean:
+            return self.likelihood_family.mean(likelihood)
+        return likelihood.sample(seed=pixel_seed)
+
+    def sample_joint(
+        self, n: int, *, label: Any = None, seed: Any = None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        """Draw z from p(z) and x from p(x|z): a z that comes with an x is a draw from p(z|x).
+
+        Args:
+            n: how many.
+            label: as for `sample`.
+            seed: as for `sample`.
+
+        Returns:
+            x `[n, H, W, C]`; z `[n, d]`; and the labels `[n]`, None without.
+
+        Raises:
+            InputError: if `n` is below 1, or the label does not fit.
+        """
+        z, label, pixel_seed = self._draw_latent(n, label, seed)
+        return self.decode(z, label).sample(seed=pixel_seed), z, label
+
+    def _draw_latent(
+        self, n: int, label: Any, seed: Any
+    ) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:
+        """Draw z `[n, d]` from the prior; give the labels `[n]` as well, and a seed for x."""
         if n < 1:
             raise InputError(f"n is a whole number from 1; received {n!r}")
         self._require_built("sample")
@@ -326,10 +338,7 @@ class VAE(LatentImageModel):
             label = tf.broadcast_to(label, (n,))
         prior = self.prior_of(label)
         z = prior.sample(() if prior.batch_shape.rank else n, seed=latent_seed)
-        likelihood = self.decode(z, label)
-        if mean:
-            return self.likelihood_family.mean(likelihood)
-        return likelihood.sample(seed=pixel_seed)
+        return z, label, pixel_seed
 
     def with_prior(self, prior: Any) -> "VAE":
         """Give a model of the same networks, posterior and likelihood with another p(z).

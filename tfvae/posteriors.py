@@ -45,6 +45,35 @@ class Posterior(Family):
         """
         return distribution.mean()
 
+    def sample_each(
+        self, parameters: dict[str, tf.Tensor], num_samples: int, seeds: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draw z for each image from a seed of its own, whatever else is in the batch.
+
+        Args:
+            parameters: of B images.
+            num_samples: K, draws for each.
+            seeds: int32 `[B, 2]`.
+
+        Returns:
+            z `[K, B, d]`, and log q(z|x) `[K, B]`, nats.
+        """
+
+        def sample_one(row: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            parameters, seed = row
+            posterior = self.distribution(parameters)
+            return posterior.experimental_sample_and_log_prob(num_samples, seed=seed)
+
+        z, log_prob = tf.map_fn(
+            sample_one,
+            (parameters, seeds),
+            fn_output_signature=(
+                tf.TensorSpec((num_samples, *self.event_shape), tf.float32),
+                tf.TensorSpec((num_samples,), tf.float32),
+            ),
+        )
+        return tf.transpose(z, (1, 0, 2)), tf.transpose(log_prob)
+
     def _build_head(self, input_shape: Any, size: int, name: str | None = None) -> None:
         """Create the dense layer that makes `size` numbers of the encoder's features."""
         if _is_list_of_shapes(input_shape):
@@ -260,11 +289,9 @@ def check_halves(event_shape: tuple[int, ...], instead: str) -> None:
 
 
 def _diagonal_normal(parameters: dict[str, tf.Tensor]) -> Any:
-    from tfvae.gaussian import LogVarianceNormal
+    from tfvae.gaussian import diagonal_normal
 
-    return tfd.Independent(
-        LogVarianceNormal(parameters["loc"], parameters["log_var"]), reinterpreted_batch_ndims=1
-    )
+    return diagonal_normal(parameters["loc"], parameters["log_var"])
 
 
 def _is_list_of_shapes(shape: Any) -> bool:

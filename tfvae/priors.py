@@ -95,9 +95,11 @@ class Mixture(Prior):
 
     def distribution(self, label: Any = None) -> Any:
         """Give p(z), a `tfd.MixtureSameFamily` with event shape `[d]`."""
+        from tfvae.gaussian import diagonal_normal
+
         return tfd.MixtureSameFamily(
             tfd.Categorical(logits=tf.convert_to_tensor(self.logits)),
-            _diagonal_normal(self.loc, self.log_var),
+            diagonal_normal(self.loc, self.log_var),
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -321,9 +323,11 @@ class ClassNormal(Prior):
 
     def distribution(self, label: Any = None) -> Any:
         """Give p(z|y) with batch `[B]`, or p(z) without a label; event shape `[d]`."""
+        from tfvae.gaussian import diagonal_normal
+
         if label is None:
-            return _uniform_mixture(self._num_classes, _diagonal_normal(self.loc, self.log_var))
-        return _diagonal_normal(*(tf.gather(table, label) for table in (self.loc, self.log_var)))
+            return _uniform_mixture(self._num_classes, diagonal_normal(self.loc, self.log_var))
+        return diagonal_normal(*(tf.gather(table, label) for table in (self.loc, self.log_var)))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -453,13 +457,6 @@ def _distribution_class(name: Any) -> Any:
 def _standard_normal(event_shape: tuple[int, ...]) -> Any:
     loc = tf.zeros(event_shape)
     return tfd.Independent(tfd.Normal(loc, tf.ones_like(loc)), reinterpreted_batch_ndims=1)
-
-
-def _diagonal_normal(loc: Any, log_var: Any) -> Any:
-    from tfvae.gaussian import LogVarianceNormal
-
-    normal = LogVarianceNormal(tf.convert_to_tensor(loc), tf.convert_to_tensor(log_var))
-    return tfd.Independent(normal, reinterpreted_batch_ndims=1)
 
 
 def _uniform_mixture(components: int, distribution: Any) -> Any:

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE, checked_count, is_number, resolve
+from tfvae.families import PACKAGE, checked_count, checked_weight, is_number, resolve
 
 Schedule: Any = keras.optimizers.schedules.LearningRateSchedule
 
@@ -31,7 +31,7 @@ class Constant(Schedule):
     """
 
     def __init__(self, value: float):
-        self.value = _weight("a weight", value)
+        self.value = checked_weight("a weight", value)
 
     def __call__(self, step: Any) -> tf.Tensor:
         """Give the weight, a scalar."""
@@ -63,8 +63,8 @@ class Linear(Schedule):
 
     def __init__(self, steps: int, start: float = 0.0, end: float = 1.0):
         self.steps = checked_count("steps", steps)
-        self.start = _weight("start", start)
-        self.end = _weight("end", end)
+        self.start = checked_weight("start", start)
+        self.end = checked_weight("end", end)
         self.warm_up_steps = self.steps
 
     def __call__(self, step: Any) -> tf.Tensor:
@@ -102,8 +102,8 @@ class Cyclical(Schedule):
         if not (is_number(ratio) and 0 < ratio <= 1):
             raise InputError(f"ratio lies above 0 and is at most 1; received {ratio!r}")
         self.ratio = float(ratio)
-        self.start = _weight("start", start)
-        self.end = _weight("end", end)
+        self.start = checked_weight("start", start)
+        self.end = checked_weight("end", end)
         self.warm_up_steps = math.ceil(self.period * self.ratio)
 
     def __call__(self, step: Any) -> tf.Tensor:
@@ -172,7 +172,7 @@ def get(identifier: Any, name: str = "a weight") -> Any:
         InputError: if it is none of these, or the number negative or not finite.
     """
     if is_number(identifier):
-        return Constant(_weight(name, identifier))
+        return Constant(checked_weight(name, identifier))
     named = isinstance(identifier, str) and re.split("[:(]", identifier)[0].strip() in KNOWN
     if named or isinstance(identifier, (dict, Schedule)):
         return resolve(identifier, Schedule, KNOWN, "schedule")
@@ -187,9 +187,3 @@ def serialize(schedule: Any) -> Any:
     if isinstance(schedule, Constant):
         return schedule.value
     return keras.saving.serialize_keras_object(schedule)
-
-
-def _weight(name: str, value: Any) -> float:
-    if not (is_number(value) and 0 <= value < math.inf):
-        raise InputError(f"{name} is a number of at least 0; received {value!r}")
-    return float(value)

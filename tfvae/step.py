@@ -117,6 +117,18 @@ class ImageTrainer(keras.Model):
             raise InputError(self._label_complaint(tf.reduce_min(label), tf.reduce_max(label)))
         return label
 
+    def checked_batch(self, batch: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Give images and labels, checked, of a batch ``x`` or ``(x, label)``.
+
+        The labels are None where the model takes none.
+
+        Raises:
+            InputError: if they do not fit.
+        """
+        x, label = (*batch, None)[:2] if isinstance(batch, tuple) else (batch, None)
+        x = self.checked_images(x)
+        return x, None if self.num_classes is None else self.label_vector(label)
+
     def _are_labels(self, label: tf.Tensor) -> tf.Tensor:
         return tf.reduce_all((label >= 0) & (label < self.num_classes))
 

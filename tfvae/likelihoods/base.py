@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.errors import InputError
-from tfvae.families import Family, is_number, is_whole
+from tfvae.families import Family, is_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,16 +143,6 @@ def check_floor(min_scale: Any, start: float) -> None:
         raise InputError(f"min_scale lies between 0 and {start:g}; received {min_scale!r}")
 
 
-def check_whole(name: str, value: Any, least: int) -> None:
-    """Check an option that is a whole number of at least `least`.
-
-    Raises:
-        InputError: if it is not.
-    """
-    if not is_whole(value, least):
-        raise InputError(f"{name} is a whole number from {least}; received {value!r}")
-
-
 class Likelihood(Family):
     """Base class of likelihoods.
 
@@ -202,6 +192,17 @@ class Likelihood(Family):
     takes_mean = False
     support = Support()
     is_discrete = False
+
+    def gives_probabilities(self, x: Any) -> Any:
+        """Whether p(x|z) of these supported values is a probability, not a density.
+
+        Args:
+            x: values, any shape.
+
+        Returns:
+            A boolean, or a scalar boolean tensor where it depends on the values.
+        """
+        return self.is_discrete
 
     def __init__(self, *, decoder_output: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfvae.families import PACKAGE
+from tfvae.families import PACKAGE, checked_count
 from tfvae.lazy import tfd
 from tfvae.likelihoods.base import (
     Likelihood,
@@ -14,7 +14,6 @@ from tfvae.likelihoods.base import (
     Support,
     check_floor,
     check_positive,
-    check_whole,
 )
 from tfvae.likelihoods.continuous import LocationScale
 
@@ -30,6 +29,10 @@ class Bernoulli(Likelihood):
     support = Support(0.0, 1.0)
     takes_mean = True
     is_discrete = True  # on the binary images it is meant for
+
+    def gives_probabilities(self, x: Any) -> Any:
+        """Whether all values are 0 or 1: of a value between them it gives none."""
+        return tf.reduce_all((x == 0) | (x == 1))
 
     def _from_mean(self, mean: Any) -> Any:
         # The margin Keras uses for probabilities: a saturated sigmoid must not give an infinity.
@@ -50,7 +53,7 @@ class Bernoulli(Likelihood):
 
 def _level_support(levels: Any, high: Any) -> Support:
     """The lattice of `levels` values from 0 to `high`."""
-    check_whole("levels", levels, 2)
+    checked_count("levels", levels, least=2)
     check_positive("high", high)
     return Support(0.0, float(high), high / (levels - 1))
 
@@ -158,10 +161,9 @@ class DiscretizedLogisticMixture(Likelihood):
         **kwargs: Any,
     ):
         super().__init__(decoder_output=decoder_output, **kwargs)
-        check_whole("components", components, 1)
+        self.components = checked_count("components", components)
         check_floor(min_scale, DiscretizedLogistic.start)
         self.support = _level_support(levels, high)
-        self.components = int(components)
         self.levels = int(levels)
         self.high = high
         self.min_scale = min_scale
@@ -177,7 +179,7 @@ class DiscretizedLogisticMixture(Likelihood):
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
         """Give p(x|z), a `tfd.Independent` mixture with event shape `[H, W, C]`."""
-        from tfvae.likelihoods.distributions import Lattice, LogisticLevels
+        from tfvae.likelihoods.distributions import Choice, Lattice, LogisticLevels
 
         loc, logits, scale = (
             _components_last(parameters[name], self.components)
@@ -185,7 +187,7 @@ class DiscretizedLogisticMixture(Likelihood):
         )
         last = self.levels - 1
         mixture = tfd.MixtureSameFamily(
-            tfd.Categorical(logits=logits), LogisticLevels(last * loc, last * scale, self.levels)
+            Choice(logits=logits), LogisticLevels(last * loc, last * scale, self.levels)
         )
         return tfd.Independent(Lattice(mixture, self.high / last), 3)
 

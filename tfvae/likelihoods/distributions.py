@@ -59,7 +59,20 @@ class Lattice(tfd.Distribution):
         return self._step * self._distribution.mean()
 
 
-class CategoricalLevels(tfd.Categorical):
+class Choice(tfd.Categorical):
+    """A categorical distribution whose logits may have any number of axes.
+
+    On some processors TensorFlow takes oneDNN's softmax, which refuses more than five; draws of
+    a batch of images with channels and levels have six.
+    """
+
+    def _probs_parameter_no_checks(self) -> tf.Tensor:
+        logits = tf.convert_to_tensor(self._logits)
+        flat = tf.reshape(logits, (-1, tf.shape(logits)[-1]))
+        return tf.ensure_shape(tf.reshape(tf.nn.softmax(flat), tf.shape(logits)), logits.shape)
+
+
+class CategoricalLevels(Choice):
     """A categorical distribution of k = 0, 1, ..., with the mean of k.
 
     Args:

@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE, checked_count, is_number
+from tfvae.families import PACKAGE, checked_count, checked_weight, is_number
 from tfvae.objectives.base import Objective, Terms, gradient_through
 
 
@@ -88,13 +88,10 @@ class BetaTC(Objective):
     def __init__(
         self, dataset_size: int, beta: float = 6.0, alpha: float = 1.0, gamma: float = 1.0
     ):
-        self.dataset_size = checked_count("dataset_size", dataset_size)
-        if self.dataset_size < 2:
-            raise InputError("dataset_size is a whole number from 2; received 1")
-        for name, value in (("beta", beta), ("alpha", alpha), ("gamma", gamma)):
-            if not (is_number(value) and 0 <= value < math.inf):
-                raise InputError(f"{name} is a number of at least 0; received {value!r}")
-        self.beta, self.alpha, self.gamma = float(beta), float(alpha), float(gamma)
+        self.dataset_size = checked_count("dataset_size", dataset_size, least=2)
+        self.beta = checked_weight("beta", beta)
+        self.alpha = checked_weight("alpha", alpha)
+        self.gamma = checked_weight("gamma", gamma)
 
     def check(self, posterior: Any, prior: Any) -> None:
         """Check that the posterior factorises."""
@@ -142,9 +139,7 @@ class FactorVAE(Objective):
     """
 
     def __init__(self, gamma: float = 10.0, hidden: int = 1000, layers: int = 6):
-        if not (is_number(gamma) and 0 <= gamma < math.inf):
-            raise InputError(f"gamma is a number of at least 0; received {gamma!r}")
-        self.gamma = float(gamma)
+        self.gamma = checked_weight("gamma", gamma)
         self.hidden = checked_count("hidden", hidden)
         self.layers = checked_count("layers", layers)
 

@@ -1,6 +1,5 @@
 """Objectives of one image at a time: the ELBO, and weights, floors and targets for its KL."""
 
-import math
 from typing import Any
 
 import keras
@@ -9,7 +8,7 @@ import tensorflow as tf
 from tfvae import schedules
 from tfvae.divergences import kl_per_dimension
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE, checked_count, is_number
+from tfvae.families import PACKAGE, checked_count, checked_weight
 from tfvae.objectives.base import Objective, Terms
 
 
@@ -90,7 +89,7 @@ class FreeBits(Objective):
     """
 
     def __init__(self, nats: float = 0.1, groups: int | None = None, num_samples: int = 1):
-        self.nats = _non_negative("nats", nats)
+        self.nats = checked_weight("nats", nats)
         self.groups = None if groups is None else checked_count("groups", groups)
         self.num_samples = checked_count("num_samples", num_samples)
 
@@ -149,7 +148,7 @@ class Capacity(Objective):
         capacity: Any = "linear(steps=25000,end=25)",
         num_samples: int = 1,
     ):
-        self.gamma = _non_negative("gamma", gamma)
+        self.gamma = checked_weight("gamma", gamma)
         self.capacity = schedules.get(capacity, "capacity")
         self.num_samples = checked_count("num_samples", num_samples)
 
@@ -165,9 +164,3 @@ class Capacity(Objective):
             "capacity": schedules.serialize(self.capacity),
             "num_samples": self.num_samples,
         }
-
-
-def _non_negative(name: str, value: Any) -> float:
-    if not (is_number(value) and 0 <= value < math.inf):
-        raise InputError(f"{name} is a number of at least 0; received {value!r}")
-    return float(value)
