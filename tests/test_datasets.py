@@ -458,3 +458,20 @@ def test_real_mnist(test_data):
     first, second = (epoch_of(data.train.batches(1000, epoch=epoch)) for epoch in (0, 1))
     assert abs(first.mean() - 0.1307) < 0.001
     assert abs((first != second).mean() - 0.0374) < 0.0005
+
+
+def test_a_subset_holds_some_of_the_same_images(rng, tmp_path):
+    np.save(tmp_path / "images.npy", rng.integers(0, 256, (200, 4, 4), np.uint8))
+    split = load(tmp_path / "images.npy", binarize="dynamic").test
+    part = split.subset(7, seed=3)
+    assert len(part) == 7
+    assert set(part.rows) <= set(split.rows)
+    assert (np.diff(part.rows) > 0).all()
+    # Held-out images keep their draw, whichever others there are.
+    images, _ = split.arrays()
+    np.testing.assert_array_equal(part.arrays()[0], images[np.isin(split.rows, part.rows)])
+    np.testing.assert_array_equal(part.rows, split.subset(7, seed=3).rows)
+    assert (part.rows != split.subset(7, seed=4).rows).any()
+    np.testing.assert_array_equal(split.subset(10**6).rows, split.rows)
+    with pytest.raises(InputError, match="1 or more; received 0"):
+        split.subset(0)

@@ -26,6 +26,7 @@ __all__ = [
     "posteriors",
     "priors",
     "schedules",
+    "shapes",
     "training",
 ]
 # Where the names are that are no modules.
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         posteriors,
         priors,
         schedules,
+        shapes,
         training,
     )
     from tfvae.autoencoder import Autoencoder

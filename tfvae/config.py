@@ -49,8 +49,9 @@ class TrainConfig:
     dataset: Annotated[
         str,
         _option(
-            "digits (embedded), a TFDS image set such as mnist or cifar10, or the path of a folder "
-            "of IDX files, of an .npy or .npz file, or of a folder of PNG or JPEG images."
+            "digits (embedded), shapes (drawn from known factors), a TFDS image set such as mnist "
+            "or cifar10, or the path of a folder of IDX files, of an .npy or .npz file, or of a "
+            "folder of PNG or JPEG images."
         ),
     ] = "digits"
     manual_dir: Annotated[
@@ -66,6 +67,14 @@ class TrainConfig:
             "probability, once (static) or anew each epoch (dynamic; validation and test once)."
         ),
     ] = "none"
+    dequantize: Annotated[
+        bool,
+        _option(
+            "Add uniform noise of one grey level to images of bytes, anew each epoch (validation "
+            "and test once): (byte + u) / 256. Not with --binarize.",
+            negative=(),
+        ),
+    ] = False
     latent_dim: Annotated[int, whole("Dimensions of the latent space.", least=1)] = 16
     network: Annotated[Network, _option("Encoder and decoder.")] = "conv"
     likelihood: Annotated[
@@ -165,3 +174,4 @@ class DataOptions:
     ] = None
     image_size: Annotated[str | None, _option("Resize images to HEIGHTxWIDTH.")] = None
     binarize: Annotated[Binarization | None, _option("As for train.")] = None
+    dequantize: Annotated[bool | None, _option("As for train.")] = None

@@ -36,6 +36,8 @@ class Dataset:
         train: the images to learn from.
         validation: those to choose a model by.
         test: those to report.
+        levels: 256 where the images are dequantized bytes, so that their densities bound
+            probabilities of bytes (see `load`); else None.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Dataset:
     train: "Split"
     validation: "Split"
     test: "Split"
+    levels: int | None = None
 
     @property
     def has_labels(self) -> bool:
@@ -55,6 +58,7 @@ def load(
     name: str | os.PathLike[str],
     *,
     binarize: str = "none",
+    dequantize: bool = False,
     image_size: int | str | tuple[int, int] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -66,12 +70,21 @@ def load(
 
     Bytes are scaled to [0, 1]; floating-point images are left as they are.
 
+    Dequantized, a byte b becomes x = (b + u) / 256 with u uniform on [0, 1) (Uria et al. 2013,
+    https://arxiv.org/abs/1306.0186). A density p(x) on [0, 1)^D gives D bytes a probability, its
+    integral over all x that they can become. The mean of log p(x) over u, less D log 256, is at
+    most the logarithm of that (Theis et al. 2016, https://arxiv.org/abs/1511.01844, section 3.1).
+
     Args:
-        name: a data set that `tfvae.sources.open_source` knows.
+        name: a data set that `tfvae.sources.open_source` knows: "digits", "shapes", a path, or the
+            name of a TFDS image set.
         binarize: ``"none"``; ``"threshold"`` for `x > 0.5`; ``"static"`` for one Bernoulli(x)
             draw of each image, made from the seed and its row, whatever the batch it comes in;
             ``"dynamic"`` for a new draw of the training images each epoch. Validation and test
             images keep the static draw then, so that figures of different epochs compare.
+        dequantize: whether to add such noise to images of bytes: to the training images new noise
+            each epoch, to validation and test images always the same, made from the seed and the
+            row, whatever the batch it comes in. Not together with `binarize`.
         image_size: a size to resize the images to.
         manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
         seed: decides the splits, the shuffles and the draws.
@@ -79,27 +92,39 @@ def load(
             validation split of its own.
         test: the same, where it has no test split of its own.
         memory_limit: images that need no more bytes are held in memory; others are read when they
-            are used.
+            are used, and shapes always is.
 
     Raises:
         InputError: if there is no such data set, it cannot be read, or an argument does not fit.
     """
     if binarize not in BINARIZATIONS:
         raise InputError(f"binarize is one of {', '.join(BINARIZATIONS)}; received {binarize!r}")
+    if dequantize and binarize != "none":
+        raise InputError(
+            "images are dequantized or binarized, not both: leave out dequantize or "
+            f"binarize={binarize!r}"
+        )
     if not 0 <= seed < 2**63:
         raise InputError(f"a seed lies between 0 and 2^63 - 1; received {seed}")
     source = open_source(
         name, image_size=image_size, manual_dir=manual_dir, memory_limit=memory_limit
     )
+    if dequantize and source.dtype != np.uint8:
+        raise InputError(
+            f"dequantizing takes images of bytes (uint8); those of {source.name} are "
+            f"{source.dtype}: leave out dequantize"
+        )
     rows = _split(source, seed, {"validation": validation, "test": test})
-    held_out = "static" if binarize == "dynamic" else binarize
+    train_draws = {"binarize": binarize, "noise": "dynamic" if dequantize else "none"}
+    held_out = {key: "static" if draw == "dynamic" else draw for key, draw in train_draws.items()}
     return Dataset(
         source.name,
         source.image_shape,
         source.num_classes,
-        train=Split(source, rows["train"], binarize=binarize, seed=seed),
-        validation=Split(source, rows["validation"], binarize=held_out, seed=seed),
-        test=Split(source, rows["test"], binarize=held_out, seed=seed),
+        train=Split(source, rows["train"], seed=seed, **train_draws),
+        validation=Split(source, rows["validation"], seed=seed, **held_out),
+        test=Split(source, rows["test"], seed=seed, **held_out),
+        levels=256 if dequantize else None,
     )
 
 
@@ -133,13 +158,36 @@ class Split:
         has_labels: whether the images have labels.
     """
 
-    def __init__(self, source: Source, rows: np.ndarray, *, binarize: str, seed: int):
+    def __init__(self, source: Source, rows: np.ndarray, *, binarize: str, noise: str, seed: int):
         self.rows = rows
         self.image_shape = source.image_shape
         self.has_labels = source.has_labels
         self._binarize = binarize
+        self._noise = noise
         self._seed = seed
-        self._fetch = _fetcher(source, rows, binarize, seed)
+        self._source = source
+        self._fetch = _fetcher(source, rows, binarize, noise, seed)
+
+    def subset(self, count: int, *, seed: int = 0) -> "Split":
+        """Give some of the images, drawn at random.
+
+        Args:
+            count: how many; all where there are no more.
+            seed: decides which.
+
+        Raises:
+            InputError: if `count` is below 1.
+        """
+        if count < 1:
+            raise InputError(f"the number of images is 1 or more; received {count}")
+        drawn = np.random.default_rng(seed).permutation(self.rows)[:count]
+        return Split(
+            self._source,
+            np.sort(drawn),
+            binarize=self._binarize,
+            noise=self._noise,
+            seed=self._seed,
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -170,8 +218,9 @@ class Split:
         Args:
             batch_size: images per batch.
             shuffle: whether to put the images in another order each epoch.
-            epoch: which order and which dynamic draw. By default epoch 0 at first, and the next
-                one each time the data set is iterated again, as ``fit`` does.
+            epoch: which order, and which of the draws that are made anew each epoch. By default
+                epoch 0 at first, and the next one each time the data set is iterated again, as
+                ``fit`` does.
             drop_remainder: whether to leave out a last batch that is not full.
             prefetch: batches to prepare ahead.
 
@@ -181,7 +230,8 @@ class Split:
         """
         steps = self.steps(batch_size, drop_remainder=drop_remainder)
         # Local, for the data set to hold what it needs and not the split.
-        fetch, binarize, count, seed = self._fetch, self._binarize, len(self), self._seed
+        fetch, binarize, noise = self._fetch, self._binarize, self._noise
+        count, seed = len(self), self._seed
         shape = (batch_size if drop_remainder else None, *self.image_shape)
 
         def batch(epoch: tf.Tensor, step: tf.Tensor) -> Any:
@@ -190,11 +240,14 @@ class Split:
             if shuffle:
                 positions = tf.random.experimental.index_shuffle(positions, key, count - 1)
             images, *labels = fetch(positions)
+            key = tf.random.experimental.stateless_fold_in(key, step)
+            if noise == "dynamic":
+                draw = tf.random.stateless_uniform(tf.shape(images), key)
+                images = _dequantized(tf.cast(images, tf.float32), draw)
             images = _intensities(images)
             if binarize == "threshold":
                 images = tf.cast(images > 0.5, tf.float32)
             elif binarize == "dynamic":
-                key = tf.random.experimental.stateless_fold_in(key, step)
                 draw = tf.random.stateless_uniform(tf.shape(images), key)
                 images = tf.cast(draw < images, tf.float32)
             images.set_shape(shape)
@@ -211,7 +264,7 @@ class Split:
         )
 
     def arrays(self, limit: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Give the first images as an array, dynamically binarized ones as in epoch 0.
+        """Give the first images as an array, with what is drawn each epoch as in epoch 0.
 
         Args:
             limit: how many; by default, and at most, all.
@@ -259,7 +312,7 @@ def _epochs() -> tf.data.Dataset:
 
 
 def _fetcher(
-    source: Source, rows: np.ndarray, binarize: str, seed: int
+    source: Source, rows: np.ndarray, binarize: str, noise: str, seed: int
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
     """Give the function from positions `[B]` in a split to images, and labels if there are any."""
 
@@ -272,6 +325,8 @@ def _fetcher(
                 raise InputError(Support(0.0, 1.0).complaint(owner, low, high))
         if binarize == "static":
             images = _static_draw(images, rows, seed)
+        elif noise == "static":
+            images = _static_noise(images, rows, seed)
         return (images,) if labels is None else (images, labels)
 
     # Tensors and pipelines live in the host's memory, also where there is an accelerator.
@@ -280,7 +335,11 @@ def _fetcher(
             memory = [tf.constant(array) for array in read(rows)]
             return lambda positions: tuple(tf.gather(tensor, positions) for tensor in memory)
         row_of = tf.constant(rows, tf.int64)
-    image_dtype = tf.bool if binarize == "static" else tf.as_dtype(source.dtype)
+    image_dtype = tf.as_dtype(source.dtype)
+    if binarize == "static":
+        image_dtype = tf.bool
+    elif noise == "static":
+        image_dtype = tf.float32
     dtypes = (image_dtype, tf.int32) if source.has_labels else (image_dtype,)
     return lambda positions: tuple(
         tf.numpy_function(functools.partial(_READS, read), [tf.gather(row_of, positions)], dtypes)
@@ -329,17 +388,41 @@ def _intensities(images: Any) -> Any:
     return tf.cast(images, tf.float32) / scale
 
 
+def _dequantized(values: Any, uniform: Any) -> Any:
+    """Give (b + u) / 256, for bytes b and uniform draws of u, both float32 of one shape.
+
+    With all its bits, u would at times round b + u to the next whole number, and 255 + u to 256.
+    A float32 has 24 bits: 8 are for b, 15 for u, which is cut to as many, and one for the half of
+    such a step that keeps the mean of u at 1/2. So nothing is rounded: x lies within the cell of
+    its byte, above 0 and below 1.
+    """
+    return (values + (uniform * 2**15 // 1 + 0.5) / 2**15) / 256
+
+
 def _static_draw(images: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
     """Draw Bernoulli(x) for each image `[n, H, W, C]`, from the seed and its row alone."""
+    scale = np.float32(255 if images.dtype == np.uint8 else 1)
+    drawn = np.empty(images.shape, bool)
+    for index, uniform in enumerate(_uniforms(images.shape[1:], rows, seed)):
+        drawn[index] = uniform < images[index].astype(np.float32) / scale
+    return drawn
+
+
+def _static_noise(images: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+    """Dequantize images `[n, H, W, C]` of bytes, each from the seed and its row alone."""
+    noisy = np.empty(images.shape, np.float32)
+    for index, uniform in enumerate(_uniforms(images.shape[1:], rows, seed)):
+        noisy[index] = _dequantized(images[index].astype(np.float32), uniform)
+    return noisy
+
+
+def _uniforms(shape: tuple[int, ...], rows: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    """Draw float32 `[H, W, C]`, uniform on [0, 1), for each row from the seed and itself alone."""
     # Philox counts in 256 bits: each row has the 2^128 blocks that begin at row · 2^128.
     bits = np.random.Philox(key=seed)
     generator = np.random.Generator(bits)
     state: Any = bits.state
-    scale = np.float32(255 if images.dtype == np.uint8 else 1)
-    drawn = np.empty(images.shape, bool)
-    for index, row in enumerate(rows):
+    for row in rows:
         state["state"]["counter"][2] = row
         bits.state = state
-        uniform = generator.random(images.shape[1:], np.float32)
-        drawn[index] = uniform < images[index].astype(np.float32) / scale
-    return drawn
+        yield generator.random(shape, np.float32)

@@ -39,6 +39,7 @@ def load_data(options: TrainConfig) -> datasets.Dataset:
     return datasets.load(
         options.dataset,
         binarize=options.binarize,
+        dequantize=options.dequantize,
         image_size=options.image_size,
         manual_dir=options.manual_dir,
         seed=options.seed,

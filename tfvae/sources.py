@@ -101,16 +101,17 @@ def open_source(
     never taken for a name. Labels are given where every split has them.
 
     Args:
-        name: "digits" (scikit-learn's, scaled to [0, 1]); a folder of IDX files, gzipped or not;
-            an .npy file `[N, H, W]` or `[N, H, W, C]`; an .npz file with one such array, or with
-            names like x_train, y_train, x_test (or train, test; or images, labels); a folder of
-            PNG and JPEG files, whose label is the first of the folders they lie in; or the name
-            of a TFDS image set, such as mnist or emnist/letters.
+        name: "digits" (scikit-learn's, scaled to [0, 1]); "shapes" (of `tfvae.shapes`, drawn from
+            known factors); a folder of IDX files, gzipped or not; an .npy file `[N, H, W]` or
+            `[N, H, W, C]`; an .npz file with one such array, or with names like x_train, y_train,
+            x_test (or train, test; or images, labels); a folder of PNG and JPEG files, whose label
+            is the first of the folders they lie in; or the name of a TFDS image set, such as mnist
+            or emnist/letters.
         image_size: `H` (square), `(H, W)`, "28" or "28x20" to resize the images to; an image of
             another proportion is stretched.
         manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
         memory_limit: images that need no more bytes are read into memory now; others are read
-            when they are used.
+            when they are used, and so is shapes, which takes no memory, whatever the limit.
 
     Raises:
         InputError: if there is no such data set, or it does not hold images of one size.
@@ -127,6 +128,8 @@ def open_source(
         raise InputError(f"{path}: expected an .npy or .npz file, or a folder of images")
     elif str(name) == "digits":
         source = _digits(size)
+    elif str(name) == "shapes":
+        return _shapes(size)
     else:
         source = _tfds(str(name), size, manual_dir)
     bytes_needed = source.count * math.prod(source.image_shape) * source.dtype.itemsize
@@ -207,6 +210,20 @@ def _digits(size: Size | None) -> Source:
 
     digits = load_digits()
     return _array("digits", digits.images / 16, digits.target, size)
+
+
+def _shapes(size: Size | None) -> Source:
+    from tfvae import shapes  # which takes the names above
+
+    source = shapes.source()
+    if size is None:
+        return source
+
+    def read(rows: np.ndarray) -> Batch:
+        images, labels = source.read(rows)
+        return np.stack([_resized(image, size) for image in images]), labels
+
+    return dataclasses.replace(source, image_shape=(*size, 1), read=read)
 
 
 def _array_file(path: Path, size: Size | None) -> Source:
@@ -393,9 +410,9 @@ def _tfds(name: str, size: Size | None, manual_dir: str | os.PathLike[str] | Non
         raise InputError(
             f"no such file or folder: {name}"
             if "/" in name
-            else f"unknown data set {name!r}: expected digits, the name of a TFDS image set (mnist,"
-            " fashion_mnist, cifar10, ...), or the path of an .npy or .npz file or of a folder of "
-            "IDX, PNG or JPEG files"
+            else f"unknown data set {name!r}: expected digits, shapes, the name of a TFDS image "
+            "set (mnist, fashion_mnist, cifar10, ...), or the path of an .npy or .npz file or of a "
+            "folder of IDX, PNG or JPEG files"
         )
     if manual_dir is not None and not Path(manual_dir).is_dir():
         raise InputError(f"no such folder: {manual_dir}")
