@@ -45,7 +45,9 @@ class Bernoulli(Likelihood):
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
         """Give p(x|z), a `tfd.Independent` Bernoulli with event shape `[H, W, C]`."""
-        return tfd.Independent(tfd.Bernoulli(logits=parameters["logits"], dtype=tf.float32), 3)
+        from tfvae.likelihoods.distributions import Pixels
+
+        return tfd.Independent(Pixels(logits=parameters["logits"], dtype=tf.float32), 3)
 
 
 # --- levels 0, high/(levels − 1), ..., high ------------------------------------------------------

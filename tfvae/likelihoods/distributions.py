@@ -1,4 +1,4 @@
-"""The distributions of levels and counts that TensorFlow Probability lacks.
+"""The distributions of levels and counts that TensorFlow Probability lacks, or has slower.
 
 Loading this module loads TensorFlow Probability: import it where a distribution is made.
 """
@@ -57,6 +57,21 @@ class Lattice(tfd.Distribution):
 
     def _mean(self) -> tf.Tensor:
         return self._step * self._distribution.mean()
+
+
+class Pixels(tfd.Bernoulli):
+    """A Bernoulli distribution of given logits whose log-probability takes half the time.
+
+    TFP's evaluates the logarithms of both outcomes and adds the products, where one will do.
+    """
+
+    def _log_prob(self, event: Any) -> tf.Tensor:
+        logits = tf.convert_to_tensor(self.logits)
+        event = tf.cast(event, logits.dtype)
+        if event.shape != logits.shape:
+            shape = tf.broadcast_dynamic_shape(tf.shape(event), tf.shape(logits))
+            event, logits = tf.broadcast_to(event, shape), tf.broadcast_to(logits, shape)
+        return -tf.nn.sigmoid_cross_entropy_with_logits(labels=event, logits=logits)
 
 
 class Choice(tfd.Categorical):
