@@ -1,58 +1,24 @@
 """The command line as a process, the way a user meets it; and within one, where that is slow."""
 
-import contextlib
-import io
 import json
 import re
 import subprocess
 import sys
 import time
 import tomllib
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from command_line import QUICK, refused, tfvae_command, within
 from PIL import Image
 
 import tfvae
 from tfvae import cli, datasets, expost, likelihoods, objectives, posteriors, priors, runs
 from tfvae.config import TrainConfig
 
-TFVAE = str(Path(sys.executable).parent / "tfvae")
 PICTURES = ("samples.png", "reconstructions.png", "latent.png", "curves.png")
-QUICK = ["--epochs", "2", "--network", "dense", "--latent-dim", "2"]
-
-
-def tfvae_command(*args, cwd, status=0):
-    done = subprocess.run(
-        [TFVAE, *map(str, args)], capture_output=True, text=True, check=False, cwd=cwd
-    )
-    assert done.returncode == status, f"{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def within(*args, status=0):
-    """Run a command in this process; give what it wrote to standard output and error."""
-    out, err = io.StringIO(), io.StringIO()
-    code = 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            cli.main([str(argument) for argument in args])
-        except SystemExit as end:
-            code = end.code or 0
-    assert code == status, err.getvalue()
-    return out.getvalue(), err.getvalue()
-
-
-def refused(*args):
-    """Run a command that ends in an error, and give its one line."""
-    _, err = within(*args, status=2)
-    (line,) = [line for line in err.splitlines() if line.startswith("tfvae: error: ")]
-    assert err.endswith(f"{line}\n")
-    return line
 
 
 @pytest.fixture(scope="module")
@@ -154,19 +120,6 @@ def test_commands_write_pictures_where_told(run, tmp_path, arguments, facts):
     refused = tfvae_command(*arguments, "--out", "new/picture.png", cwd=tmp_path, status=2)
     assert "picture.png exists: choose another --out or give --overwrite" in refused.stderr
     assert snapshot(tmp_path) == before
-
-
-def test_evaluate_prints_the_elbo_of_a_split(run, tmp_path):
-    folder, score = run
-    done = tfvae_command("evaluate", folder, "--num-samples", "10", "--json", cwd=tmp_path)
-    printed = json.loads(done.stdout)
-    assert printed["images"] == 180
-    assert printed["split"] == "test"
-    assert abs(printed["elbo"] - score["elbo"]) < 1.0
-    assert printed["kl"] == pytest.approx(score["kl"], rel=1e-4)
-    text = tfvae_command("evaluate", folder, "--split", "validation", cwd=tmp_path).stdout
-    assert text.startswith("validation ELBO -")
-    assert "nats per image (180 images)" in text
 
 
 def test_export_writes_a_saved_model(run, tmp_path):

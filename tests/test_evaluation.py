@@ -1,10 +1,13 @@
+import json
 import math
 
 import conditional_vae
+import keras
 import linear_vae
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
 import tfvae
 from tfvae import evaluation
@@ -27,24 +30,25 @@ def batches(x, size):
 
 
 def test_the_mean_and_its_standard_error_are_over_images(vae, x):
+    found = evaluation.log_prob(vae, batches(x, 50), num_samples=4, seed=3)
     estimate = evaluation.elbo(vae, batches(x, 50), num_samples=4, seed=3)
-    elbo, log_likelihood, kl = vae.elbo(x, num_samples=4, seed=[3, 0])
-    assert estimate.images == 50
-    assert estimate.elbo == pytest.approx(np.mean(elbo), rel=1e-5)
-    assert estimate.log_likelihood == pytest.approx(np.mean(log_likelihood), rel=1e-5)
-    assert estimate.kl == pytest.approx(np.mean(kl), rel=1e-5)
-    assert estimate.standard_error == pytest.approx(np.std(elbo, ddof=1) / 50**0.5, rel=1e-3)
-    assert estimate.elbo == pytest.approx(estimate.log_likelihood - estimate.kl, rel=1e-5)
+    assert estimate == found.elbo
+    elbos = found.log_likelihoods - found.kls
+    assert (estimate.images, len(elbos)) == (50, 50)
+    assert estimate.elbo == pytest.approx(elbos.mean())
+    assert estimate.log_likelihood == pytest.approx(found.log_likelihoods.mean())
+    assert estimate.kl == pytest.approx(found.kls.mean())
+    assert estimate.standard_error == pytest.approx(np.std(elbos, ddof=1) / 50**0.5)
+    np.testing.assert_allclose(found.kls, vae.elbo(x, seed=1).kl, rtol=1e-5)
 
 
-def test_batches_of_any_size_estimate_the_same(vae, x):
-    whole = evaluation.elbo(vae, batches(x, 50), num_samples=200)
-    parts = evaluation.elbo(vae, batches(x, 7), num_samples=200)
-    assert parts.kl == pytest.approx(whole.kl, rel=1e-5)
-    # The noise of 50 x 200 draws, from the spread between draws of one image.
-    draws = np.asarray(vae.terms(x, num_samples=200, seed=1).log_likelihood)
-    error = np.sqrt(2 * np.mean(draws.var(axis=0)) / (50 * 200))
-    assert abs(parts.log_likelihood - whole.log_likelihood) < 4 * error
+def test_the_log_likelihood_is_that_of_other_draws_within_their_noise(vae, x):
+    found = evaluation.log_prob(vae, batches(x, 50), num_samples=300)
+    draws = np.asarray(vae.terms(x, num_samples=300, seed=1).log_likelihood, "float64")
+    difference = found.log_likelihoods - draws.mean(axis=0)
+    error = np.sqrt(2 * draws.var(axis=0) / 300)
+    assert abs(np.mean(difference / error)) < 4 / 50**0.5
+    assert np.max(np.abs(difference / error)) < 5
 
 
 def test_a_single_image_has_no_standard_error(vae, x):
@@ -91,7 +95,7 @@ def test_the_exact_posterior_gives_log_p_with_any_draws(exact):
     for num_samples in (1, 700):
         estimate = evaluation.log_prob(vae, batches(x, 10), num_samples=num_samples)
         # No variance over draws: only the rounding of terms of this size.
-        assert estimate.log_prob == pytest.approx(log_p.mean(), abs=1e-4)
+        np.testing.assert_allclose(estimate.log_probs, log_p, rtol=0, atol=1e-4)
         assert estimate.standard_error == pytest.approx(log_p.std(ddof=1) / 5, rel=1e-4)
         assert (estimate.images, estimate.num_samples) == (25, num_samples)
     for index in (0, 11, 24):
@@ -100,55 +104,119 @@ def test_the_exact_posterior_gives_log_p_with_any_draws(exact):
         assert math.isnan(estimate.standard_error)
 
 
-def test_draws_of_another_posterior_come_to_log_p(inexact):
+def test_the_bias_is_half_the_relative_variance(inexact):
     vae, x, log_p = inexact
-    # 512 // 25 = 20 draws at a time; 300 times the same images, each time with other draws.
+    # 300 times the same images, each time with other draws.
     count, repeats = 50, 300
     found = evaluation.log_prob(vae, batches(x, 25).repeat(repeats), num_samples=count)
     assert found.images == 25 * repeats
     weights = np.exp(vae.terms(x, num_samples=20_000, seed=1).log_weight - log_p)
     spread = np.mean(np.var(weights, axis=0))
     # The logarithm of a mean of K is low by half its variance, to leading order, and scatters by
-    # as much. Were the chunks' draws the same, it would be low by those of 20 draws.
+    # as much. Were the draws of repetitions the same, it would scatter by more.
     bias, error = -0.5 * spread / count, (spread / count / (25 * repeats)) ** 0.5
     assert abs(found.log_prob - log_p.mean() - bias) < 4 * error
-    assert 0.5 * spread / 20 + bias > 6 * error
+    assert found.monte_carlo_error == pytest.approx(error, rel=0.1)
+
+
+def test_the_interval_of_the_draws_covers_log_p(inexact):
+    vae, x, log_p = inexact
+    repeats, images, count = 100, 5, 400
+    # One pass over the same five images a hundred times: each time an estimate of its own.
+    found = evaluation.log_prob(vae, batches(x[:images], images).repeat(repeats), num_samples=count)
+    covered = 0
+    for start in range(0, repeats * images, images):
+        rows = slice(start, start + images)
+        one = evaluation.WeightedEstimate(
+            found.log_probs[rows], found.effective_sample_sizes[rows], count
+        )
+        distance = abs(one.log_prob - log_p[:images].mean())
+        covered += distance < 1.96 * one.monte_carlo_error
+    # 95 of 100, give or take 2.2; four times that.
+    assert covered >= 86
+
+
+def test_the_standard_error_covers_the_mean_over_all_images(rng):
+    model = linear_vae.linear_gaussian(rng, orthogonal=True)
+    vae = linear_vae.exact_vae(model)
+    # E[log p(x)] over x from the model, the negative entropy of N(b, W Wᵀ + σ² I).
+    covariance = model.weights @ model.weights.T + model.sigma**2 * np.eye(linear_vae.D)
+    truth = -0.5 * np.linalg.slogdet(2 * np.pi * np.e * covariance)[1]
+    repeats, images = 100, 60
+    x = linear_vae.as_images(linear_vae.points(model, rng, repeats * images))
+    values = evaluation.log_prob(vae, batches(x, 500), num_samples=1).log_probs
+    estimates = [
+        evaluation.WeightedEstimate(part, np.ones(images), 1)
+        for part in values.reshape(repeats, images)
+    ]
+    covered = sum(abs(one.log_prob - truth) < 2.0 * one.standard_error for one in estimates)
+    assert covered >= 86  # of 95, as before
 
 
 def test_more_draws_raise_the_bound(inexact):
     vae, x, log_p = inexact
     one, many = (evaluation.log_prob(vae, batches(x, 25), num_samples=k) for k in (1, 2000))
     assert one.log_prob < many.log_prob - 0.05
-    elbo = evaluation.elbo(vae, batches(x, 25), num_samples=2000)
-    assert elbo.elbo < many.log_prob - 0.05
-    assert many.log_prob == pytest.approx(log_p.mean(), abs=0.02)
+    assert many.elbo.elbo < many.log_prob - 0.05
+    assert abs(many.log_prob - log_p.mean()) < 4 * many.monte_carlo_error
 
 
-@pytest.mark.parametrize(
-    ("size", "num_samples", "expected"),
-    [
-        (25, 20, [20]),  # one chunk
-        (25, 21, [20, 1]),
-        (25, 47, [20, 20, 7]),
-        (10, 51, [51]),
-        (10, 103, [51, 51, 1]),
-    ],
-)
-def test_draws_are_counted_exactly(exact, monkeypatch, size, num_samples, expected):
+@pytest.mark.parametrize("num_samples", [1, 37, 4096, 4097, 9000])
+def test_draws_are_counted_exactly(exact, num_samples):
     vae, x, log_p = exact
-    terms, drawn = vae.terms, []
+    estimate = evaluation.log_prob(vae, batches(x[:3], 3), num_samples=num_samples)
+    # Every weight is p(x): a draw more or less would show as log((K ± 1)/K), 1.1e-4 of 9,000.
+    np.testing.assert_allclose(estimate.log_probs, log_p[:3], rtol=0, atol=3e-5)
+    np.testing.assert_allclose(estimate.effective_sample_sizes, num_samples, rtol=1e-4)
 
-    def counted(*args, num_samples, seed):
-        drawn.append(num_samples)
-        return terms(*args, num_samples=num_samples, seed=seed)
 
-    monkeypatch.setattr(vae, "terms", counted)
-    monkeypatch.setattr(tf, "function", lambda **_: lambda function: function)
-    estimate = evaluation.log_prob(vae, batches(x[:size], size), num_samples=num_samples)
-    # 512 // size draws at a time, and what is left over at the end.
-    assert drawn == expected
-    # A draw more or less would show as log(K ± 1)/K.
-    assert estimate.log_prob == pytest.approx(log_p[:size].mean(), abs=1e-4)
+def test_chunks_and_batches_do_not_matter(inexact):
+    vae, x, _ = inexact
+    options = {"num_samples": 4100, "seed": 4}
+    whole = evaluation.log_prob(vae, batches(x[:6], 6), **options)
+    # A log-weight of |log p(x)| <= 20 nats is rounded to 2e-6; sums of weights to less.
+    for size, chunk in ((6, 13), (4, 512), (1, 5000), (6, 10**6)):
+        other = evaluation.log_prob(vae, batches(x[:6], size), chunk_size=chunk, **options)
+        for name in ("log_probs", "log_likelihoods", "kls"):
+            np.testing.assert_allclose(
+                getattr(other, name), getattr(whole, name), rtol=3e-6, atol=1e-5
+            )
+        np.testing.assert_allclose(
+            other.effective_sample_sizes, whole.effective_sample_sizes, rtol=1e-4
+        )
+
+
+def test_a_network_of_convolutions_is_as_independent_of_chunks(rng):
+    vae = tfvae.VAE.for_images((8, 8, 1), latent_dim=3, posterior="coupling", prior="maf", seed=0)
+    x = (rng.random((5, 8, 8, 1)) < 0.5).astype("float32")
+    whole, parts = (
+        evaluation.log_prob(vae, batches(x, size), num_samples=30, chunk_size=chunk)
+        for size, chunk in ((5, 512), (2, 7))
+    )
+    np.testing.assert_allclose(parts.log_probs, whole.log_probs, rtol=1e-5)
+    np.testing.assert_allclose(parts.kls, whole.kls, rtol=1e-4)
+
+
+def test_a_block_of_draws_stays_the_same_when_more_follow(inexact):
+    vae, x, _ = inexact
+    some, more = (evaluation.log_prob(vae, batches(x, 25), num_samples=k) for k in (4096, 4097))
+    # One draw more moves a mean of 4,096 by a 64th of its standard error, as a rule.
+    assert abs(more.log_prob - some.log_prob) < 0.2 * some.monte_carlo_error
+    other = evaluation.log_prob(vae, batches(x, 25), num_samples=4097, seed=1)
+    assert abs(other.log_prob - some.log_prob) > 0.2 * some.monte_carlo_error
+
+
+def test_each_block_has_other_draws(inexact):
+    vae, x, _ = inexact
+    x = x[:2]
+    one, two = (evaluation.log_prob(vae, batches(x, 2), num_samples=k) for k in (4096, 8192))
+    # The same 4,096 draws twice would have the same mean.
+    assert (abs(one.log_probs - two.log_probs) > 1e-5).all()
+    # Many blocks scatter as independent draws do.
+    log_p = evaluation.log_prob(vae, batches(x, 2), num_samples=400_000, seed=5)
+    other = evaluation.log_prob(vae, batches(x, 2), num_samples=400_000, seed=6)
+    error = math.hypot(log_p.monte_carlo_error, other.monte_carlo_error)
+    assert abs(log_p.log_prob - other.log_prob) < 4 * error
 
 
 def test_seeds_decide_the_draws(inexact):
@@ -156,8 +224,45 @@ def test_seeds_decide_the_draws(inexact):
     first, again, other = (
         evaluation.log_prob(vae, batches(x, 10), num_samples=60, seed=seed) for seed in (1, 1, 2)
     )
-    assert first == again
-    assert first.log_prob != other.log_prob
+    np.testing.assert_array_equal(first.log_probs, again.log_probs)
+    assert (first.log_probs != other.log_probs).all()
+    # Each image has draws of its own.
+    twice = evaluation.log_prob(vae, batches(np.repeat(x[:1], 2, axis=0), 2), num_samples=60)
+    assert twice.log_probs[0] != twice.log_probs[1]
+
+
+def test_few_effective_draws_are_told(exact):
+    vae, x, _ = exact
+    few = evaluation.log_prob(vae, batches(x, 25), num_samples=9)
+    assert few.low_effective == 1
+    (warning,) = few.warnings
+    assert "fewer than 10 effective draws for 100% of the images (median 9.0 of 9)" in warning
+    enough = evaluation.log_prob(vae, batches(x, 25), num_samples=11)
+    assert (enough.low_effective, enough.warnings) == (0, ())
+    one = evaluation.log_prob(vae, batches(x, 25), num_samples=1)
+    assert math.isnan(one.monte_carlo_error)
+    facts = json.loads(json.dumps(enough.as_dict()))
+    assert facts["log_prob"] == enough.log_prob
+    assert facts["effective_sample_size"] == pytest.approx(11, rel=1e-4)
+
+
+def interrupted(x, size, after):
+    """Batches that are interrupted after so many, as Ctrl-C would."""
+    for number, batch in enumerate(batches(x, size)):
+        if number == after:
+            raise KeyboardInterrupt
+        yield batch
+
+
+def test_an_interrupt_may_leave_the_images_so_far(vae, x):
+    whole = evaluation.log_prob(vae, batches(x, 10), num_samples=3)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.log_prob(vae, interrupted(x, 10, 2), num_samples=3)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.log_prob(vae, interrupted(x, 10, 0), num_samples=3, keep_partial=True)
+    part = evaluation.log_prob(vae, interrupted(x, 10, 2), num_samples=3, keep_partial=True)
+    assert (part.images, part.complete, whole.complete) == (20, False, True)
+    np.testing.assert_array_equal(part.log_probs, whole.log_probs[:20])
 
 
 def test_log_p_given_labels(rng):
@@ -172,10 +277,8 @@ def test_log_p_given_labels(rng):
     for labels in (y, y[:, None], y.astype("uint8")):
         estimate = evaluation.log_prob(vae, labelled(x, labels, 5), num_samples=3)
         assert estimate.log_prob == pytest.approx(log_p, abs=1e-4)
-    by_elbo = evaluation.elbo(vae, labelled(x, y, 5), num_samples=4)
-    direct = [vae.elbo(x[i : i + 5], y[i : i + 5], num_samples=4, seed=[0, i // 5]).elbo
-              for i in (0, 5, 10)]  # fmt: skip
-    assert by_elbo.elbo == pytest.approx(np.mean(np.concatenate(direct)), rel=1e-5)
+    by_elbo = evaluation.log_prob(vae, labelled(x, y, 5), num_samples=4)
+    np.testing.assert_allclose(by_elbo.kls, vae.elbo(x, y, seed=1).kl, rtol=1e-5)
     for estimator in (evaluation.elbo, evaluation.log_prob):
         with pytest.raises(tfvae.InputError, match="needs labels, whole numbers from 0 to 2"):
             estimator(vae, tf.data.Dataset.from_tensor_slices(x).batch(5))
@@ -193,8 +296,32 @@ def test_bits_per_dimension_by_hand():
 def test_an_estimate_tells_its_bits_per_dimension(vae, x):
     estimate = evaluation.log_prob(vae, batches(x, 50), num_samples=10)
     expected = -estimate.log_prob / 30 / np.log(2)
+    assert estimate.measure == "probability"
     assert estimate.bits_per_dimension == pytest.approx(expected)
     assert 0.5 < estimate.bits_per_dimension < 2
+
+
+def test_what_is_no_probability_has_no_bits(vae, x, exact):
+    grey = evaluation.log_prob(vae, batches(0.5 * x, 50), num_samples=2)
+    assert (grey.measure, grey.bits_per_dimension) == ("cross-entropy", None)
+    # One grey value among the images of a later batch is enough.
+    x[-1, 0, 0, 0] = 0.5
+    assert evaluation.log_prob(vae, batches(x, 20), num_samples=2).measure == "cross-entropy"
+    vae, x, _ = exact
+    assert evaluation.log_prob(vae, batches(x, 25), num_samples=2).measure == "density"
+
+
+def test_bits_of_dequantised_images_bound_those_of_their_levels(rng):
+    # Levels drawn evenly, noise added: the density is 1 on [0, 1), and the bound is met.
+    assert evaluation.bits_per_dimension(0.0, (4, 4, 1), levels=256) == 8
+    levels = rng.integers(0, 4, (40, 4, 4, 1))
+    x = ((levels + rng.random(levels.shape)) / 4).astype("float32")
+    vae = tfvae.VAE.for_images((4, 4, 1), likelihood="normal:scale=0.3", network="dense", seed=0)
+    found = evaluation.log_prob(vae, batches(x, 40), num_samples=50, levels=4)
+    assert found.measure == "dequantized density"
+    assert found.bits_per_dimension == pytest.approx(-found.log_prob / 16 / np.log(2) + 2)
+    # No code of evenly drawn levels is shorter than log2 of their number.
+    assert found.bits_per_dimension > 2
 
 
 @pytest.mark.parametrize("num_samples", [0, -1, 2.5, True, "ten"])
@@ -203,6 +330,51 @@ def test_numbers_of_draws_that_cannot_be(vae, x, num_samples):
     for estimator in (evaluation.log_prob, evaluation.elbo):
         with pytest.raises(tfvae.InputError, match=message):
             estimator(vae, batches(x, 10), num_samples=num_samples)
+
+
+class Point(tfvae.posteriors.Posterior):
+    """A posterior without a density: all of its mass is in one point."""
+
+    def build(self, input_shape):
+        self.dense = keras.layers.Dense(self.event_shape[0])
+        self.dense.build(input_shape)
+
+    def call(self, encoder_output):
+        return {"loc": self.dense(encoder_output)}
+
+    def distribution(self, parameters):
+        return tfd.VectorDeterministic(parameters["loc"])
+
+
+class Implicit(Point):
+    """One that can be drawn from, and no more."""
+
+    def distribution(self, parameters):
+        class Drawn(tfd.MultivariateNormalDiag):
+            def _log_prob(self, value):
+                raise NotImplementedError
+
+            _sample_and_log_prob = None
+
+            def experimental_sample_and_log_prob(self, *args, **kwargs):
+                raise NotImplementedError
+
+        return Drawn(parameters["loc"])
+
+
+@pytest.mark.parametrize("posterior", [Point, Implicit])
+def test_a_posterior_without_a_density_is_refused(posterior, x):
+    encoder, decoder = tfvae.networks.pair("dense", SHAPE, 2, seed=0)
+    likelihood = tfvae.likelihoods.Bernoulli(decoder_output="features")
+    vae = tfvae.VAE(encoder, decoder, 2, posterior=posterior(), likelihood=likelihood, seed=0)
+    with pytest.raises(tfvae.InputError, match=r"needs a posterior with a density; \w+ has none"):
+        evaluation.log_prob(vae, batches(x, 10))
+
+
+def test_what_is_no_vae_is_refused(x):
+    autoencoder = tfvae.Autoencoder.for_images(SHAPE, latent_dim=2, network="dense", seed=0)
+    with pytest.raises(tfvae.InputError, match=r"expected a VAE, .* received a Autoencoder"):
+        evaluation.log_prob(autoencoder, batches(x, 10))
 
 
 def test_log_p_of_what_cannot_be_evaluated_is_refused(vae, x):

@@ -1,6 +1,7 @@
 """The command line. It loads TensorFlow only when a command runs."""
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -97,31 +98,39 @@ def _open(model: Path) -> "TrainedModel":
 
 
 def _write_picture(figure: Any, out: Path, overwrite: bool, as_json: bool, **facts: Any) -> None:
-    from tfvae.files import new_file
-
-    if not overwrite:
-        _refuse_existing_picture(out)
-    with new_file(out) as partial:
-        figure.savefig(partial, dpi=120)
+    _save_picture(figure, out, overwrite)
     _print({"out": str(out), **facts}, as_json, f"wrote {out}")
 
 
-def _check_picture(out: Path, overwrite: bool) -> None:
+def _save_picture(figure: Any, out: Path, overwrite: bool, option: str = "--out") -> None:
+    from tfvae.files import new_file
+
+    _check_picture(out, overwrite, option)  # again: the work may have taken hours
+    with new_file(out) as partial:
+        figure.savefig(partial, dpi=120)
+
+
+def _check_picture(out: Path, overwrite: bool, option: str = "--out") -> None:
     """Refuse before the work, not after it, what cannot be written."""
     if out.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
-        raise InputError(f"--out is a .png, .jpg, .pdf or .svg file; received {out}")
+        raise InputError(f"{option} is a .png, .jpg, .pdf or .svg file; received {out}")
     if not overwrite:
-        _refuse_existing_picture(out)
+        from tfvae.files import refuse_existing
 
-
-def _refuse_existing_picture(out: Path) -> None:
-    from tfvae.files import refuse_existing
-
-    refuse_existing(out, "choose another --out or give --overwrite")
+        refuse_existing(out, f"choose another {option} or give --overwrite")
 
 
 def _print(facts: dict[str, Any], as_json: bool, text: str) -> None:
-    print(json.dumps(facts) if as_json else text)
+    print(json.dumps(_without_nan(facts)) if as_json else text)
+
+
+def _without_nan(value: Any) -> Any:
+    """Put None where there is no number: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @app.command
@@ -173,29 +182,70 @@ def evaluate(
     split: Annotated[
         Literal["train", "validation", "test"], Parameter(help="Which images.")
     ] = "test",
-    num_samples: Annotated[int, whole("Draws of z for each image.", least=1)] = 1,
-    batch_size: Annotated[int, whole("Images at a time.", least=1)] = 256,
+    num_samples: Annotated[
+        int, whole("Draws of z for each image. For a paper 5000 is usual.", least=1)
+    ] = 100,
+    limit: Annotated[
+        int | None, whole("Take so many images, drawn at random; by default all.", least=1)
+    ] = None,
+    ais: Annotated[
+        bool,
+        Parameter(
+            help="Also run annealed importance sampling on some of the images, and bounds from "
+            "both sides on samples from the model.",
+            negative=(),
+        ),
+    ] = False,
+    ais_images: Annotated[int, whole("Images of --ais.", least=1)] = 50,
+    ais_steps: Annotated[int, whole("Temperatures of --ais.", least=1)] = 200,
+    latent: Annotated[
+        bool,
+        Parameter(
+            help="Also score the codes: by the labels, with a linear probe and nearest neighbours; "
+            "and by the known factors of shapes.",
+            negative=(),
+        ),
+    ] = False,
+    picture: Annotated[
+        Path | None, Parameter(help="Picture of the latent space's diagnosis to write.")
+    ] = None,
+    overwrite: Annotated[
+        bool, Parameter(help="Replace what is at --picture.", negative=())
+    ] = False,
+    batch_size: Annotated[int, whole("Images encoded at a time.", least=1)] = 256,
     seed: Seed = 0,
     data: DataOptions = DataOptions(),  # noqa: B008 - frozen
     as_json: AsJson = False,
 ) -> None:
-    """Print the ELBO of a model, with its standard error over images."""
-    import dataclasses
+    """Print ELBO and log p(x) of a model with their errors, and what its latent space does.
 
+    Ctrl-C ends it with the figures of the images so far.
+    """
+    if picture is not None:
+        _check_picture(picture, overwrite, "--picture")
     trained = _open(model)
-    from tfvae import datasets, evaluation
+    from tfvae import datasets, report
 
     with datasets.input_errors():
-        images = getattr(trained.data(data), split).batches(batch_size)
-        score = evaluation.elbo(
-            trained.vae, images, num_samples=num_samples, seed=seed, progress=sys.stderr.isatty()
+        found = report.evaluate(
+            trained.vae,
+            trained.data(data),
+            split,
+            num_samples=num_samples,
+            limit=limit,
+            annealed_images=ais_images if ais else 0,
+            annealing_steps=ais_steps,
+            latent=latent,
+            batch_size=batch_size,
+            seed=seed,
+            progress=sys.stderr.isatty(),
         )
-    _print(
-        {"split": split, "num_samples": num_samples, **dataclasses.asdict(score)},
-        as_json,
-        f"{split} ELBO {score.elbo:.3f} ± {score.standard_error:.3f} nats per image "
-        f"({score.images} images): log-likelihood {score.log_likelihood:.3f}, KL {score.kl:.3f}",
-    )
+    if picture is not None and found.diagnosis is not None:
+        _save_picture(found.diagnosis.plot(), picture, overwrite, "--picture")
+    _print(found.as_dict(), as_json, str(found))
+    if not found.complete:
+        print("tfvae: interrupted: these are the figures of the images so far", file=sys.stderr)
+        sys.exit(130)
 
 
 @app.command

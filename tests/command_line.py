@@ -1,0 +1,42 @@
+"""Ways to run the command line: as a process, the way a user meets it, and within this one."""
+
+import contextlib
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+from tfvae import cli
+
+TFVAE = str(Path(sys.executable).parent / "tfvae")
+QUICK = ["--epochs", "2", "--network", "dense", "--latent-dim", "2"]
+
+
+def tfvae_command(*args, cwd, status=0):
+    done = subprocess.run(
+        [TFVAE, *map(str, args)], capture_output=True, text=True, check=False, cwd=cwd
+    )
+    assert done.returncode == status, f"{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def within(*args, status=0):
+    """Run a command in this process; give what it wrote to standard output and error."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main([str(argument) for argument in args])
+        except SystemExit as end:
+            code = end.code or 0
+    assert code == status, err.getvalue()
+    return out.getvalue(), err.getvalue()
+
+
+def refused(*args):
+    """Run a command that ends in an error, and give its one line."""
+    _, err = within(*args, status=2)
+    (line,) = [line for line in err.splitlines() if line.startswith("tfvae: error: ")]
+    assert err.endswith(f"{line}\n")
+    return line

@@ -1,0 +1,103 @@
+"""What the estimators share: images in, checked, a few at a time, with a bar that shows how far."""
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfvae.errors import InputError
+from tfvae.evaluation.estimates import mean_and_error
+from tfvae.lazy import tfd
+from tfvae.model import VAE
+
+# Draws decoded at a time: on a CPU more are no faster; an accelerator wants many.
+_CPU_CHUNK = 256
+_ACCELERATOR_CHUNK = 16384
+# The most numbers that a decoder puts out at a time: 64 MiB in float32.
+_MOST_NUMBERS = 2**24
+
+
+def default_chunk(vae: VAE) -> int:
+    """Give how many latent vectors are best decoded at a time on this machine."""
+    chunk = _ACCELERATOR_CHUNK if tf.config.list_logical_devices("GPU") else _CPU_CHUNK
+    numbers = int(np.prod(vae.image_shape)) * vae.likelihood_family.maps
+    return max(1, min(chunk, _MOST_NUMBERS // numbers))
+
+
+def check_vae(vae: Any) -> None:
+    """Check that log p(x) of a model can be estimated.
+
+    Raises:
+        InputError: if it is no built `VAE`, or its posterior has no density.
+    """
+    if not isinstance(vae, VAE):
+        raise InputError(f"expected a VAE, which has a p(x); received a {type(vae).__name__}")
+    if vae.image_shape is None:
+        raise InputError("the model does not know its image shape yet: call it on images first")
+    label = None if vae.num_classes is None else [0]
+    posterior = vae.encode(tf.zeros((1, *vae.image_shape)), label)
+    complaint = f"log p(x) needs a posterior with a density; {type(posterior).__name__} has none"
+    atoms = (tfd.Deterministic, tfd.VectorDeterministic)
+    if isinstance(posterior, atoms) or (
+        isinstance(posterior, tfd.Independent) and isinstance(posterior.distribution, atoms)
+    ):
+        raise InputError(complaint)
+    try:
+        posterior.experimental_sample_and_log_prob(seed=(0, 0))
+    except NotImplementedError:
+        raise InputError(complaint) from None
+
+
+def image_batches(vae: VAE, data: Any) -> Iterator[tuple[tf.Tensor, tf.Tensor | None]]:
+    """Give the images of batches, checked, and their labels where the model takes them."""
+    for batch in data:
+        x, label = vae.checked_batch(batch)
+        if len(x):
+            yield x, label
+
+
+def rows_of(tensors: Any, rows: slice) -> Any:
+    """Give some rows of each of the tensors of a structure."""
+    return tf.nest.map_structure(lambda tensor: tensor[rows], tensors)
+
+
+class Progress:
+    """A bar on standard error, in batches, with the time that is left and the mean so far.
+
+    Args:
+        data: batches; a bar without an end is shown if they do not tell how many they are.
+        shown: whether to show it.
+    """
+
+    def __init__(self, data: Any, shown: bool):
+        try:
+            total = len(data)
+        except TypeError:
+            total = None
+        # Parts of a batch are counted: one image alone may take a while.
+        numbers = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        self._bar = tqdm(
+            total=total,
+            leave=False,
+            disable=not shown,
+            bar_format=numbers if total else None,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def advance(self, part: float, **values: np.ndarray) -> None:
+        """Go on by a part of a batch, and show the means of values of the images so far."""
+        if self._bar.disable:
+            return
+        self._bar.update(part)
+        shown = {}
+        for name, value in values.items():
+            mean, error = mean_and_error(value)
+            shown[name] = f"{mean:.2f} ± {error:.2f}"
+        self._bar.set_postfix(shown, refresh=False)
