@@ -137,8 +137,11 @@ def table(results: dict[str, Any]) -> str:
                 f"{result['log_prob']:.2f} ± {result['standard_error']:.2f}",
             ]
             if bits:
-                discrete = result["is_discrete"]
-                cells.append(f"{result['bits_per_dimension']:.3f}" if discrete else "density")
+                found_bits = result["bits_per_dimension"]
+                if not result["is_discrete"]:
+                    cells.append("density")
+                else:  # a Bernoulli of grey values has none
+                    cells.append("cross-entropy" if found_bits is None else f"{found_bits:.3f}")
             cells.append(f"{result['seconds']:.0f}")
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
