@@ -356,7 +356,6 @@ class _Chains:
         self._from_prior = initial == "prior"
         self._leapfrog_steps = checked_count("leapfrog_steps", leapfrog_steps)
         self._seed = checked_count("seed", seed, least=0)
-        self._draw = tf.function(self._drawn, reduce_retracing=True)
         self._walk = tf.function(self._walked, reduce_retracing=True)
 
     def start(self, group: _Group) -> tf.Tensor:
@@ -365,7 +364,7 @@ class _Chains:
 
     def _start(self, group: _Group, chains: int, purpose: int) -> tf.Tensor:
         key = self._key(group, purpose)
-        return self._draw(group.encoded, group.label, len(group.x), chains, key)
+        return self._drawn(group.encoded, group.label, len(group.x), chains, key)
 
     def pilot(self, group: _Group, betas: np.ndarray, bar: Progress, part: float) -> np.ndarray:
         """Give the step sizes that a few adapting chains had at each temperature.
