@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from tfvae.checks import checked_count
 from tfvae.divergences import factorizes, kl_per_dimension
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress, check_vae, image_batches
 from tfvae.evaluation.estimates import mean_and_error
-from tfvae.families import checked_count
 from tfvae.model import VAE
 
 if TYPE_CHECKING:

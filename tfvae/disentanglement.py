@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from tfvae.checks import checked_count, is_number
 from tfvae.errors import InputError
-from tfvae.probes import checked_codes, checked_labels, checked_whole, is_real
+from tfvae.probes import checked_codes, checked_labels
 
 # Of the rows with each value, the part that is scored and not fitted.
 TEST_FRACTION = 0.25
@@ -95,7 +96,7 @@ def mutual_information_gap(codes: Any, factors: Any, *, bins: int = 20) -> float
         InputError: if the codes, the factors or the number of bins do not fit.
     """
     found, columns = _checked(codes, factors, shared=False)
-    bins = checked_whole("bins", bins, least=2)
+    bins = checked_count("bins", bins, least=2)
     low = found.min(axis=0)
     width = found.max(axis=0) - low
     place = np.floor((found - low) / np.where(width > 0, width, 1) * bins)
@@ -147,8 +148,8 @@ def separated_attribute_predictability(
     from sklearn.tree import DecisionTreeClassifier
 
     found, columns = _checked(codes, factors)
-    rng = np.random.default_rng(checked_whole("seed", seed))
-    if not is_real(test_fraction) or not 0 < test_fraction < 1:
+    rng = np.random.default_rng(checked_count("seed", seed, least=0))
+    if not is_number(test_fraction) or not 0 < test_fraction < 1:
         raise InputError(f"test_fraction lies between 0 and 1; received {test_fraction!r}")
     ranks = _ranks(found)
     gaps = []
@@ -205,7 +206,7 @@ def dci(codes: Any, factors: Any, *, seed: int = 0) -> DCI:
     from sklearn.ensemble import ExtraTreesClassifier
 
     found, columns = _checked(codes, factors)
-    rng = np.random.default_rng(checked_whole("seed", seed))
+    rng = np.random.default_rng(checked_count("seed", seed, least=0))
     ranks = _ranks(found)
     importances = np.zeros((found.shape[1], len(columns)))
     accuracies = []
@@ -265,10 +266,10 @@ def factor_vae_score(
         InputError: if the codes, the factors or an option do not fit.
     """
     found, columns = _checked(codes, factors)
-    rng = np.random.default_rng(checked_whole("seed", seed))
-    checked_whole("votes", votes, least=1)
-    checked_whole("batch_size", batch_size, least=2)
-    if not is_real(prune) or not 0 <= prune < 1:
+    rng = np.random.default_rng(checked_count("seed", seed, least=0))
+    checked_count("votes", votes)
+    checked_count("batch_size", batch_size, least=2)
+    if not is_number(prune) or not 0 <= prune < 1:
         raise InputError(f"prune is a number from 0 and below 1; received {prune!r}")
     deviations = np.where(np.ptp(found, axis=0) > 0, found.std(axis=0), 0)
     kept = (deviations > 0) & (deviations >= prune * deviations.max())

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from tfvae import priors
 from tfvae.base import LatentImageModel
+from tfvae.checks import checked_count, is_number
 from tfvae.errors import InputError
-from tfvae.families import checked_count, is_number, resolve
+from tfvae.families import resolve
 from tfvae.lazy import tfd
 from tfvae.model import VAE
 

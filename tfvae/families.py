@@ -6,8 +6,6 @@ layer may not return a distribution from a symbolic call.
 """
 
 import inspect
-import math
-import numbers
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -123,38 +121,6 @@ def resolve(
         if required and option not in options:
             raise InputError(f"{kind} {name!r} needs {option}=: write {name}:{option}=VALUE")
     return known[name](**options)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a real number, of Python or NumPy; True and False are none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def is_whole(value: Any, least: int) -> bool:
-    """Whether a value is a whole number, of Python or NumPy, from `least`."""
-    return isinstance(value, numbers.Integral) and is_number(value) and int(value) >= least
-
-
-def checked_count(name: str, value: Any, least: int = 1) -> int:
-    """Give the value of an option that is a whole number of at least `least`.
-
-    Raises:
-        InputError: if it is none.
-    """
-    if not is_whole(value, least):
-        raise InputError(f"{name} is a whole number from {least}; received {value!r}")
-    return int(value)
-
-
-def checked_weight(name: str, value: Any) -> float:
-    """Give the value of an option that is a finite number of at least 0.
-
-    Raises:
-        InputError: if it is none.
-    """
-    if not (is_number(value) and 0 <= value < math.inf):
-        raise InputError(f"{name} is a number of at least 0; received {value!r}")
-    return float(value)
 
 
 def _parse(identifier: str) -> tuple[str, dict[str, Any]]:

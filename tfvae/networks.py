@@ -20,8 +20,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from tfvae.checks import is_whole
 from tfvae.errors import InputError
-from tfvae.families import is_whole
 
 # Halve no further than to this many pixels on the shorter side.
 _SMALLEST_SIDE = 5

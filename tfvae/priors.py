@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfvae.checks import checked_count
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE, Family, checked_count, resolve
+from tfvae.families import PACKAGE, Family, resolve
 from tfvae.lazy import tfb, tfd
 from tfvae.posteriors import check_halves
 

@@ -4,11 +4,11 @@ Only NumPy and scikit-learn are needed: importing this does not load TensorFlow.
 """
 
 import dataclasses
-import numbers
 from typing import Any
 
 import numpy as np
 
+from tfvae.checks import checked_count
 from tfvae.errors import InputError
 
 # The linear probe takes no more codes than these to learn from: more would take longer, and
@@ -63,7 +63,7 @@ def linear_probe(
     from sklearn.preprocessing import StandardScaler
 
     x, y, test_x, test_y = _checked(train_codes, train_labels, test_codes, test_labels)
-    rng = np.random.default_rng(checked_whole("seed", seed))
+    rng = np.random.default_rng(checked_count("seed", seed, least=0))
     commonest = _commonest(y)
     if len(x) > MOST_CODES:
         rows = rng.choice(len(x), MOST_CODES, replace=False)
@@ -101,7 +101,7 @@ def nearest_neighbours(
     from sklearn.neighbors import KNeighborsClassifier
 
     x, y, test_x, test_y = _checked(train_codes, train_labels, test_codes, test_labels)
-    checked_whole("neighbours", neighbours, least=1)
+    checked_count("neighbours", neighbours)
     if neighbours > len(x):
         raise InputError(
             f"expected as many training codes as neighbours, {neighbours}; received {len(x)}"
@@ -151,24 +151,6 @@ def checked_labels(name: str, labels: Any, axes: str) -> np.ndarray:
         if wrong.size:
             raise InputError(f"expected {name} {axes} of whole numbers; received {wrong[0]}")
     return found
-
-
-def checked_whole(name: str, value: Any, least: int = 0) -> int:
-    """Give the value of an option that is a whole number of at least `least`.
-
-    It is `tfvae.families.checked_count`, which cannot be had without loading Keras.
-
-    Raises:
-        InputError: if it is none.
-    """
-    if not (isinstance(value, numbers.Integral) and is_real(value) and int(value) >= least):
-        raise InputError(f"{name} is a whole number from {least}; received {value!r}")
-    return int(value)
-
-
-def is_real(value: Any) -> bool:
-    """Whether a value is a real number; True and False are none."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _array(name: str, given: Any) -> np.ndarray:

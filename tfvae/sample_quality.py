@@ -9,7 +9,6 @@ neighbours are the same.
 import contextlib
 import dataclasses
 import math
-import numbers
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from tfvae.checks import checked_count
 from tfvae.errors import InputError
 
 _Moments = tuple[np.ndarray, np.ndarray]  # a mean, and a factor of a covariance
@@ -80,8 +80,8 @@ def sample_quality(
         InputError: if the images or their features do not fit, are too few, or a feature is not
             finite.
     """
-    batch_size = _checked_count("batch_size", batch_size)
-    given = {} if neighbours is None else {"neighbours": _checked_count("neighbours", neighbours)}
+    batch_size = checked_count("batch_size", batch_size)
+    given = {} if neighbours is None else {"neighbours": checked_count("neighbours", neighbours)}
     real, generated = np.asarray(real), np.asarray(generated)
     if real.ndim != 4 or 0 in real.shape[1:] or real.shape[1:] != generated.shape[1:]:
         received = f"received shapes {real.shape} and {generated.shape}"
@@ -115,7 +115,7 @@ def precision_recall(real: Any, generated: Any, *, neighbours: int = 3) -> tuple
     Raises:
         InputError: if the features do not fit, are not finite, or fewer than k + 1 of a kind.
     """
-    neighbours = _checked_count("neighbours", neighbours)
+    neighbours = checked_count("neighbours", neighbours)
     real, generated = _checked_features(real, generated)
     _check_counts(real, generated, neighbours + 1, neighbours + 1)
     in_real, _ = _membership(generated, real, _squared_radii(real, neighbours))
@@ -140,7 +140,7 @@ def density_coverage(real: Any, generated: Any, *, neighbours: int = 5) -> tuple
     Raises:
         InputError: if the features do not fit, are not finite, or fewer than k + 1 are real.
     """
-    neighbours = _checked_count("neighbours", neighbours)
+    neighbours = checked_count("neighbours", neighbours)
     real, generated = _checked_features(real, generated)
     _check_counts(real, generated, neighbours + 1, 1)
     balls, members = _membership(generated, real, _squared_radii(real, neighbours))
@@ -368,13 +368,6 @@ def _features(function: Any, images: np.ndarray, batch_size: int, bar: tqdm) -> 
         found.append(_as_floats(values))
         bar.update(len(batch))
     return np.concatenate(found).reshape(len(images), -1)
-
-
-def _checked_count(name: str, value: Any) -> int:
-    # As `tfvae.families` does, without loading Keras.
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} is a whole number from 1; received {value!r}")
-    return int(value)
 
 
 def _check_counts(real: np.ndarray, generated: np.ndarray, *least: int) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfvae.checks import checked_count, checked_weight, is_number
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE, checked_count, checked_weight, is_number, resolve
+from tfvae.families import PACKAGE, resolve
 
 Schedule: Any = keras.optimizers.schedules.LearningRateSchedule
 

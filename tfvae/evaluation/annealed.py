@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfvae.checks import checked_count
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress, check_vae, default_chunk, image_batches
 from tfvae.evaluation.estimates import WeightedEstimate, mean_and_error
-from tfvae.families import checked_count
 from tfvae.model import VAE
 
 # Temperatures in one call of a graph: an interrupt comes through between two calls.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfvae.checks import checked_count
 from tfvae.divergences import exact_kl
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress, check_vae, default_chunk, image_batches, rows_of
@@ -17,7 +18,6 @@ from tfvae.evaluation.estimates import (
     bits_per_dimension,
     mean_and_error,
 )
-from tfvae.families import checked_count
 from tfvae.model import VAE
 
 # Draws of an image are made so many at a time, each block with a seed of its own, whatever number

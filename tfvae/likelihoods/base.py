@@ -12,8 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfvae.checks import is_number
 from tfvae.errors import InputError
-from tfvae.families import Family, is_number
+from tfvae.families import Family
 
 
 @dataclasses.dataclass(frozen=True)

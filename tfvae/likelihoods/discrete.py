@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfvae.families import PACKAGE, checked_count
+from tfvae.checks import checked_count
+from tfvae.families import PACKAGE
 from tfvae.lazy import tfd
 from tfvae.likelihoods.base import (
     Likelihood,

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tfvae.checks import checked_count, checked_weight, is_number
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE, checked_count, checked_weight, is_number
+from tfvae.families import PACKAGE
 from tfvae.objectives.base import Objective, Terms, gradient_through
 
 

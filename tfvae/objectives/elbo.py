@@ -6,9 +6,10 @@ import keras
 import tensorflow as tf
 
 from tfvae import schedules
+from tfvae.checks import checked_count, checked_weight
 from tfvae.divergences import kl_per_dimension
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE, checked_count, checked_weight
+from tfvae.families import PACKAGE
 from tfvae.objectives.base import Objective, Terms
 
 

@@ -1,0 +1,42 @@
+"""Checks of options that are numbers.
+
+Nothing is loaded here but Python, so that modules without Keras may check like all others.
+"""
+
+import math
+import numbers
+from typing import Any
+
+from tfvae.errors import InputError
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, of Python or NumPy; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether a value is a whole number, of Python or NumPy, from `least`."""
+    return isinstance(value, numbers.Integral) and is_number(value) and int(value) >= least
+
+
+def checked_count(name: str, value: Any, least: int = 1) -> int:
+    """Give the value of an option that is a whole number of at least `least`.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not is_whole(value, least):
+        raise InputError(f"{name} is a whole number from {least}; received {value!r}")
+    return int(value)
+
+
+def checked_weight(name: str, value: Any) -> float:
+    """Give the value of an option that is a finite number of at least 0.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not (is_number(value) and 0 <= value < math.inf):
+        raise InputError(f"{name} is a number of at least 0; received {value!r}")
+    return float(value)
