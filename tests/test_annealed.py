@@ -13,13 +13,12 @@ import pytest
 import tensorflow as tf
 from linear_vae import EPS, as_images, estimate
 from scipy import special, stats
-from tensorflow_probability import distributions as tfd
+from without_density import Atom
 
 import tfvae
 from tfvae import evaluation
-from tfvae.evaluation import annealed, annealed_log_prob, bidirectional_log_prob
+from tfvae.evaluation import annealed_log_prob, bidirectional_log_prob, chains
 from tfvae.likelihoods import Normal
-from tfvae.posteriors import Posterior
 
 # So many chains side by side: all of a test's, in one call of the graph.
 ALL = 10**6
@@ -383,12 +382,12 @@ def test_a_transition_leaves_its_density_as_it_is(inexact, beta):
             tape.watch(z)
             start = inexact.vae.prior.log_prob(z)
             end = start + inexact.vae.decode(z).log_prob(inexact.x[0])
-        return annealed._Point(z, start, end, tape.gradient(start, z), tape.gradient(end, z))
+        return chains.Point(z, start, end, tape.gradient(start, z), tape.gradient(end, z))
 
     before = point(tf.constant(z, tf.float32))
     # So long steps that many proposals are rejected; they must be, in the right places.
     steps = tf.constant(1.7 * np.sqrt(np.diag(covariance))[None], tf.float32)
-    after, probability = annealed._transition(point, before, beta, steps, 3, [1, 2])
+    after, probability = chains.transition(point, before, beta, steps, 3, [1, 2])
     assert 0.3 < np.mean(probability) < 0.95
     moved = np.any(after.z != before.z, axis=-1)
     assert near(moved - np.asarray(probability, np.float64), 0)
@@ -403,14 +402,14 @@ def test_a_transition_leaves_its_density_as_it_is(inexact, beta):
 @pytest.fixture
 def walks(monkeypatch):
     """Of each walk the starts, the step sizes given (None for a pilot's), and those used."""
-    found, walk_along = [], annealed._Chains._walk_along
+    found, walk_along = [], chains.Chains._walk_along
 
     def recorded(self, group, z, betas, log_steps, purpose, *rest):
         result = walk_along(self, group, z, betas, log_steps, purpose, *rest)
         found.append((z.numpy(), log_steps, result[2], purpose))
         return result
 
-    monkeypatch.setattr(annealed._Chains, "_walk_along", recorded)
+    monkeypatch.setattr(chains.Chains, "_walk_along", recorded)
     return found
 
 
@@ -432,7 +431,7 @@ def test_the_pilot_adapts_and_the_run_does_not(inexact, walks):
     assert purpose != its_purpose and starts.shape == its_starts.shape
     assert not np.any(starts == its_starts)
     # The pilot follows the best step size with a delay, so that it is not met exactly.
-    assert first.acceptance == pytest.approx(annealed._TARGET_ACCEPTANCE, abs=0.03)
+    assert first.acceptance == pytest.approx(chains._TARGET_ACCEPTANCE, abs=0.03)
 
 
 def test_the_way_back_has_the_way_there_reversed(inexact, walks):
@@ -523,14 +522,14 @@ def test_an_interrupt_leaves_what_there_is(exact):
 
 
 def test_an_interrupt_leaves_both_bounds(exact, monkeypatch):
-    pilot = annealed._Chains.pilot
+    pilot = chains.Chains.pilot
 
     def interrupt(self, group, *args):
         if group.number == last:
             raise KeyboardInterrupt
         return pilot(self, group, *args)
 
-    monkeypatch.setattr(annealed._Chains, "pilot", interrupt)
+    monkeypatch.setattr(chains.Chains, "pilot", interrupt)
     options = {"num_steps": 2, "num_chains": 2, "chunk_size": 4}
     last = 2
     found = bidirectional_log_prob(exact.vae, 9, keep_partial=True, **options)
@@ -557,32 +556,6 @@ def test_a_warning_where_one_chain_has_all_the_weight():
     assert "one of the 8 chains" in poor.warnings[0] and "\n" not in poor.warnings[0]
     assert evaluation.AnnealedEstimate(log_probs, effective + 1, 8, 0.8).warnings == ()
     assert evaluation.AnnealedEstimate(log_probs, np.ones(3), 1, 0.8).warnings == ()
-
-
-class Atom(Posterior):
-    """A posterior that is one point; it has no density, or says so."""
-
-    def __init__(self, silent):
-        super().__init__()
-        self.silent = silent
-
-    def call(self, encoder_output):
-        return {"loc": encoder_output[0]}
-
-    def distribution(self, parameters):
-        if self.silent:
-            return tfd.VectorDeterministic(parameters["loc"])
-        return NoDensity(parameters["loc"])
-
-
-class NoDensity(tfd.MultivariateNormalDiag):
-    def _log_prob(self, value):
-        raise NotImplementedError
-
-    _sample_and_log_prob = None
-
-    def experimental_sample_and_log_prob(self, *args, **kwargs):
-        raise NotImplementedError
 
 
 def both(vae, data, **options):

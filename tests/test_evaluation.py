@@ -2,12 +2,11 @@ import json
 import math
 
 import conditional_vae
-import keras
 import linear_vae
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_probability import distributions as tfd
+from without_density import Atom
 
 import tfvae
 from tfvae import evaluation
@@ -332,41 +331,10 @@ def test_numbers_of_draws_that_cannot_be(vae, x, num_samples):
             estimator(vae, batches(x, 10), num_samples=num_samples)
 
 
-class Point(tfvae.posteriors.Posterior):
-    """A posterior without a density: all of its mass is in one point."""
-
-    def build(self, input_shape):
-        self.dense = keras.layers.Dense(self.event_shape[0])
-        self.dense.build(input_shape)
-
-    def call(self, encoder_output):
-        return {"loc": self.dense(encoder_output)}
-
-    def distribution(self, parameters):
-        return tfd.VectorDeterministic(parameters["loc"])
-
-
-class Implicit(Point):
-    """One that can be drawn from, and no more."""
-
-    def distribution(self, parameters):
-        class Drawn(tfd.MultivariateNormalDiag):
-            def _log_prob(self, value):
-                raise NotImplementedError
-
-            _sample_and_log_prob = None
-
-            def experimental_sample_and_log_prob(self, *args, **kwargs):
-                raise NotImplementedError
-
-        return Drawn(parameters["loc"])
-
-
-@pytest.mark.parametrize("posterior", [Point, Implicit])
-def test_a_posterior_without_a_density_is_refused(posterior, x):
-    encoder, decoder = tfvae.networks.pair("dense", SHAPE, 2, seed=0)
-    likelihood = tfvae.likelihoods.Bernoulli(decoder_output="features")
-    vae = tfvae.VAE(encoder, decoder, 2, posterior=posterior(), likelihood=likelihood, seed=0)
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_posterior_without_a_density_is_refused(exact, silent):
+    vae, x, _ = exact
+    vae = tfvae.VAE(vae.encoder, vae.decoder, 2, posterior=Atom(silent), seed=0)
     with pytest.raises(tfvae.InputError, match=r"needs a posterior with a density; \w+ has none"):
         evaluation.log_prob(vae, batches(x, 10))
 

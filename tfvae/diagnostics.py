@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.checks import checked_count
-from tfvae.divergences import factorizes, kl_per_dimension
+from tfvae.divergences import factorizes, gaussian_kl, kl_per_dimension
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress, check_vae, image_batches
 from tfvae.evaluation.estimates import mean_and_error
@@ -108,9 +108,10 @@ class Diagnosis:
 
         From the means and standard deviations alone.
         """
-        ratio = np.square(self.code_std / self.prior_std)
-        shift = np.square((self.code_mean - self.prior_mean) / self.prior_std)
-        return 0.5 * (ratio - 1 - np.log(np.maximum(ratio, 1e-30)) + shift)
+        # Codes that are all the same would have an infinite one.
+        code_std = np.maximum(self.code_std, 1e-15 * self.prior_std)
+        code_log_var, prior_log_var = 2 * np.log(code_std), 2 * np.log(self.prior_std)
+        return gaussian_kl(self.code_mean, code_log_var, self.prior_mean, prior_log_var).numpy()
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What the estimators share: images in, checked, a few at a time, with a bar that shows how far."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -8,7 +9,6 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfvae.errors import InputError
-from tfvae.evaluation.estimates import mean_and_error
 from tfvae.lazy import tfd
 from tfvae.model import VAE
 
@@ -58,6 +58,32 @@ def image_batches(vae: VAE, data: Any) -> Iterator[tuple[tf.Tensor, tf.Tensor | 
             yield x, label
 
 
+def until_interrupted(parts: Iterable[np.ndarray], keep_partial: bool) -> tuple[np.ndarray, bool]:
+    """Join the figures of images as they come, up to a Ctrl-C if what there is may be kept.
+
+    Args:
+        parts: of some images after another, each `[F, n]`.
+        keep_partial: whether an interrupt after the first part ends it; else it goes on up.
+
+    Returns:
+        All of them, `[F, N]`; and whether no interrupt came.
+
+    Raises:
+        InputError: if there is none.
+    """
+    found, complete = [], True
+    try:
+        for part in parts:
+            found.append(part)
+    except KeyboardInterrupt:
+        if not (keep_partial and found):
+            raise
+        complete = False
+    if not found:
+        raise InputError("expected at least one image; the data set is empty")
+    return np.concatenate(found, axis=1), complete
+
+
 def rows_of(tensors: Any, rows: slice) -> Any:
     """Give some rows of each of the tensors of a structure."""
     return tf.nest.map_structure(lambda tensor: tensor[rows], tensors)
@@ -84,6 +110,7 @@ class Progress:
             disable=not shown,
             bar_format=numbers if total else None,
         )
+        self._count, self._sum, self._square_sum = 0, 0.0, 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -91,13 +118,23 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def advance(self, part: float, **values: np.ndarray) -> None:
-        """Go on by a part of a batch, and show the means of values of the images so far."""
+    def advance(self, part: float, log_probs: np.ndarray | None = None) -> None:
+        """Go on by a part of a batch, and show the mean of log p(x) over the images so far.
+
+        Args:
+            part: of a batch.
+            log_probs: those of more images.
+        """
         if self._bar.disable:
             return
         self._bar.update(part)
-        shown = {}
-        for name, value in values.items():
-            mean, error = mean_and_error(value)
-            shown[name] = f"{mean:.2f} ± {error:.2f}"
-        self._bar.set_postfix(shown, refresh=False)
+        if log_probs is None:
+            return
+        # Sums, as the mean of all of them anew for each few images would take ever longer.
+        self._count += len(log_probs)
+        self._sum += log_probs.sum()
+        self._square_sum += np.square(log_probs).sum()
+        mean = self._sum / self._count
+        variance = max(self._square_sum - self._count * mean**2, 0) / max(self._count - 1, 1)
+        error = math.sqrt(variance / self._count) if self._count > 1 else math.nan
+        self._bar.set_postfix_str(f"log_prob={mean:.2f} ± {error:.2f}", refresh=False)

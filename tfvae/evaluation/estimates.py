@@ -20,6 +20,19 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     return float(np.mean(values)), spread / math.sqrt(len(values))
 
 
+def log_mean_and_effective(
+    log_sum: np.ndarray, log_square_sum: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give log (1/K) Σ w and the effective sample size (Σ w)² / Σ w², each of any shape.
+
+    Args:
+        log_sum: log Σ w.
+        log_square_sum: log Σ w².
+        count: K.
+    """
+    return log_sum - math.log(count), np.exp(2 * log_sum - log_square_sum)
+
+
 def bits_per_dimension(nll: float, image_shape: Sequence[int], levels: int | None = None) -> float:
     """Give a negative log-likelihood as bits for each value of an image.
 

@@ -1,7 +1,6 @@
 """log p(x) by importance sampling with q(z|x), and the ELBO with the same draws."""
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +9,19 @@ import tensorflow as tf
 
 from tfvae.checks import checked_count
 from tfvae.divergences import exact_kl
-from tfvae.errors import InputError
-from tfvae.evaluation.batches import Progress, check_vae, default_chunk, image_batches, rows_of
+from tfvae.evaluation.batches import (
+    Progress,
+    check_vae,
+    default_chunk,
+    image_batches,
+    rows_of,
+    until_interrupted,
+)
 from tfvae.evaluation.estimates import (
     ELBOEstimate,
     WeightedEstimate,
     bits_per_dimension,
+    log_mean_and_effective,
     mean_and_error,
 )
 from tfvae.model import VAE
@@ -140,25 +146,21 @@ def log_prob(
     if levels is not None:
         checked_count("levels", levels, least=2)
     sampler = _Sampler(vae, num_samples, seed, chunk_size)
-    family = vae.likelihood_family
-    found: list[np.ndarray] = []
-    first, complete, is_probability = 0, True, True
-    with Progress(data, progress) as bar:
-        try:
+    family, is_probability = vae.likelihood_family, True
+
+    def parts() -> Iterator[np.ndarray]:
+        nonlocal is_probability
+        first = 0
+        with Progress(data, progress) as bar:
             for x, label in image_batches(vae, data):
                 is_probability = is_probability and bool(family.gives_probabilities(x))
-                for values, part in sampler(x, label, first):
-                    found.append(values)
-                    means = np.concatenate(found, axis=1)[0]
-                    bar.advance(part, log_prob=means)
+                for values in sampler(x, label, first):
+                    bar.advance(values.shape[1] / len(x), values[0])
+                    yield values
                 first += len(x)
-        except KeyboardInterrupt:
-            if not (keep_partial and found):
-                raise
-            complete = False
-    if not found:
-        raise InputError("expected at least one image; the data set is empty")
-    log_probs, effective, log_likelihoods, kls = np.concatenate(found, axis=1)
+
+    found, complete = until_interrupted(parts(), keep_partial)
+    log_probs, effective, log_likelihoods, kls = found
     if family.is_discrete:
         measure = "probability" if is_probability else "cross-entropy"
     else:
@@ -187,13 +189,15 @@ class _Sampler:
         self._chunk = (
             default_chunk(vae) if chunk_size is None else checked_count("chunk_size", chunk_size)
         )
+        # Folding a number in puts it second; only what is folded again depends on it first.
+        fold_in = tf.random.experimental.stateless_fold_in
+        blocks = range(-(-num_samples // _BLOCK))
+        self._keys = [fold_in(fold_in([self._seed, 0], number), 0)[0] for number in blocks]
         self._encode = tf.function(self._encoded, reduce_retracing=True)
         self._sums = tf.function(self._block_sums, reduce_retracing=True)
 
-    def __call__(
-        self, x: tf.Tensor, label: tf.Tensor | None, first: int
-    ) -> Iterator[tuple[np.ndarray, float]]:
-        """Give the figures of a few images after another, and how much of the batch they are.
+    def __call__(self, x: tf.Tensor, label: tf.Tensor | None, first: int) -> Iterator[np.ndarray]:
+        """Give the figures of a few images after another.
 
         Args:
             x: images `[B, H, W, C]`.
@@ -201,7 +205,7 @@ class _Sampler:
             first: the place of the first of them in the data set.
 
         Yields:
-            log p(x), effective sample size, log-likelihood and KL, float64 `[4, n]`, and n/B.
+            log p(x), effective sample size, log-likelihood and KL, float64 `[4, n]`.
         """
         encoded, exact = self._encode(x, label)
         together = max(1, self._chunk // min(self._num_samples, _BLOCK))
@@ -215,7 +219,7 @@ class _Sampler:
             )
             if exact is not None:
                 figures[3] = exact[rows]
-            yield figures, figures.shape[1] / len(x)
+            yield figures
 
     def _encoded(self, x: tf.Tensor, label: Any) -> tuple[Any, Any]:
         """Give the parameters of q(z|x), and the KL `[B]` where it has a closed form."""
@@ -225,12 +229,9 @@ class _Sampler:
 
     def _figures(self, encoded: Any, x: tf.Tensor, label: Any, places: np.ndarray) -> np.ndarray:
         blocks = []
-        for number, start in enumerate(range(0, self._num_samples, _BLOCK)):
-            # Folding a number in puts it second; only what is folded again depends on it first.
-            fold_in = tf.random.experimental.stateless_fold_in
-            key = fold_in(fold_in([self._seed, 0], number), 0)[0]
+        for number, key in enumerate(self._keys):
             seeds = tf.stack([tf.fill(len(places), key), tf.constant(places, tf.int32)], axis=1)
-            draws = min(_BLOCK, self._num_samples - start)
+            draws = min(_BLOCK, self._num_samples - number * _BLOCK)
             blocks.append(self._sums(encoded, x, label, draws, seeds, self._chunk).numpy())
         log_sum, log_square_sum, log_likelihood, log_ratio = np.stack(blocks, axis=1).astype(
             "float64"
@@ -239,8 +240,7 @@ class _Sampler:
         log_square_sum = np.logaddexp.reduce(log_square_sum, axis=0)
         return np.stack(
             [
-                log_sum - math.log(self._num_samples),
-                np.exp(2 * log_sum - log_square_sum),
+                *log_mean_and_effective(log_sum, log_square_sum, self._num_samples),
                 log_likelihood.sum(axis=0) / self._num_samples,
                 log_ratio.sum(axis=0) / self._num_samples,
             ]
