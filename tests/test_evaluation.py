@@ -1,5 +1,8 @@
 import json
 import math
+import os
+import signal
+import threading
 
 import conditional_vae
 import linear_vae
@@ -10,6 +13,7 @@ from without_density import Atom
 
 import tfvae
 from tfvae import evaluation
+from tfvae.evaluation.batches import Progress
 
 SHAPE = (6, 5, 1)
 
@@ -251,6 +255,58 @@ def interrupted(x, size, after):
         if number == after:
             raise KeyboardInterrupt
         yield batch
+
+
+def test_ctrl_c_waits_for_a_safe_place():
+    own = signal.getsignal(signal.SIGINT)
+    after = []
+    with pytest.raises(KeyboardInterrupt), Progress([1, 2], False) as bar:
+        bar.advance(0)
+        os.kill(os.getpid(), signal.SIGINT)
+        after.append("held back")
+        bar.advance(0)
+        after.append("never")
+    assert after == ["held back"]
+    assert signal.getsignal(signal.SIGINT) is own
+    # The end is such a place, too; and whoever presses twice means it.
+    with pytest.raises(KeyboardInterrupt), Progress([], False):
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Progress([], False):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        after.append("never")
+    assert after == ["held back"]
+    with Progress([], False) as bar:
+        bar.advance(0)
+    assert signal.getsignal(signal.SIGINT) is own
+
+
+def test_a_handler_of_the_users_own_stays():
+    own, seen = signal.getsignal(signal.SIGINT), []
+    signal.signal(signal.SIGINT, lambda *_: seen.append("theirs"))
+    try:
+        with Progress([], False) as bar:
+            os.kill(os.getpid(), signal.SIGINT)
+            bar.advance(0)
+    finally:
+        signal.signal(signal.SIGINT, own)
+    assert seen == ["theirs"]
+
+
+def test_other_threads_have_bars_as_well():
+    failures = []
+
+    def work():
+        try:
+            with Progress([], False) as bar:
+                bar.advance(0)
+        except ValueError as error:  # what signal.signal raises there
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not failures
 
 
 def test_an_interrupt_may_leave_the_images_so_far(vae, x):

@@ -1,6 +1,8 @@
 """What the estimators share: images in, checked, a few at a time, with a bar that shows how far."""
 
 import math
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
@@ -92,6 +94,10 @@ def rows_of(tensors: Any, rows: slice) -> Any:
 class Progress:
     """A bar on standard error, in batches, with the time that is left and the mean so far.
 
+    While it is there, Ctrl-C is held back until `advance` is called next: raised inside of
+    TensorFlow's calls it may come out as another error, or end the process. A second one comes at
+    once.
+
     Args:
         data: batches; a bar without an end is shown if they do not tell how many they are.
         shown: whether to show it.
@@ -111,12 +117,32 @@ class Progress:
             bar_format=numbers if total else None,
         )
         self._count, self._sum, self._square_sum = 0, 0.0, 0.0
+        self._holds = self._held = False
 
     def __enter__(self) -> Self:
+        # Handlers belong to the main thread, and one that is not Python's own to the user.
+        self._holds = threading.current_thread() is threading.main_thread() and (
+            signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._holds:
+            signal.signal(signal.SIGINT, self._hold)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._holds:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self._bar.close()
+        if kind is None:
+            self._release()
+
+    def _hold(self, *_: object) -> None:
+        self._held = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _release(self) -> None:
+        if self._held:
+            self._held = False
+            raise KeyboardInterrupt
 
     def advance(self, part: float, log_probs: np.ndarray | None = None) -> None:
         """Go on by a part of a batch, and show the mean of log p(x) over the images so far.
@@ -124,7 +150,11 @@ class Progress:
         Args:
             part: of a batch.
             log_probs: those of more images.
+
+        Raises:
+            KeyboardInterrupt: if Ctrl-C came since the last call.
         """
+        self._release()
         if self._bar.disable:
             return
         self._bar.update(part)

@@ -154,7 +154,7 @@ def log_prob(
         with Progress(data, progress) as bar:
             for x, label in image_batches(vae, data):
                 is_probability = is_probability and bool(family.gives_probabilities(x))
-                for values in sampler(x, label, first):
+                for values in sampler(x, label, first, bar):
                     bar.advance(values.shape[1] / len(x), values[0])
                     yield values
                 first += len(x)
@@ -196,13 +196,16 @@ class _Sampler:
         self._encode = tf.function(self._encoded, reduce_retracing=True)
         self._sums = tf.function(self._block_sums, reduce_retracing=True)
 
-    def __call__(self, x: tf.Tensor, label: tf.Tensor | None, first: int) -> Iterator[np.ndarray]:
+    def __call__(
+        self, x: tf.Tensor, label: tf.Tensor | None, first: int, bar: Progress
+    ) -> Iterator[np.ndarray]:
         """Give the figures of a few images after another.
 
         Args:
             x: images `[B, H, W, C]`.
             label: `[B]`, or None.
             first: the place of the first of them in the data set.
+            bar: where an interrupt may come through.
 
         Yields:
             log p(x), effective sample size, log-likelihood and KL, float64 `[4, n]`.
@@ -216,6 +219,7 @@ class _Sampler:
                 x[rows],
                 None if label is None else label[rows],
                 np.arange(first + start, first + min(start + together, len(x))),
+                bar,
             )
             if exact is not None:
                 figures[3] = exact[rows]
@@ -227,9 +231,12 @@ class _Sampler:
         posterior = self._vae.posterior_family.distribution(encoded)
         return encoded, exact_kl(posterior, self._vae.prior_of(label))
 
-    def _figures(self, encoded: Any, x: tf.Tensor, label: Any, places: np.ndarray) -> np.ndarray:
+    def _figures(
+        self, encoded: Any, x: tf.Tensor, label: Any, places: np.ndarray, bar: Progress
+    ) -> np.ndarray:
         blocks = []
         for number, key in enumerate(self._keys):
+            bar.advance(0)
             seeds = tf.stack([tf.fill(len(places), key), tf.constant(places, tf.int32)], axis=1)
             draws = min(_BLOCK, self._num_samples - number * _BLOCK)
             blocks.append(self._sums(encoded, x, label, draws, seeds, self._chunk).numpy())
