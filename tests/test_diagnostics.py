@@ -234,6 +234,13 @@ def test_seeds_decide_the_draws(linear):
     assert first == again != other
 
 
+def test_many_diagnoses_are_no_cause_for_a_warning(linear, caplog):
+    _, vae, x = linear
+    for _ in range(6):
+        diagnose(vae, [linear_vae.as_images(x[:5])])
+    assert "retracing" not in caplog.text
+
+
 def test_what_cannot_be_diagnosed_is_refused(rng):
     vae = constant_vae(([1.0], [0.0]), [0.0])
     x = images(rng, 4)

@@ -9,6 +9,8 @@ import linear_vae
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import special
+from test_combinations import SLOW_CASES, batch, model
 from without_density import Atom
 
 import tfvae
@@ -200,6 +202,29 @@ def test_a_network_of_convolutions_is_as_independent_of_chunks(rng):
     np.testing.assert_allclose(parts.kls, whole.kls, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("likelihood", "posterior", "prior"), SLOW_CASES)
+def test_every_family_agrees_with_quadrature(likelihood, posterior, prior):
+    vae = model(likelihood, posterior, prior)
+    x, label = batch(vae, likelihood)
+    # Untrained, q(z|x) misses a sharp p(z|x), and the spread of weights does not tell; less so
+    # where z says little of x, and x little of z.
+    for weight in vae.encoder.weights + vae.decoder.weights:
+        weight.assign(0.1 * weight)
+    axis, width = np.linspace(-8, 8, 161, dtype="float32", retstep=True)
+    z = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 1, 2)
+    cell = 2 * np.log(width)
+    log_prior = cell + np.asarray(vae.prior_of(label).log_prob(z), "float64")
+    np.testing.assert_allclose(special.logsumexp(log_prior, axis=0), 0, atol=1e-4)
+    z = np.broadcast_to(z, (len(z), len(x), 2))
+    log_joint = log_prior + np.asarray(vae.decode(z, label).log_prob(x), "float64")
+    log_p = special.logsumexp(log_joint, axis=0)
+
+    data = [x if label is None else (x, label)]
+    found = evaluation.log_prob(vae, data, num_samples=20_000, chunk_size=4096)
+    assert found.monte_carlo_error < 0.02
+    assert abs(found.log_prob - log_p.mean()) < 4 * found.monte_carlo_error
+
+
 def test_a_block_of_draws_stays_the_same_when_more_follow(inexact):
     vae, x, _ = inexact
     some, more = (evaluation.log_prob(vae, batches(x, 25), num_samples=k) for k in (4096, 4097))
@@ -220,6 +245,20 @@ def test_each_block_has_other_draws(inexact):
     other = evaluation.log_prob(vae, batches(x, 2), num_samples=400_000, seed=6)
     error = math.hypot(log_p.monte_carlo_error, other.monte_carlo_error)
     assert abs(log_p.log_prob - other.log_prob) < 4 * error
+
+
+def test_one_graph_does_for_every_block(vae, x, monkeypatch):
+    traced, decode = [], vae.decode
+    monkeypatch.setattr(vae, "decode", lambda z, label: traced.append(z) or decode(z, label))
+    evaluation.log_prob(vae, batches(x[:3], 2), num_samples=4100)
+    # Blocks of 4,096 and of 4, of each of three images.
+    assert len(traced) == 1
+
+
+def test_many_short_evaluations_are_no_cause_for_a_warning(vae, x, caplog):
+    for _ in range(6):
+        evaluation.log_prob(vae, [x[:5]], num_samples=2)
+    assert "retracing" not in caplog.text
 
 
 def test_seeds_decide_the_draws(inexact):
@@ -251,10 +290,10 @@ def test_few_effective_draws_are_told(exact):
 
 def interrupted(x, size, after):
     """Batches that are interrupted after so many, as Ctrl-C would."""
-    for number, batch in enumerate(batches(x, size)):
+    for number, some in enumerate(batches(x, size)):
         if number == after:
             raise KeyboardInterrupt
-        yield batch
+        yield some
 
 
 def test_ctrl_c_waits_for_a_safe_place():

@@ -22,7 +22,7 @@ import tensorflow as tf
 from tfvae.checks import checked_count
 from tfvae.divergences import factorizes, gaussian_kl, kl_per_dimension
 from tfvae.errors import InputError
-from tfvae.evaluation.batches import Progress, check_vae, image_batches
+from tfvae.evaluation.batches import Progress, check_vae, compiled, image_batches
 from tfvae.evaluation.estimates import mean_and_error
 from tfvae.model import VAE
 
@@ -197,7 +197,7 @@ def diagnose(
     checked_count("seed", seed, least=0)
     check_vae(vae)
 
-    @tf.function(reduce_retracing=True)
+    @compiled
     def look(x: tf.Tensor, label: Any, seed: tf.Tensor) -> dict[str, Any]:
         terms = vae.terms(x, label, num_samples=num_samples, seed=seed)
         seen = {
@@ -272,7 +272,7 @@ def _mutual_information(vae: VAE, parameters: Any, z: np.ndarray) -> float:
         z: a draw from each, `[N, d]`.
     """
 
-    @tf.function(reduce_retracing=True)
+    @compiled
     def log_probs(parameters: Any, z: tf.Tensor) -> tf.Tensor:
         """Give log q(z_i|x_m), `[n, N]`."""
         return vae.posterior_family.distribution(parameters).log_prob(z[:, None])

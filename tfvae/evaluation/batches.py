@@ -1,9 +1,10 @@
 """What the estimators share: images in, checked, a few at a time, with a bar that shows how far."""
 
+import functools
 import math
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -26,6 +27,15 @@ def default_chunk(vae: VAE) -> int:
     chunk = _ACCELERATOR_CHUNK if tf.config.list_logical_devices("GPU") else _CPU_CHUNK
     numbers = int(np.prod(vae.image_shape)) * vae.likelihood_family.maps
     return max(1, min(chunk, _MOST_NUMBERS // numbers))
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Make a graph of a function that belongs to one model.
+
+    Not kept from one estimate to the next: the model may have changed. TensorFlow warns where the
+    same code is traced again and again, but does not know a partial by its code.
+    """
+    return tf.function(functools.partial(function), reduce_retracing=True)
 
 
 def check_vae(vae: Any) -> None:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfvae.checks import checked_count
 from tfvae.errors import InputError
-from tfvae.evaluation.batches import Progress, check_vae
+from tfvae.evaluation.batches import Progress, check_vae, compiled
 from tfvae.model import VAE
 
 # Temperatures in one call of a graph: an interrupt comes through between two calls.
@@ -67,7 +67,7 @@ class Chains:
         self._from_prior = initial == "prior"
         self._leapfrog_steps = checked_count("leapfrog_steps", leapfrog_steps)
         self._seed = checked_count("seed", seed, least=0)
-        self._walk = tf.function(self._walked, reduce_retracing=True)
+        self._walk = compiled(self._walked)
 
     def start(self, group: Group) -> tf.Tensor:
         """Draw the starts of chains from f_0, `[M, B, d]`."""

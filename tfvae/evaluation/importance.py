@@ -12,6 +12,7 @@ from tfvae.divergences import exact_kl
 from tfvae.evaluation.batches import (
     Progress,
     check_vae,
+    compiled,
     default_chunk,
     image_batches,
     rows_of,
@@ -26,8 +27,8 @@ from tfvae.evaluation.estimates import (
 )
 from tfvae.model import VAE
 
-# Draws of an image are made so many at a time, each block with a seed of its own, whatever number
-# is then decoded at a time: the draws do not depend on it.
+# Draws are made so many at a time, for one image or for several, whatever number is then decoded at
+# a time. Each block of an image's draws has a seed of its own, whatever else is drawn beside it.
 _BLOCK = 4096
 
 
@@ -193,8 +194,8 @@ class _Sampler:
         fold_in = tf.random.experimental.stateless_fold_in
         blocks = range(-(-num_samples // _BLOCK))
         self._keys = [fold_in(fold_in([self._seed, 0], number), 0)[0] for number in blocks]
-        self._encode = tf.function(self._encoded, reduce_retracing=True)
-        self._sums = tf.function(self._block_sums, reduce_retracing=True)
+        # One for blocks of any size: tracing takes as long as decoding thousands of z.
+        self._sums = compiled(self._block_sums)
 
     def __call__(
         self, x: tf.Tensor, label: tf.Tensor | None, first: int, bar: Progress
@@ -210,8 +211,11 @@ class _Sampler:
         Yields:
             log p(x), effective sample size, log-likelihood and KL, float64 `[4, n]`.
         """
-        encoded, exact = self._encode(x, label)
-        together = max(1, self._chunk // min(self._num_samples, _BLOCK))
+        encoded = self._vae.posterior_parameters(x, label)
+        posterior = self._vae.posterior_family.distribution(encoded)
+        exact = exact_kl(posterior, self._vae.prior_of(label))
+        # Few draws of many images are as much work at a time as many of one.
+        together = max(1, max(self._chunk, _BLOCK) // min(self._num_samples, _BLOCK))
         for start in range(0, len(x), together):
             rows = slice(start, start + together)
             figures = self._figures(
@@ -225,12 +229,6 @@ class _Sampler:
                 figures[3] = exact[rows]
             yield figures
 
-    def _encoded(self, x: tf.Tensor, label: Any) -> tuple[Any, Any]:
-        """Give the parameters of q(z|x), and the KL `[B]` where it has a closed form."""
-        encoded = self._vae.posterior_parameters(x, label)
-        posterior = self._vae.posterior_family.distribution(encoded)
-        return encoded, exact_kl(posterior, self._vae.prior_of(label))
-
     def _figures(
         self, encoded: Any, x: tf.Tensor, label: Any, places: np.ndarray, bar: Progress
     ) -> np.ndarray:
@@ -238,8 +236,8 @@ class _Sampler:
         for number, key in enumerate(self._keys):
             bar.advance(0)
             seeds = tf.stack([tf.fill(len(places), key), tf.constant(places, tf.int32)], axis=1)
-            draws = min(_BLOCK, self._num_samples - number * _BLOCK)
-            blocks.append(self._sums(encoded, x, label, draws, seeds, self._chunk).numpy())
+            draws = tf.constant(min(_BLOCK, self._num_samples - number * _BLOCK))
+            blocks.append(self._sums(encoded, x, label, draws, seeds).numpy())
         log_sum, log_square_sum, log_likelihood, log_ratio = np.stack(blocks, axis=1).astype(
             "float64"
         )
@@ -254,15 +252,18 @@ class _Sampler:
         )
 
     def _block_sums(
-        self, encoded: Any, x: tf.Tensor, label: Any, draws: int, seeds: tf.Tensor, chunk: int
+        self, encoded: Any, x: tf.Tensor, label: Any, draws: tf.Tensor, seeds: tf.Tensor
     ) -> tf.Tensor:
-        """Give sums over draws for each image of `x [B, H, W, C]`.
+        """Give sums over the first so many draws of a block for each image of `x [B, H, W, C]`.
 
         Returns:
             ``log Σ w``, ``log Σ w²``, ``Σ log p(x|z)`` and ``Σ log q(z|x)/p(z)``: `[4, B]`.
         """
-        vae = self._vae
-        z, log_posterior = vae.posterior_family.sample_each(encoded, draws, seeds)
+        vae, chunk = self._vae, self._chunk
+        most = min(_BLOCK, self._num_samples)
+        z, log_posterior = (
+            values[:draws] for values in vae.posterior_family.sample_each(encoded, most, seeds)
+        )
         images = tf.shape(x)[0]
         count = draws * images
         flat = tf.reshape(z, (-1, vae.latent_dim))
@@ -271,6 +272,8 @@ class _Sampler:
         prior = vae.prior_of(None) if label is None else None
         parts = tf.TensorArray(tf.float32, 0, dynamic_size=True, infer_shape=False)
         for part in tf.range(-(-count // chunk)):
+            # One is prepared while another is decoded; ten, as by default, would take more memory.
+            tf.autograph.experimental.set_loop_options(parallel_iterations=2)
             rows = owner[part * chunk : (part + 1) * chunk]
             some = flat[part * chunk : (part + 1) * chunk]
             its_label = None if label is None else tf.gather(label, rows)
