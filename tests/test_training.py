@@ -63,9 +63,9 @@ def test_a_shuffled_data_set_is_iterated_anew_each_epoch():
     seen = []
 
     class Spy(tfvae.VAE):
-        def train_step(self, batch):
-            seen.append(batch[:, 0, 0, 0].numpy().tolist())
-            return super().train_step(batch)
+        def differentiate(self, batch, seed, share):
+            seen.append(batch[0][:, 0, 0, 0].numpy().tolist())
+            return super().differentiate(batch, seed, share)
 
     networks = tfvae.networks.pair("dense", SHAPE, 2, seed=0)
     spy = Spy(*networks, 2)
@@ -181,6 +181,15 @@ def test_what_cannot_train_is_refused(data):
         train(compiled(), data, steps_per_call=0)
     with pytest.raises(tfvae.InputError, match=r"expected images \[batch, 8, 8, 1\]"):
         train(compiled(), data.map(lambda x, label: x[:, :4]), progress=False)
+
+    class OwnStep(tfvae.VAE):
+        def train_step(self, batch):
+            return super().train_step(batch)
+
+    own = OwnStep(*tfvae.networks.pair("dense", SHAPE, 2), 2)
+    own.compile("sgd")
+    with pytest.raises(tfvae.InputError, match="OwnStep has a train_step of its own"):
+        train(own, data, progress=False)
 
 
 def test_an_autoencoder_trains_by_the_loop(data):

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 __all__ = [
     "VAE",
     "Autoencoder",
+    "DivergenceError",
     "InputError",
     "datasets",
     "diagnostics",
@@ -28,13 +29,19 @@ __all__ = [
     "posteriors",
     "priors",
     "probes",
+    "replicas",
     "sample_quality",
     "schedules",
     "shapes",
     "training",
 ]
 # Where the names are that are no modules.
-_NAMES = {"VAE": "tfvae.model", "Autoencoder": "tfvae.autoencoder", "InputError": "tfvae.errors"}
+_NAMES = {
+    "VAE": "tfvae.model",
+    "Autoencoder": "tfvae.autoencoder",
+    "DivergenceError": "tfvae.errors",
+    "InputError": "tfvae.errors",
+}
 
 if TYPE_CHECKING:
     from tfvae import (
@@ -51,13 +58,14 @@ if TYPE_CHECKING:
         posteriors,
         priors,
         probes,
+        replicas,
         sample_quality,
         schedules,
         shapes,
         training,
     )
     from tfvae.autoencoder import Autoencoder
-    from tfvae.errors import InputError
+    from tfvae.errors import DivergenceError, InputError
     from tfvae.model import VAE
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfvae.base import LatentImageModel
 from tfvae.errors import InputError
 from tfvae.families import PACKAGE
+from tfvae.replicas import Share
 from tfvae.step import Step
 
 
@@ -79,7 +80,9 @@ class Autoencoder(LatentImageModel):
     def _code(self, x: tf.Tensor, label: Any, training: bool) -> tf.Tensor:
         return self.bottleneck(self.flatten(self._features(x, label, training)))
 
-    def _step(self, x: tf.Tensor, label: Any, seed: Any, training: bool) -> Step:
+    def _step(
+        self, x: tf.Tensor, label: Any, seed: Any, training: bool, share: Share | None = None
+    ) -> Step:
         decoded = self._decoded(self._code(x, label, training), label, training)
         likelihood = self._likelihood(decoded, x, training)
         log_likelihood = likelihood.log_prob(x)

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from tfvae.errors import InputError
 from tfvae.likelihoods import Support
+from tfvae.replicas import share
 from tfvae.sources import Source, open_source
 
 BINARIZATIONS = ("none", "threshold", "static", "dynamic")
@@ -156,17 +157,24 @@ class Split:
         rows: the rows of the source, `[N]`, ascending.
         image_shape: `(H, W, C)`.
         has_labels: whether the images have labels.
+        in_memory: whether they are held in memory.
+        binarize: "none", "threshold", "static" or "dynamic"; see `load`.
+        noise: of dequantisation, "none", "static" or "dynamic".
+        seed: decides order and draws.
+        fetch: gives images `[B, H, W, C]` as they are held, and labels `[B]` where there are any,
+            for positions `[B]` in the split.
     """
 
     def __init__(self, source: Source, rows: np.ndarray, *, binarize: str, noise: str, seed: int):
         self.rows = rows
         self.image_shape = source.image_shape
         self.has_labels = source.has_labels
-        self._binarize = binarize
-        self._noise = noise
-        self._seed = seed
+        self.in_memory = source.in_memory
+        self.binarize = binarize
+        self.noise = noise
+        self.seed = seed
+        self.fetch = _fetcher(source, rows, binarize, noise, seed)
         self._source = source
-        self._fetch = _fetcher(source, rows, binarize, noise, seed)
 
     def subset(self, count: int, *, seed: int = 0) -> "Split":
         """Give some of the images, drawn at random.
@@ -184,9 +192,9 @@ class Split:
         return Split(
             self._source,
             np.sort(drawn),
-            binarize=self._binarize,
-            noise=self._noise,
-            seed=self._seed,
+            binarize=self.binarize,
+            noise=self.noise,
+            seed=self.seed,
         )
 
     def __len__(self) -> int:
@@ -228,39 +236,8 @@ class Split:
             InputError: if not one batch can be made. What is found while reading a file comes as
                 an error of TensorFlow; see `input_errors`.
         """
-        steps = self.steps(batch_size, drop_remainder=drop_remainder)
-        # Local, for the data set to hold what it needs and not the split.
-        fetch, binarize, noise = self._fetch, self._binarize, self._noise
-        count, seed = len(self), self._seed
-        shape = (batch_size if drop_remainder else None, *self.image_shape)
-
-        def batch(epoch: tf.Tensor, step: tf.Tensor) -> Any:
-            positions = tf.range(step * batch_size, tf.minimum((step + 1) * batch_size, count))
-            key = tf.stack([tf.constant(seed, tf.int64), epoch])
-            if shuffle:
-                positions = tf.random.experimental.index_shuffle(positions, key, count - 1)
-            images, *labels = fetch(positions)
-            key = tf.random.experimental.stateless_fold_in(key, step)
-            if noise == "dynamic":
-                draw = tf.random.stateless_uniform(tf.shape(images), key)
-                images = _dequantized(tf.cast(images, tf.float32), draw)
-            images = _intensities(images)
-            if binarize == "threshold":
-                images = tf.cast(images > 0.5, tf.float32)
-            elif binarize == "dynamic":
-                draw = tf.random.stateless_uniform(tf.shape(images), key)
-                images = tf.cast(draw < images, tf.float32)
-            images.set_shape(shape)
-            for label in labels:
-                label.set_shape(shape[:1])
-            return (images, *labels) if labels else images
-
-        epochs = _epochs() if epoch is None else tf.data.Dataset.from_tensors(np.int64(epoch))
-        return (
-            epochs.flat_map(lambda e: tf.data.Dataset.range(steps).map(lambda s: (e, s)))
-            .apply(tf.data.experimental.assert_cardinality(steps))
-            .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            .prefetch(prefetch)
+        return Batches(self, batch_size, shuffle=shuffle, drop_remainder=drop_remainder).dataset(
+            epoch, prefetch=prefetch
         )
 
     def arrays(self, limit: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -285,6 +262,122 @@ class Split:
             return np.concatenate(batches)[:count], None
         images, labels = zip(*batches, strict=True)
         return np.concatenate(images)[:count], np.concatenate(labels)[:count]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batches:
+    """The batches of a split: each a function of its epoch and its step.
+
+    `tfvae.training.train` takes them. Of images that are held in memory it makes each batch in the
+    graph that trains on it, and any training goes on exactly where it was.
+
+    Attributes:
+        split: the images.
+        batch_size: images of a batch.
+        shuffle: whether the images come in another order each epoch.
+        drop_remainder: whether to leave out a last batch that is not full.
+
+    Raises:
+        InputError: if not one batch can be made.
+    """
+
+    split: Split
+    batch_size: int
+    shuffle: bool = False
+    drop_remainder: bool = False
+
+    def __post_init__(self) -> None:
+        self.split.steps(self.batch_size, drop_remainder=self.drop_remainder)
+
+    def __len__(self) -> int:
+        return self.split.steps(self.batch_size, drop_remainder=self.drop_remainder)
+
+    @property
+    def images(self) -> int:
+        """Images of an epoch."""
+        count = len(self.split)
+        return min(count, len(self) * self.batch_size)
+
+    def total(self, step: Any) -> tf.Tensor:
+        """Count the images of the batch `step`, a scalar tensor."""
+        return tf.minimum(
+            self.batch_size, len(self.split) - tf.cast(step, tf.int32) * self.batch_size
+        )
+
+    def at(self, epoch: Any, step: Any, worker: int = 0, workers: int = 1) -> Any:
+        """Give one batch, or one worker's rows of it.
+
+        Args:
+            epoch: which order, and which of the draws that are made anew each epoch, a whole
+                number or a scalar tensor.
+            step: which batch.
+            worker: who takes it; see `tfvae.replicas.share`.
+            workers: of how many.
+
+        Returns:
+            Images, float32 `[B, H, W, C]`; where there are labels, a pair of images and int32
+            labels `[B]`.
+        """
+        split, count = self.split, len(self.split)
+        epoch, step = tf.cast(epoch, tf.int64), tf.cast(step, tf.int64)
+        total = tf.cast(self.total(step), tf.int64)
+        rows = share(total, worker, workers)
+        positions = step * self.batch_size + tf.range(rows.start, rows.stop)
+        key = tf.stack([tf.constant(split.seed, tf.int64), epoch])
+        if self.shuffle:
+            positions = tf.random.experimental.index_shuffle(positions, key, count - 1)
+        images, *labels = split.fetch(positions)
+        key = tf.random.experimental.stateless_fold_in(key, step)
+
+        def draw() -> tf.Tensor:
+            # Of the whole batch, so that each worker's rows are as they would be for one alone.
+            whole = tf.concat([total[None], tf.constant(split.image_shape, tf.int64)], 0)
+            return tf.random.stateless_uniform(whole, key)[rows.start : rows.stop]
+
+        if split.noise == "dynamic":
+            images = _dequantized(tf.cast(images, tf.float32), draw())
+        images = _intensities(images)
+        if split.binarize == "threshold":
+            images = tf.cast(images > 0.5, tf.float32)
+        elif split.binarize == "dynamic":
+            images = tf.cast(draw() < images, tf.float32)
+        size = self.batch_size if self.drop_remainder and workers == 1 else None
+        images.set_shape((size, *split.image_shape))
+        for label in labels:
+            label.set_shape((size,))
+        return (images, *labels) if labels else images
+
+    def dataset(
+        self,
+        epoch: int | None = None,
+        start: int = 0,
+        *,
+        worker: int = 0,
+        workers: int = 1,
+        prefetch: int = tf.data.AUTOTUNE,
+    ) -> tf.data.Dataset:
+        """Give one epoch as a `tf.data.Dataset`.
+
+        Args:
+            epoch: which; by default epoch 0 at first, and the next one each time the data set is
+                iterated again.
+            start: the batch to begin with.
+            worker: as for `at`.
+            workers: as for `at`.
+            prefetch: batches to prepare ahead.
+        """
+        steps = len(self)
+        epochs = _epochs() if epoch is None else tf.data.Dataset.from_tensors(np.int64(epoch))
+        return (
+            epochs.flat_map(lambda e: tf.data.Dataset.range(start, steps).map(lambda s: (e, s)))
+            .apply(tf.data.experimental.assert_cardinality(steps - start))
+            .map(
+                functools.partial(self.at, worker=worker, workers=workers),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+            .prefetch(prefetch)
+        )
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The one error that is the caller's to mend."""
+"""Errors whose message is one line for the user."""
 
 
 class InputError(ValueError):
@@ -12,3 +12,10 @@ class InputError(ValueError):
     # append the layer's arguments, and AutoGraph the traced lines, in many lines both.
     _keras_call_info_injected = True
     ag_pass_through = True
+
+
+class DivergenceError(ArithmeticError):
+    """A training whose loss or gradient is not finite any more.
+
+    Its message says at which step, which term it was, and what to do.
+    """

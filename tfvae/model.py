@@ -11,6 +11,7 @@ from tfvae.base import LatentImageModel
 from tfvae.divergences import kl_is_exact
 from tfvae.errors import InputError
 from tfvae.families import PACKAGE
+from tfvae.replicas import Share
 from tfvae.schedules import WarmUpWatch
 from tfvae.step import Step
 
@@ -188,6 +189,7 @@ class VAE(LatentImageModel):
         num_samples: int = 1,
         seed: Any = None,
         training: bool = False,
+        share: Share | None = None,
     ) -> objectives.Terms:
         """Draw z from q(z|x), and evaluate what objectives are made of.
 
@@ -199,6 +201,8 @@ class VAE(LatentImageModel):
                 for each image, `[B, 2]`, which makes a draw independent of the rest of the batch.
             training: whether to train: the networks run in training mode, and gradients run as the
                 objective wants them.
+            share: which rows of a batch `x` is, to draw for them as in the whole batch, whose
+                one seed `seed` is.
 
         Returns:
             `tfvae.objectives.Terms` of the K draws.
@@ -206,7 +210,9 @@ class VAE(LatentImageModel):
         x, seed = self._images(x), self._seed(seed)
         encoded = self.posterior_parameters(x, label, training)
         posterior = self.posterior_family.distribution(encoded)
-        if seed.shape.rank == 1:
+        if share is not None:
+            z, log_posterior = self.posterior_family.sample_share(encoded, num_samples, seed, share)
+        elif seed.shape.rank == 1:
             z, log_posterior = posterior.experimental_sample_and_log_prob(num_samples, seed=seed)
         else:
             z, log_posterior = self.posterior_family.sample_each(encoded, num_samples, seed)
@@ -252,9 +258,13 @@ class VAE(LatentImageModel):
         terms = self.terms(self.checked_images(x), label, num_samples=num_samples, seed=seed)
         return ELBOTerms(terms.elbo, terms.mean_log_likelihood, terms.kl)
 
-    def _step(self, x: tf.Tensor, label: Any, seed: Any, training: bool) -> Step:
+    def _step(
+        self, x: tf.Tensor, label: Any, seed: Any, training: bool, share: Share | None = None
+    ) -> Step:
         num_samples = self.objective.num_samples if training else 1
-        terms = self.terms(x, label, num_samples=num_samples, seed=seed, training=training)
+        terms = self.terms(
+            x, label, num_samples=num_samples, seed=seed, training=training, share=share
+        )
         return Step(
             loss=self.objective(terms) if training else -terms.elbo,
             validation_loss=-terms.elbo,

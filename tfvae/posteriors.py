@@ -20,6 +20,7 @@ from tfvae.checks import checked_count
 from tfvae.errors import InputError
 from tfvae.families import PACKAGE, Family, resolve
 from tfvae.lazy import tfd
+from tfvae.replicas import Share
 
 
 class Posterior(Family):
@@ -74,6 +75,31 @@ class Posterior(Family):
             ),
         )
         return tf.transpose(z, (1, 0, 2)), tf.transpose(log_prob)
+
+    def sample_share(
+        self, parameters: dict[str, tf.Tensor], num_samples: int, seed: tf.Tensor, share: Share
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Draw z for some images of a batch as they are drawn for within the whole batch.
+
+        Every taker of a share draws for as many images as the batch has, with its own in their
+        places, and keeps those. Next to a network's work it is nothing.
+
+        Args:
+            parameters: of the images of the share.
+            num_samples: K, draws for each.
+            seed: int32 `[2]`, of the whole batch.
+            share: which images they are.
+
+        Returns:
+            z `[K, B, d]`, and log q(z|x) `[K, B]`, nats.
+        """
+        size = tf.cast(share.stop - share.start, tf.int32)
+        start, total = tf.cast(share.start, tf.int32), tf.cast(share.total, tf.int32)
+        rows = tf.clip_by_value(tf.range(total) - start, 0, size - 1)
+        batch = {name: tf.gather(value, rows) for name, value in parameters.items()}
+        posterior = self.distribution(batch)
+        z, log_prob = posterior.experimental_sample_and_log_prob(num_samples, seed=seed)
+        return z[:, start : start + size], log_prob[:, start : start + size]
 
     def _build_head(self, input_shape: Any, size: int, name: str | None = None) -> None:
         """Create the dense layer that makes `size` numbers of the encoder's features."""

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfvae.errors import InputError
 from tfvae.likelihoods import Likelihood
+from tfvae.replicas import Share
 
 # Marks the message of an assertion inside a graph as one for the user.
 _MARK = "input error: "
@@ -113,8 +114,8 @@ class ImageTrainer(keras.Model):
         if not label.dtype.is_integer:
             raise InputError(f"labels are whole numbers; received {label.dtype.name}")
         label = tf.cast(label, tf.int32)
-        if tf.executing_eagerly() and not bool(self._are_labels(label)):
-            raise InputError(self._label_complaint(tf.reduce_min(label), tf.reduce_max(label)))
+        if tf.executing_eagerly() and not bool(self.are_labels(label)):
+            raise InputError(self.label_complaint(tf.reduce_min(label), tf.reduce_max(label)))
         return label
 
     def checked_batch(self, batch: Any) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -129,10 +130,12 @@ class ImageTrainer(keras.Model):
         x = self.checked_images(x)
         return x, None if self.num_classes is None else self.label_vector(label)
 
-    def _are_labels(self, label: tf.Tensor) -> tf.Tensor:
+    def are_labels(self, label: tf.Tensor) -> tf.Tensor:
+        """Whether whole numbers are all labels of the model, a boolean scalar tensor."""
         return tf.reduce_all((label >= 0) & (label < self.num_classes))
 
-    def _label_complaint(self, low: Any, high: Any) -> str:
+    def label_complaint(self, low: Any, high: Any) -> str:
+        """One line for labels from `low` to `high` that are not all labels of the model."""
         return (
             f"expected labels below {self.num_classes}, from 0; "
             f"received labels from {int(low)} to {int(high)}"
@@ -140,7 +143,10 @@ class ImageTrainer(keras.Model):
 
     # --- training ---------------------------------------------------------------------------------
 
-    def _step(self, x: tf.Tensor, label: Any, seed: Any, training: bool) -> Step:
+    def _step(
+        self, x: tf.Tensor, label: Any, seed: Any, training: bool, share: Share | None = None
+    ) -> Step:
+        """Say what a batch gives; of a share of a batch, the same as it does within the whole."""
         raise NotImplementedError
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
@@ -178,29 +184,57 @@ class ImageTrainer(keras.Model):
         self.compile(**config)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Take one optimiser step on a batch; `fit` and `tfvae.training.train` share it.
+        """Take one optimiser step on a batch, for `fit`.
 
         The loss is the mean over the batch of the objective's loss per image, times the image's
         sample weight where there is one, plus the networks' own regularisation.
         """
         x, label, sample_weight = self._batch(data)
-        with tf.GradientTape() as tape:
-            step = self._step(x, label, self._next_seed(self.seed_generator), training=True)
-            loss = _batch_mean(step.loss, sample_weight)
-            if self.losses:
-                loss += tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses])
-            # Replicas' gradients are summed.
-            share = loss / tf.distribute.get_strategy().num_replicas_in_sync
-            scaled = self.optimizer.scale_loss(share)
-        gradients = tape.gradient(scaled, self.trainable_variables)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        whole = Share(0, tf.shape(x)[0], tf.shape(x)[0] * replicas, 1.0)
+        seed = self.next_training_seed()
+        gradients, loss, step = self.differentiate((x, label, sample_weight), seed, whole)
+        # Keras sums the gradients of replicas.
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return self._report(x, loss, step, sample_weight)
+        return self._report(x, replicas * loss, step, sample_weight)
+
+    def differentiate(
+        self, batch: tuple[Any, Any, Any], seed: tf.Tensor, share: Share
+    ) -> tuple[list[tf.Tensor], tf.Tensor, Step]:
+        """Differentiate the loss of a batch, or of one replica's share of it.
+
+        `fit` and `tfvae.training.train` both take their steps from here. The shares' gradients sum
+        to those of the whole batch.
+
+        Args:
+            batch: images, labels and sample weights as `unpack` gives them: the share's own.
+            seed: `[2]`, of the whole batch.
+            share: which rows of the batch they are.
+
+        Returns:
+            The gradients, one a trainable variable, times the optimiser's loss scale if it has one;
+            the loss, a scalar, without it; and what gave it.
+        """
+        x, label, sample_weight = batch
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            step = self._step(x, label, seed, True, share if replicas > 1 else None)
+            total = tf.cast(share.total, tf.float32)
+            loss = share.counts * tf.reduce_sum(weighed(step.loss, sample_weight)) / total
+            if self.losses:
+                extra = tf.add_n([tf.cast(extra, loss.dtype) for extra in self.losses])
+                loss += extra / replicas
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(
+            scaled, self.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return gradients, loss, step
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Evaluate a batch: ``loss`` is the negative ELBO, whatever the training objective is."""
         x, label, sample_weight = self._batch(data)
         step = self._step(x, label, self._next_seed(self._validation_seeds), training=False)
-        loss = _batch_mean(step.validation_loss, sample_weight)
+        loss = tf.reduce_mean(weighed(step.validation_loss, sample_weight))
         return self._report(x, loss, step, sample_weight)
 
     def predict_step(self, data: Any) -> tf.Tensor:
@@ -219,14 +253,22 @@ class ImageTrainer(keras.Model):
         return x, self.label_vector(label)
 
     def _batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]:
-        """Give images, labels and sample weights of a batch.
+        """Give images, labels and sample weights of a batch, their values checked."""
+        x, label, sample_weight = self.unpack(data)
+        self._assert_supported(x, label)
+        return x, label, sample_weight
+
+    def unpack(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]:
+        """Give images, labels and sample weights of a batch, None for those that there are not.
 
         Where the model is not conditional, a label or a target is left aside.
+
+        Raises:
+            InputError: if the images have another shape, or the labels do not fit.
         """
         x, label, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x = self._images(x)
         label = None if self.num_classes is None else self.label_vector(label)
-        self._assert_supported(x, label)
         return x, label, sample_weight
 
     def label_vector(self, label: Any) -> tf.Tensor:
@@ -260,7 +302,7 @@ class ImageTrainer(keras.Model):
         """Assert inside a graph that labels are in range."""
         if not tf.executing_eagerly():
             tf.debugging.Assert(
-                self._are_labels(label),
+                self.are_labels(label),
                 [f"{_MARK}{_LABEL}", tf.reduce_min(label), tf.reduce_max(label)],
             )
 
@@ -273,6 +315,15 @@ class ImageTrainer(keras.Model):
             mean.update_state(step.terms[mean.name], sample_weight=sample_weight)
         reconstruction = step.reconstruction() if self._compile_metrics is not None else None
         return self.compute_metrics(x, x, reconstruction, sample_weight=sample_weight)
+
+    def next_training_seed(self) -> tf.Tensor:
+        """Give the seed `[2]` of the next training step, and go on to the one after."""
+        return self._next_seed(self.seed_generator)
+
+    def validation_seed(self, index: Any) -> tf.Tensor:
+        """Give the seed `[2]` of a batch to evaluate: in every pass the same."""
+        seed = tf.cast(tf.constant(_validation_seed(self.seed), tf.int64), tf.int32)
+        return tf.stack([seed, tf.cast(index, tf.int32)])
 
     @staticmethod
     def _next_seed(generator: keras.random.SeedGenerator) -> tf.Tensor:
@@ -440,7 +491,7 @@ class ImageTrainer(keras.Model):
                 raise
             owner, low, high = found.groups()
             if owner == _LABEL:
-                raise InputError(self._label_complaint(low, high)) from None
+                raise InputError(self.label_complaint(low, high)) from None
             support = self.likelihood_family.support
             raise InputError(support.complaint(owner, float(low), float(high))) from None
 
@@ -454,8 +505,8 @@ def _target(x: Any, y: Any, sample_weight: Any) -> Any:
     return np.zeros(len(x), "float32") if y is None and sample_weight is not None else y
 
 
-def _batch_mean(values: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
-    """The mean over the batch of `values [B]`, each times its weight, as Keras' losses do."""
-    if sample_weight is not None:
-        values *= tf.reshape(tf.cast(sample_weight, values.dtype), (-1,))
-    return tf.reduce_mean(values)
+def weighed(values: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
+    """Give `values [B]`, each times its weight if there are any, as Keras' losses do."""
+    if sample_weight is None:
+        return values
+    return values * tf.reshape(tf.cast(sample_weight, values.dtype), (-1,))

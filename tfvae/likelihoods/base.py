@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfvae.checks import is_number
 from tfvae.errors import InputError
 from tfvae.families import Family
+from tfvae.layers import ConvToPixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +187,7 @@ class Likelihood(Family):
         support: the values p(x|z) is defined for.
         is_discrete: whether p(x|z) is a probability, not a density, and bits per dimension are
             defined.
+        couples_images: whether in training p(x|z) of an image depends on the rest of its batch.
     """
 
     maps = 1
@@ -193,6 +195,7 @@ class Likelihood(Family):
     takes_mean = False
     support = Support()
     is_discrete = False
+    couples_images = False
 
     def gives_probabilities(self, x: Any) -> Any:
         """Whether p(x|z) of these supported values is a probability, not a density.
@@ -249,7 +252,7 @@ class Likelihood(Family):
                 "name": "parameters",
             }
             self.head = (
-                keras.layers.Conv2D(outputs, 3, padding="same", **options)
+                ConvToPixels(outputs, **options)
                 if is_image
                 else keras.layers.Dense(needed, **options)
             )

@@ -95,6 +95,11 @@ class Normal(LocationScale):
     # Of the moving average; Keras' batch normalisation takes the same.
     _decay = 0.99
 
+    @property
+    def couples_images(self) -> bool:  # type: ignore[override]
+        """Whether the scale is that of a batch."""
+        return self.scale == "optimal"
+
     def build(self, input_shape: Any) -> None:
         """Create the head and the weights of the scale, those of the moving average included."""
         if self.scale == "optimal":
@@ -124,9 +129,11 @@ class Normal(LocationScale):
         loc = parameters["loc"]
         variance = tf.reduce_mean(tf.math.squared_difference(x, loc))
         variance = tf.stop_gradient(tf.maximum(variance, self.min_scale**2))
+        # A batch that is left out since it is not finite leaves the average alone too.
+        kept = tf.math.is_finite(variance)
         for average, new in ((self.average_variance, variance), (self.average_weight, 1.0)):
             old = tf.convert_to_tensor(average)
-            average.assign(self._decay * old + (1 - self._decay) * new)
+            average.assign(tf.where(kept, self._decay * old + (1 - self._decay) * new, old))
         return tfd.Independent(tfd.Normal(loc, tf.sqrt(variance)), 3)
 
 
