@@ -261,6 +261,18 @@ def test_many_short_evaluations_are_no_cause_for_a_warning(vae, x, caplog):
     assert "retracing" not in caplog.text
 
 
+def test_the_end_waits_for_no_autotuning(vae, x, monkeypatch):
+    # Whether it does is a matter of luck and of seconds, so that only the option is looked at.
+    enabled, iterate = [], tf.data.Dataset.__iter__
+    monkeypatch.setattr(
+        tf.data.Dataset,
+        "__iter__",
+        lambda data: enabled.append(data.options().autotune.enabled) or iterate(data),
+    )
+    evaluation.log_prob(vae, batches(x, 10), num_samples=1)
+    assert enabled == [False]
+
+
 def test_seeds_decide_the_draws(inexact):
     vae, x, _ = inexact
     first, again, other = (

@@ -64,6 +64,12 @@ def check_vae(vae: Any) -> None:
 
 def image_batches(vae: VAE, data: Any) -> Iterator[tuple[tf.Tensor, tf.Tensor | None]]:
     """Give the images of batches, checked, and their labels where the model takes them."""
+    if isinstance(data, tf.data.Dataset):
+        # Its autotuning looks at ever longer intervals, and the end may wait for the next look: an
+        # evaluation would take up to twice its time. Reading is next to nothing of it.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        data = data.with_options(options)
     for batch in data:
         x, label = vae.checked_batch(batch)
         if len(x):
