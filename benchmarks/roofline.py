@@ -1,0 +1,212 @@
+"""The share of the machine's own rates that a training step reaches, layer by layer.
+
+    python benchmarks/roofline.py PRECISION SECONDS
+
+is run by training.py, a process each. A layer can take no less time than its multiplications at the
+rate of a large matrix product, or its reads and writes at the rate of memory, whichever is longer;
+its share is that time over the one it took. Each product is counted once, as the layer's formula
+has it, whatever its kernel computes. What a cache holds may arrive sooner than from memory.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+from turns import say
+
+import tfvae
+
+BATCH_SIZE = 128
+IMAGE_SHAPE = (28, 28, 1)
+
+
+def seconds_of(function: Callable[..., Any], *arguments: Any, least: float) -> float:
+    """Give the median seconds of a call, repeated for at least so long."""
+    sync = tf.test.experimental.sync_devices  # a GPU answers before it has finished
+    for _ in range(2):
+        function(*arguments)
+    sync()
+    begun, taken = time.perf_counter(), []
+    while len(taken) < 3 or time.perf_counter() - begun < least:
+        start = time.perf_counter()
+        function(*arguments)
+        sync()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def matrix_rate(dtype: str, least: float) -> float:
+    """Measure the floating-point operations a second of a large matrix product."""
+    size = 8192 if tf.config.list_physical_devices("GPU") else 2048
+    a, b = (tf.cast(tf.random.normal((size, size)), dtype) for _ in range(2))
+    return 2 * size**3 / seconds_of(tf.function(tf.matmul), a, b, least=least)
+
+
+def bandwidth(least: float) -> float:
+    """Measure the bytes a second of adding to an array that no cache holds, in place."""
+    size = 2**28 if tf.config.list_physical_devices("GPU") else 2**26
+    variable, addend = tf.Variable(tf.zeros(size)), tf.ones(size)
+
+    @tf.function
+    def add():
+        variable.assign_add(addend)
+
+    return 3 * 4 * size / seconds_of(add, least=least)
+
+
+def layers_of(vae: tfvae.VAE) -> Iterator[tuple[str, Any, tuple[int, ...], tuple[int, ...]]]:
+    """Give name, layer, and the shapes that it takes and puts out, of all that have weights."""
+    shapes = {}
+    for role, network in (("encoder", vae.encoder), ("decoder", vae.decoder)):
+        for layer in network.layers:
+            if layer.weights:
+                shapes[layer] = (BATCH_SIZE, *layer.input.shape[1:])
+                yield (
+                    f"{role}, {_words(layer)}",
+                    layer,
+                    shapes[layer],
+                    tuple(layer.output.shape[1:]),
+                )
+        features = (BATCH_SIZE, *network.output.shape[1:])
+        family = vae.posterior_family if role == "encoder" else vae.likelihood_family
+        for layer in family._flatten_layers(include_self=False, recursive=False):
+            if layer.weights:
+                out = layer.compute_output_shape(features)[1:]
+                yield f"{type(family).__name__}, {_words(layer)}", layer, features, tuple(out)
+
+
+def _words(layer: Any) -> str:
+    kernel = layer.kernel.shape
+    maps = (kernel[-1], kernel[-2]) if "Transpose" in type(layer).__name__ else kernel[-2:]
+    return f"{type(layer).__name__} {maps[0]} to {maps[1]}"
+
+
+def counts(
+    layer: Any, taken: tuple[int, ...], given: tuple[int, ...], first: bool, width: int
+) -> dict[str, tuple[int, int]]:
+    """Give floating-point operations and bytes, forward and backward.
+
+    Args:
+        layer: dense or convolutional.
+        taken: shape of the batch that it takes.
+        given: shape of one image of what it gives.
+        first: whether it takes the image itself, which needs no gradient.
+        width: bytes of a number that the networks compute with.
+    """
+    batch, *inner = taken
+    # A kernel is applied at each pixel of the smaller image.
+    pixels = min(_pixels(inner), _pixels(given))
+    product = 2 * batch * pixels * int(tf.size(layer.kernel))
+    inputs, outputs = batch * _size(inner), batch * _size(given)
+    weights = 4 * layer.count_params()  # variables stay in float32
+    forward = width * (inputs + outputs) + weights
+    # Reads inputs, weights and the outputs' gradient; writes those of inputs and weights.
+    backward = width * (inputs * (1 if first else 2) + outputs) + 2 * weights
+    return {"forward": (product, forward), "backward": ((1 if first else 2) * product, backward)}
+
+
+def _pixels(shape: Any) -> int:
+    return _size(shape[:2]) if len(shape) == 3 else 1
+
+
+def _size(shape: Any) -> int:
+    return int(tf.reduce_prod(shape))
+
+
+def timed(layer: Any, taken: tuple[int, ...], first: bool, least: float) -> dict[str, float]:
+    """Measure the seconds of a layer, forward and backward."""
+    dtype = layer.compute_dtype
+    x = tf.cast(tf.random.normal(taken), dtype)
+    weights = layer.trainable_variables
+
+    def forward(x):  # no annotations: AutoGraph would look for them outside
+        return layer(x)
+
+    def both(x, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        sources = weights if first else [x, *weights]
+        return y, tape.gradient(y, [getattr(s, "value", s) for s in sources], upstream)
+
+    upstream = tf.ones_like(layer(x))
+    alone = seconds_of(tf.function(forward), x, least=least)
+    with_gradient = seconds_of(tf.function(both), x, upstream, least=least)
+    return {"forward": alone, "backward": max(with_gradient - alone, 0.0)}
+
+
+def measure(precision: str, least: float) -> dict[str, Any]:
+    """Measure machine, layers, optimiser and the whole step of the default model."""
+    keras.config.set_dtype_policy(precision)
+    vae = tfvae.VAE.for_images(IMAGE_SHAPE, latent_dim=16, seed=0)
+    vae.compile(keras.optimizers.Adam(1e-3))
+    dtype = keras.config.dtype_policy().compute_dtype
+    rates = {"matrix": matrix_rate(dtype, least), "memory": bandwidth(least)}
+
+    def least_seconds(operations: float, size: float) -> float:
+        return max(operations / rates["matrix"], size / rates["memory"])
+
+    rows = {}
+    for number, (name, layer, taken, given) in enumerate(layers_of(vae)):
+        counted = counts(layer, taken, given, number == 0, tf.as_dtype(dtype).size)
+        for way, seconds in timed(layer, taken, number == 0, least).items():
+            operations, size = counted[way]
+            rows[f"{name}, {way}"] = {
+                "operations": operations,
+                "bytes": size,
+                "seconds": seconds,
+                "least": least_seconds(operations, size),
+            }
+    weights = vae.trainable_variables
+    gradients = [tf.zeros(weight.shape) for weight in weights]
+    # Reads weights, gradients and two moments, writes all but the gradients.
+    size = 7 * 4 * vae.count_params()
+    rows["Adam"] = {
+        "operations": 0,
+        "bytes": size,
+        "seconds": seconds_of(
+            tf.function(lambda: vae.optimizer.apply(gradients, weights)), least=least
+        ),
+        "least": least_seconds(0, size),
+    }
+    x = tf.cast(tf.random.uniform((BATCH_SIZE, *IMAGE_SHAPE)) < 0.2, tf.float32)
+    step = seconds_of(tf.function(vae.train_step), x, least=3 * least)
+    return {"rates": rates, "rows": rows, "step": step}
+
+
+def table(found: dict[str, Any]) -> str:
+    """Give the measured shares as Markdown."""
+    lines = []
+    for precision, one in found.items():
+        rates, rows, step = one["rates"], one["rows"], one["step"]
+        least, seconds = (sum(row[key] for row in rows.values()) for key in ("least", "seconds"))
+        lines += [
+            f"**{precision}**: matrix products {rates['matrix'] / 1e9:,.0f} GFLOP/s, "
+            f"memory {rates['memory'] / 1e9:,.1f} GB/s",
+            "",
+            "| | MFLOP | MB | ms | share of the roofline |",
+            "| --- | ---: | ---: | ---: | ---: |",
+        ]
+        for name, row in rows.items():
+            lines.append(
+                f"| {name} | {row['operations'] / 1e6:,.0f} | {row['bytes'] / 1e6:,.1f} | "
+                f"{row['seconds'] * 1e3:.2f} | {_share(row['least'], row['seconds'])} |"
+            )
+        lines += [
+            f"| all of these | | | {seconds * 1e3:.1f} | {_share(least, seconds)} |",
+            f"| **a whole step** | | | {step * 1e3:.1f} | **{_share(least, step)}** |",
+            "",
+        ]
+    return "\n".join(lines).rstrip()
+
+
+def _share(least: float, seconds: float) -> str:
+    return f"{least / seconds:.0%}" if seconds else ""
+
+
+if __name__ == "__main__":
+    say(measure(sys.argv[1], float(sys.argv[2])))

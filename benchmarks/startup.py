@@ -1,0 +1,77 @@
+"""What a process pays before it trains: imports beyond TensorFlow's, and the first step."""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from comparison import HERE, IN_TENSORFLOW, OURS
+from turns import Process
+
+IMPORTS = """
+import json, sys, time
+begun = time.perf_counter()
+import tensorflow, keras
+theirs = time.perf_counter()
+from tfvae import VAE, datasets, training
+ours = time.perf_counter()
+loaded = "tensorflow_probability" in sys.modules
+print(json.dumps([theirs - begun, ours - theirs, loaded]))
+"""
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Measure fresh processes in turns."""
+    import numpy as np
+
+    imports, loads = [], False
+    first: dict[str, list[float]] = {name: [] for name in (*IN_TENSORFLOW, *OURS)}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "images.npy"
+        bits = np.random.default_rng(0).random((200, 28, 28, 1)) < 0.2
+        np.save(file, bits.astype(np.uint8) * np.uint8(255))
+        for number in range(rounds):
+            done = subprocess.run(
+                [sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True
+            )
+            theirs, ours, loaded = json.loads(done.stdout)
+            imports.append((theirs, ours))
+            loads |= loaded
+            for name, seconds in first.items():
+                begun = time.perf_counter()
+                # 128 images are one step.
+                command = [sys.executable, str(HERE / "recipes.py"), name, str(file), "128", "1"]
+                with closing(Process(command)) as process:
+                    process.ask()
+                    seconds.append(time.perf_counter() - begun)
+            shown = {name: round(seconds[-1], 1) for name, seconds in first.items()}
+            print(f"round {number + 1}: import {imports[-1]}, first step {shown}", file=sys.stderr)
+    return {
+        "import": statistics.median(theirs for theirs, _ in imports),
+        "tfvae": statistics.median(ours for _, ours in imports),
+        "share": statistics.median(ours / theirs for theirs, ours in imports),
+        "loads_tfp": loads,
+        "first_step": {name: statistics.median(seconds) for name, seconds in first.items()},
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """Give the seconds as Markdown."""
+    tfp = "loaded with it" if found["loads_tfp"] else "loaded when first needed"
+    lines = [
+        "| starting a process | seconds |",
+        "| --- | ---: |",
+        f"| import of TensorFlow and Keras | {found['import']:.2f} |",
+        f"| and of tfvae after it (TensorFlow Probability {tfp}) | "
+        f"{found['tfvae']:.2f}, {found['share']:.1%} more |",
+    ]
+    lines += [
+        f"| from start to the end of the first step, {name} | {seconds:.1f} |"
+        for name, seconds in found["first_step"].items()
+    ]
+    return "\n".join(lines)
