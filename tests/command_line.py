@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +42,20 @@ def refused(*args):
     (line,) = [line for line in err.splitlines() if line.startswith("tfvae: error: ")]
     assert err.endswith(f"{line}\n")
     return line
+
+
+def cluster(workers):
+    """Give each of so many workers on this machine the environment that launchers give it."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(workers)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    return [
+        {
+            "TF_CONFIG": json.dumps(
+                {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+            )
+        }
+        for index in range(workers)
+    ]

@@ -15,7 +15,7 @@ from cyclopts.config import Toml
 
 from tfvae import __version__
 from tfvae.config import DataOptions, TrainConfig, whole
-from tfvae.errors import InputError
+from tfvae.errors import DivergenceError, InputError
 
 if TYPE_CHECKING:
     from tfvae.runs import TrainedModel
@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _fail(f"{error} (see tfvae {' '.join(tokens[:1])} --help)")
     except InputError as error:
         _fail(error)
+    except DivergenceError as error:
+        _fail(error, status=1)
     except OSError as error:
         place = f" {error.filename}" if error.filename else ""
         _fail(f"cannot use{place}: {error.strerror or error}: choose another place")
@@ -56,16 +58,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _fail(message: Any) -> None:
+def _fail(message: Any, status: int = 2) -> None:
     print(f"tfvae: error: {' '.join(str(message).split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)
 
 
-def _load_tensorflow() -> None:
+def _load_tensorflow(start_devices: bool = True) -> None:
     """Load TensorFlow without its start-up messages, unless the user has set a log level.
 
     The first of them come before any level is read, straight to the file descriptor: it points
     elsewhere for that long. Should the import fail, they are shown after all.
+
+    Args:
+        start_devices: whether to start the devices here as well, which have messages of their own.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
@@ -77,7 +82,8 @@ def _load_tensorflow() -> None:
             import tensorflow as tf
 
             tf.config.list_physical_devices()
-            tf.zeros(())  # the devices start with the first operation
+            if start_devices:
+                tf.zeros(())  # the devices start with the first operation
         except BaseException:
             messages.seek(0)
             os.write(stderr, messages.read())
@@ -139,30 +145,45 @@ def train(
     config: Annotated[
         Path | None, Parameter(help="TOML file with any of the options below.")
     ] = None,
+    resume: Annotated[
+        Path | None,
+        Parameter(
+            help="Go on with the training of this run directory, which was stopped or has crashed; "
+            "its own options hold."
+        ),
+    ] = None,
     options: TrainConfig = TrainConfig(),  # noqa: B008 - frozen
     as_json: AsJson = False,
 ) -> None:
     """Train a VAE on images, and fill a run directory.
 
-    It holds config.toml, metrics.csv, model.keras, saved_model/, tensorboard/,
+    It holds config.toml, metrics.csv, model.keras, saved_model/, checkpoints/, tensorboard/,
     test.json, samples.png, reconstructions.png, latent.png and curves.png.
+
+    Ctrl-C ends the training and keeps the model as it is; SIGTERM only writes a checkpoint.
+    Either can be gone on from with --resume. Where TF_CONFIG names several workers, run the same
+    command in each of them.
     """
-    del config  # has been read by now, into the options
     from tfvae.files import refuse_existing
 
-    if options.run_dir is not None:
+    if resume is not None and (config is not None or options != TrainConfig()):
+        raise InputError("--resume goes on with the options of the run: leave the others out")
+    if options.run_dir is not None and "TF_CONFIG" not in os.environ:
         refuse_existing(options.run_dir, "choose another --run-dir or remove it first")
-    _load_tensorflow()
+    # Workers have to find each other before a device starts.
+    _load_tensorflow(start_devices="TF_CONFIG" not in os.environ)
     import dataclasses
 
-    from tfvae.runs import train_run
+    from tfvae import job
 
-    run_dir, score = train_run(options)
-    facts = {"run_dir": str(run_dir), **dataclasses.asdict(score)}
-    _print(
-        facts,
-        as_json,
-        f"""
+    done = job.start(options) if resume is None else job.resume(resume)
+    run_dir, score = done.run_dir, done.score
+    if score is not None:
+        facts = {"run_dir": str(run_dir), **dataclasses.asdict(score)}
+        _print(
+            facts,
+            as_json,
+            f"""
 test ELBO   {score.elbo:.2f} ± {score.standard_error:.2f} nats per image ({score.images} images):
             log-likelihood {score.log_likelihood:.2f}, KL {score.kl:.2f}
 run         {run_dir}: model.keras, saved_model/, metrics.csv, config.toml, tensorboard/
@@ -171,7 +192,11 @@ try next    tfvae sample {run_dir} --out samples.png
             tfvae traverse {run_dir} --out walk.png
             tfvae evaluate {run_dir}
             tfvae export {run_dir} --out my_model""",
-    )
+        )
+    if done.stopped is not None:
+        print(f"stopped: tfvae train --resume {run_dir} goes on from here", file=sys.stderr)
+        # As a shell sees a program that a signal ended; a model that was kept is a success.
+        sys.exit(0 if score is not None else 128 + done.stopped)
 
 
 @app.command

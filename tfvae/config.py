@@ -16,7 +16,8 @@ from tfvae.errors import InputError
 
 Binarization = Literal["none", "threshold", "static", "dynamic"]
 Network = Literal["conv", "residual", "dense"]
-Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+Decay = Literal["cosine", "none"]
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 
 def _whole_number(type_: Any, tokens: Sequence[Token]) -> int:
@@ -111,17 +112,62 @@ class TrainConfig:
     ] = None
     batch_size: Annotated[int, whole("Images in a step.", least=1)] = 128
     learning_rate: Annotated[
-        float,
+        float, _option("Adam's highest step size.", validator=validators.Number(gt=0))
+    ] = 2e-3
+    warm_up: Annotated[
+        int, whole("Steps in which the step size rises from 0 to the highest.", least=0)
+    ] = 0
+    decay: Annotated[
+        Decay, _option("After that it falls to 0 along a cosine, or stays as it is.")
+    ] = "cosine"
+    clip_norm: Annotated[
+        float | None,
         _option(
-            "Adam's step size at the start; it falls to 0 along a cosine.",
+            "Shorten the gradient of all weights to this length where it is longer.",
             validator=validators.Number(gt=0),
         ),
-    ] = 2e-3
+    ] = None
+    accumulate: Annotated[int, whole("Batches whose gradients make one update.", least=1)] = 1
+    average: Annotated[
+        float | None,
+        _option(
+            "Keep an exponential average of the weights, with this momentum (0.999), and validate "
+            "and end with it.",
+            validator=validators.Number(gt=0, lt=1),
+        ),
+    ] = None
     patience: Annotated[
         int | None,
         whole("Stop when the validation ELBO has not risen for so many epochs.", least=1),
     ] = None
-    precision: Annotated[Precision, _option("What the networks compute in.")] = "float32"
+    precision: Annotated[
+        Precision,
+        _option(
+            "What the networks compute in; auto takes bfloat16 or float16 where the device is "
+            "faster with it."
+        ),
+    ] = "auto"
+    deterministic: Annotated[
+        bool,
+        _option(
+            "Let the same run end in the same weights, bit for bit; slower on a GPU.", negative=()
+        ),
+    ] = False
+    skip_non_finite: Annotated[
+        bool,
+        _option(
+            "Leave out a batch whose loss or gradient is not finite, instead of stopping.",
+            negative=(),
+        ),
+    ] = False
+    checkpoint_seconds: Annotated[
+        float,
+        _option(
+            "Write a checkpoint when so much time has passed since the last.",
+            validator=validators.Number(gte=0),
+        ),
+    ] = 60.0
+    profile: Annotated[bool, _option("Profile some steps for TensorBoard.", negative=())] = False
     seed: Annotated[
         int, whole("Seed of splits, binarization, order, weights and noise.", least=0)
     ] = 0

@@ -6,6 +6,7 @@ step): no pass over the data depends on those before it, and training resumes wh
 
 import atexit
 import contextlib
+import copy
 import dataclasses
 import functools
 import os
@@ -173,7 +174,7 @@ class Split:
         self.binarize = binarize
         self.noise = noise
         self.seed = seed
-        self.fetch = _fetcher(source, rows, binarize, noise, seed)
+        self.fetch: Any = _fetcher(source, rows, binarize, noise, seed)
         self._source = source
 
     def subset(self, count: int, *, seed: int = 0) -> "Split":
@@ -196,6 +197,20 @@ class Split:
             noise=self.noise,
             seed=self.seed,
         )
+
+    def on(self, device: str) -> "Split":
+        """Give the same images held in the memory of a device, for graphs that run there.
+
+        Args:
+            device: a name such as "GPU:0". Images that are not in memory stay where they are.
+        """
+        if not self.in_memory:
+            return self
+        other = copy.copy(self)
+        with tf.device(device):
+            memory = [tf.identity(tensor) for tensor in self.fetch.args[0]]
+        other.fetch = functools.partial(_gathered, memory)
+        return other
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -425,8 +440,7 @@ def _fetcher(
     # Tensors and pipelines live in the host's memory, also where there is an accelerator.
     with tf.device("CPU:0"):
         if source.in_memory:
-            memory = [tf.constant(array) for array in read(rows)]
-            return lambda positions: tuple(tf.gather(tensor, positions) for tensor in memory)
+            return functools.partial(_gathered, [tf.constant(array) for array in read(rows)])
         row_of = tf.constant(rows, tf.int64)
     image_dtype = tf.as_dtype(source.dtype)
     if binarize == "static":
@@ -437,6 +451,10 @@ def _fetcher(
     return lambda positions: tuple(
         tf.numpy_function(functools.partial(_READS, read), [tf.gather(row_of, positions)], dtypes)
     )
+
+
+def _gathered(memory: list[tf.Tensor], positions: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    return tuple(tf.gather(tensor, positions) for tensor in memory)
 
 
 class _Reads:

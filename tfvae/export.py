@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tfvae.model import VAE
 
 
-def export_saved_model(vae: "VAE", path: str | Path) -> None:
+def export_saved_model(vae: "VAE", path: str | Path, *, replace: bool = False) -> None:
     """Write one SavedModel with a signature for each use of the model.
 
     Every input and output has the batch `[B]` as its first axis, of any size, so that a server may
@@ -38,6 +38,7 @@ def export_saved_model(vae: "VAE", path: str | Path) -> None:
     Args:
         vae: a built `VAE`.
         path: the directory to make; it appears complete or not at all.
+        replace: whether a directory that is there may be replaced.
 
     Raises:
         InputError: if something is at `path`, or the model has not been built.
@@ -84,5 +85,5 @@ def export_saved_model(vae: "VAE", path: str | Path) -> None:
     archive.add_endpoint("decode", decode, [z, *labels])
     archive.add_endpoint("sample", sample, [seed, *labels])
     archive.add_endpoint("elbo", elbo, [images, seed, *labels])
-    with new_directory(path) as partial:
+    with new_directory(path, replace=replace) as partial:
         archive.write_out(str(partial), verbose=False)

@@ -39,24 +39,33 @@ def refuse_existing(path: Path, advice: str) -> None:
 
 
 @contextlib.contextmanager
-def new_directory(path: str | Path) -> Iterator[Path]:
+def new_directory(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a directory to fill; it takes its name when the block ends without an error.
 
     Args:
-        path: the name, where nothing may be yet; parents are made.
+        path: the name; parents are made.
+        replace: whether a directory of that name may be there, which is then removed.
 
     Raises:
-        InputError: if something is at `path`.
+        InputError: if something is at `path` that may not be.
     """
     path = Path(path)
-    refuse_existing(path, "choose another name or remove it first")
+    if not replace:
+        refuse_existing(path, "choose another name or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         yield partial
         # A private directory by default; what is published has the rights any new one would.
         partial.chmod(0o777 & ~_umask())
-        partial.rename(path)
+        if replace and path.exists():
+            # Two directories cannot change places at once: for a moment there is none.
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+            path.rename(old / path.name)
+            partial.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -1,7 +1,6 @@
 """The bar that shows how far a training is."""
 
 import sys
-import time
 from typing import Any
 
 import keras
@@ -17,9 +16,8 @@ class ProgressBar(keras.callbacks.Callback):
         self._done = 0
         self._validation: dict[str, float] = {}
         self._skipped = 0
-        # Images seen since a moment, of this epoch.
-        self._since: tuple[float, int] | None = None
-        self._rate = 0.0
+        # Calls, their images and seconds; the first one has traced a graph, and is left out.
+        self._calls, self._images, self._seconds = 0, 0, 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Open the bar."""
@@ -36,7 +34,6 @@ class ProgressBar(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Name the epoch."""
         self._bar.set_description(f"epoch {epoch + 1}/{self.params.get('epochs')}", refresh=False)
-        self._since = None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Move on by the steps of a call."""
@@ -58,14 +55,11 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.update(taken - self._bar.n)
         self._done = step
 
-    def count(self, images: int, skipped: int) -> None:
-        """Tell how many images the epoch has seen, for their rate, and the batches left out."""
-        now = time.perf_counter()
-        if self._since is None:
-            # The clock starts after an epoch's first steps: they may have traced a graph.
-            self._since = now, images
-        elif images > self._since[1]:
-            self._rate = (images - self._since[1]) / (now - self._since[0])
+    def count(self, images: int, seconds: float, skipped: int) -> None:
+        """Tell how many images a call has trained on, how long it took, and the skipped batches."""
+        self._calls += 1
+        if self._calls > 1:
+            self._images, self._seconds = self._images + images, self._seconds + seconds
         self._skipped = skipped
 
     def _show(self, logs: dict[str, float]) -> None:
@@ -73,8 +67,8 @@ class ProgressBar(keras.callbacks.Callback):
             name: f"{logs[name]:.2f}" for name in ("elbo", "log_likelihood", "kl") if name in logs
         }
         shown |= {name: f"{value:.2f}" for name, value in self._validation.items()}
-        if self._rate:
-            shown["images/s"] = f"{self._rate:,.0f}"
+        if self._seconds:
+            shown["images/s"] = f"{self._images / self._seconds:,.0f}"
         if self._skipped:
             shown["skipped"] = str(self._skipped)
         self._bar.set_postfix(shown, refresh=False)

@@ -4,6 +4,7 @@ A batch is one of all devices together, its rows shared out in order; the update
 same on one device and on many, the last and smaller batch of an epoch included.
 """
 
+import functools
 import json
 import os
 from typing import Any, NamedTuple
@@ -154,15 +155,23 @@ def any_of(strategy: tf.distribute.Strategy, flag: bool) -> bool:
 
 def _sum(strategy: tf.distribute.Strategy, value: np.ndarray) -> np.ndarray:
     """Sum what each process has; a process counts once, by its first replica."""
+    return _summer(strategy)(tf.constant(value)).numpy()
 
-    @tf.function
+
+@functools.cache
+def _summer(strategy: tf.distribute.Strategy) -> Any:
+    """Make the graph of `_sum`, once a strategy."""
+    workers = worker_of(strategy)[1]
+
+    @tf.function(reduce_retracing=True)
     def run(value: Any) -> Any:
         def of_replica(value: Any) -> Any:
             context = tf.distribute.get_replica_context()
-            local = context.num_replicas_in_sync // worker_of(strategy)[1]
-            own = tf.equal(context.replica_id_in_sync_group % local, 0)
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, value * tf.cast(own, value.dtype))
+            local = context.num_replicas_in_sync // workers
+            counts = tf.equal(context.replica_id_in_sync_group % local, 0)
+            summand = value * tf.cast(counts, value.dtype)
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, summand)
 
         return first(strategy, strategy.run(of_replica, args=(value,)))
 
-    return run(tf.constant(value)).numpy()
+    return run

@@ -113,7 +113,10 @@ def restore(
 
 
 def _variables(model: ImageTrainer) -> list[Any]:
-    return [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+    # The loop has sums of its own in place of Keras' metrics. Those belong to all workers together,
+    # so that one alone cannot even read them; the user's are there on one device only.
+    metrics = model.metrics_variables if model._compile_metrics is not None else []
+    return [*model.variables, *metrics, *model.optimizer.variables]
 
 
 def _remembered(callback: keras.callbacks.Callback) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def train(
     epochs: int = 1,
     validation_data: tf.data.Dataset | Batches | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    steps_per_call: int = 32,
+    steps_per_call: int | None = None,
     checkpoint_dir: str | Path | None = None,
     checkpoint_seconds: float = 60.0,
     skip_non_finite: bool = False,
@@ -64,7 +64,8 @@ def train(
         callbacks: Keras callbacks. Their batch methods are called once a chunk of steps, as Keras
             does with `steps_per_execution`. Where the optimiser keeps averages of the weights
             (`use_ema`), validation and the ends of epochs see a model with those.
-        steps_per_call: steps that run before control returns to Python.
+        steps_per_call: steps that run before control returns to Python; by default about as many as
+            take half a second.
         checkpoint_dir: directory for checkpoints. If it holds some, the training goes on from the
             newest that is whole.
         checkpoint_seconds: write one when so much time has passed since the last, and at the end of
@@ -87,7 +88,8 @@ def train(
     if not model.compiled or model.optimizer is None:
         raise InputError("expected a compiled model: call model.compile('adam') first")
     checked_count("epochs", epochs)
-    checked_count("steps_per_call", steps_per_call)
+    if steps_per_call is not None:
+        checked_count("steps_per_call", steps_per_call)
     if not is_number(checkpoint_seconds) or checkpoint_seconds < 0:
         raise InputError(
             f"checkpoint_seconds is a number of at least 0; received {checkpoint_seconds!r}"
@@ -185,6 +187,9 @@ class _InGraph(_Source):
 
     def __init__(self, updates: Updates, take: Callable[..., Outcome], batches: Batches):
         super().__init__(updates, take)
+        if tf.config.list_logical_devices("GPU"):
+            # They came into the host's memory within a limit that a GPU's memory is far above.
+            batches = dataclasses.replace(batches, split=batches.split.on("GPU:0"))
         self._batches = batches
         self.length = len(batches)
 
@@ -261,7 +266,7 @@ class _Training:
     validation: _Source | None
     epochs: int
     callbacks: Sequence[keras.callbacks.Callback]
-    steps_per_call: int
+    steps_per_call: int | None
     checkpoints: Checkpoints | None
     checkpoint_seconds: float
     skip_non_finite: bool
@@ -275,6 +280,7 @@ class _Training:
         self._kept = [*model.own_callbacks(), *self.callbacks]
         self._at = Position()
         self._saved = time.monotonic()
+        self._chunk = _Chunk(self.steps_per_call, self.updates.workers)
         self._shown = [ProgressBar()] if self.progress else []
         container = keras.callbacks.CallbackList(
             [*self._shown, *self._kept],
@@ -327,17 +333,20 @@ class _Training:
         opened = self.data.open(at.epoch, at.step)
         while at.step != self.data.length and not updates.model.stop_training:
             container.on_train_batch_begin(at.step)
+            limit, begun, seen = self._chunk.steps, time.perf_counter(), updates.images(at.totals)
             taken, at.totals, skipped, problem, extremes = self.data.run(
-                opened, at.step, self.steps_per_call, at.totals, self.skip_non_finite
+                opened, at.step, limit, at.totals, self.skip_non_finite
             )
+            seconds = time.perf_counter() - begun
+            self._chunk.took(taken, seconds)
             if problem:
                 self._complain(at.step + taken, problem, extremes)
             at.step, at.taken, at.skipped = at.step + taken, at.taken + taken, at.skipped + skipped
             if taken:
                 for bar in self._shown:
-                    bar.count(updates.images(at.totals), at.skipped)
+                    bar.count(updates.images(at.totals) - seen, seconds, at.skipped)
                 container.on_train_batch_end(at.step - 1, updates.logs(at.totals))
-            is_last = taken < self.steps_per_call or at.step == self.data.length
+            is_last = taken < limit or at.step == self.data.length
             # The end of an epoch is a place of its own, with validation before it.
             if not is_last and self._save():
                 return False
@@ -356,15 +365,14 @@ class _Training:
         step, sums, opened = 0, updates.no_sums(), source.open(0, 0)
         while step != source.length:
             container.on_test_batch_begin(step)
-            taken, sums, _, problem, extremes = source.run(
-                opened, step, self.steps_per_call, sums, False
-            )
+            limit = self._chunk.steps
+            taken, sums, _, problem, extremes = source.run(opened, step, limit, sums, False)
             if problem:
                 raise InputError(f"validation: {updates.complaint(problem, extremes)}")
             step += taken
             if taken:
                 container.on_test_batch_end(step - 1, updates.logs(sums))
-            if taken < self.steps_per_call:
+            if taken < limit:
                 break
         if not step:
             raise InputError("expected at least one batch of images; the data set is empty")
@@ -415,6 +423,30 @@ class _Training:
             )
             self._saved = time.monotonic()
         return stops
+
+
+class _Chunk:
+    """How many steps run in one call: so many that Python's part is nothing, and Ctrl-C is heard.
+
+    Args:
+        steps: a fixed number, or None.
+        workers: several have to agree, and do on a fixed number.
+    """
+
+    _SECONDS = 0.5
+    _MOST = 1000
+
+    def __init__(self, steps: int | None, workers: int):
+        self._fixed = steps is not None or workers > 1
+        self.steps = steps or (32 if workers > 1 else 4)
+        self._calls = 0
+
+    def took(self, steps: int, seconds: float) -> None:
+        """Learn from how long some steps took; the first call has traced a graph as well."""
+        self._calls += 1
+        if not self._fixed and self._calls > 1 and steps:
+            wanted = round(self._SECONDS * steps / max(seconds, 1e-6))
+            self.steps = max(1, min(wanted, 4 * self.steps, self._MOST))
 
 
 @contextlib.contextmanager
