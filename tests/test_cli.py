@@ -15,7 +15,7 @@ from command_line import QUICK, refused, tfvae_command, within
 from PIL import Image
 
 import tfvae
-from tfvae import cli, datasets, expost, likelihoods, objectives, posteriors, priors, runs
+from tfvae import cli, datasets, expost, job, likelihoods, objectives, posteriors, priors, runs
 from tfvae.config import TrainConfig
 
 PICTURES = ("samples.png", "reconstructions.png", "latent.png", "curves.png")
@@ -335,11 +335,11 @@ def untrained(monkeypatch, tmp_path):
     def start(*arguments):
         seen = []
 
-        def stop(vae, *_):
+        def stop(vae, *_, **__):
             seen.append(vae)
             raise tfvae.InputError("stopped")
 
-        monkeypatch.setattr(runs, "_train", stop)
+        monkeypatch.setattr(job, "train", stop)
         assert "stopped" in refused(
             "train", "--run-dir", tmp_path / "run", "--network", "dense", *arguments
         )

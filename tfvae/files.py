@@ -4,6 +4,7 @@ What is written is written beside its place first, and then renamed.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -52,7 +53,7 @@ def new_directory(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
     path = Path(path)
     if not replace:
         refuse_existing(path, "choose another name or remove it first")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_parents(path)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         yield partial
@@ -80,7 +81,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
         path: the name; parents are made. The path given has the same suffix.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_parents(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     partial = Path(name)
@@ -90,6 +91,13 @@ def new_file(path: str | Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _make_parents(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
 
 
 def _umask() -> int:

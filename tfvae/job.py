@@ -27,7 +27,6 @@ from tfvae.model import VAE
 from tfvae.monitoring import MetricsFile, Pictures
 from tfvae.precision import best_precision
 from tfvae.priors import VampPrior
-from tfvae.resuming import Position, capture, restore
 from tfvae.runs import default_run_dir, grid_labels, load_data, read_metrics
 from tfvae.training import train
 
@@ -255,11 +254,23 @@ class _Job:
         return score
 
     def _plain_model(self) -> VAE:
-        """Give the model for one device: what is spread over many can only be used by all."""
-        if self.strategy.num_replicas_in_sync == 1:
+        """Give the model for one device and in float32, whatever it was trained on and in.
+
+        What is spread over many devices can only be used by all of them; and bfloat16 is slow on
+        processors without it, and rounds otherwise in a server's graph than here.
+        """
+        if self.strategy.num_replicas_in_sync == 1 and self.config.precision == "float32":
             return self.vae
+        keras.config.set_dtype_policy("float32")
         plain = self._make(self.data.train.steps(self.config.batch_size))
-        restore(plain, capture(self.vae, Position(), []), [])
+        optimizer: Any = self.vae.optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        for new, old in zip(
+            [*plain.weights, *plain.optimizer.variables],
+            [*self.vae.weights, *optimizer.variables],
+            strict=True,
+        ):
+            new.assign(old)
         return plain
 
 
