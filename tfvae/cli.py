@@ -157,12 +157,14 @@ def train(
 ) -> None:
     """Train a VAE on images, and fill a run directory.
 
-    It holds config.toml, metrics.csv, model.keras, saved_model/, checkpoints/, tensorboard/,
-    test.json, samples.png, reconstructions.png, latent.png and curves.png.
+    It holds config.toml, metrics.csv, model.keras, saved_model/, test.json,
+    checkpoints/, tensorboard/ and pictures: samples.png, reconstructions.png,
+    latent.png, curves.png.
 
-    Ctrl-C ends the training and keeps the model as it is; SIGTERM only writes a checkpoint.
-    Either can be gone on from with --resume. Where TF_CONFIG names several workers, run the same
-    command in each of them.
+    Ctrl-C ends the training and keeps the model as it is; SIGTERM only writes a
+    checkpoint. Either can be gone on from with --resume, as can a crash.
+
+    Where TF_CONFIG names several workers, run the same command in each.
     """
     from tfvae.files import refuse_existing
 
