@@ -8,6 +8,7 @@ its share is that time over the one it took. Each product is counted once, as th
 has it, whatever its kernel computes. What a cache holds may arrive sooner than from memory.
 """
 
+import functools
 import statistics
 import sys
 import time
@@ -22,32 +23,41 @@ import tfvae
 
 BATCH_SIZE = 128
 IMAGE_SHAPE = (28, 28, 1)
+TURNS = 3
 
 
-def seconds_of(function: Callable[..., Any], *arguments: Any, least: float) -> float:
-    """Give the median seconds of a call, repeated for at least so long."""
+def seconds_of(calls: dict[str, Callable[[], Any]], least: float) -> dict[str, float]:
+    """Give the seconds of each of some calls.
+
+    They take turns, each repeated for at least so long; of the medians of a few turns the lowest
+    counts, when others who use the machine were the quietest.
+    """
     sync = tf.test.experimental.sync_devices  # a GPU answers before it has finished
-    for _ in range(2):
-        function(*arguments)
-    sync()
-    begun, taken = time.perf_counter(), []
-    while len(taken) < 3 or time.perf_counter() - begun < least:
-        start = time.perf_counter()
-        function(*arguments)
-        sync()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+    for call in calls.values():
+        call()
+    medians: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(TURNS):
+        for name, call in calls.items():
+            begun, taken = time.perf_counter(), []
+            while len(taken) < 3 or time.perf_counter() - begun < least:
+                sync()
+                start = time.perf_counter()
+                call()
+                sync()
+                taken.append(time.perf_counter() - start)
+            medians[name].append(statistics.median(taken))
+    return {name: min(of) for name, of in medians.items()}
 
 
-def matrix_rate(dtype: str, least: float) -> float:
-    """Measure the floating-point operations a second of a large matrix product."""
+def matrix_product(dtype: str) -> tuple[Callable[[], Any], int]:
+    """Give a large matrix product, and its floating-point operations."""
     size = 8192 if tf.config.list_physical_devices("GPU") else 2048
     a, b = (tf.cast(tf.random.normal((size, size)), dtype) for _ in range(2))
-    return 2 * size**3 / seconds_of(tf.function(tf.matmul), a, b, least=least)
+    return functools.partial(tf.function(tf.matmul), a, b), 2 * size**3
 
 
-def bandwidth(least: float) -> float:
-    """Measure the bytes a second of adding to an array that no cache holds, in place."""
+def stream() -> tuple[Callable[[], Any], int]:
+    """Give an addition to an array that no cache holds, in place, and the bytes that it moves."""
     size = 2**28 if tf.config.list_physical_devices("GPU") else 2**26
     variable, addend = tf.Variable(tf.zeros(size)), tf.ones(size)
 
@@ -55,7 +65,7 @@ def bandwidth(least: float) -> float:
     def add():
         variable.assign_add(addend)
 
-    return 3 * 4 * size / seconds_of(add, least=least)
+    return add, 3 * 4 * size
 
 
 def layers_of(vae: tfvae.VAE) -> Iterator[tuple[str, Any, tuple[int, ...], tuple[int, ...]]]:
@@ -117,11 +127,11 @@ def _size(shape: Any) -> int:
     return int(tf.reduce_prod(shape))
 
 
-def timed(layer: Any, taken: tuple[int, ...], first: bool, least: float) -> dict[str, float]:
-    """Measure the seconds of a layer, forward and backward."""
-    dtype = layer.compute_dtype
-    x = tf.cast(tf.random.normal(taken), dtype)
-    weights = layer.trainable_variables
+def calls_of(layer: Any, taken: tuple[int, ...], first: bool) -> dict[str, Callable[[], Any]]:
+    """Give a layer's call forward, and that forward and backward."""
+    x = tf.cast(tf.random.normal(taken), layer.compute_dtype)
+    sources = layer.trainable_variables if first else [x, *layer.trainable_variables]
+    sources = [getattr(source, "value", source) for source in sources]
 
     def forward(x):  # no annotations: AutoGraph would look for them outside
         return layer(x)
@@ -130,13 +140,12 @@ def timed(layer: Any, taken: tuple[int, ...], first: bool, least: float) -> dict
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x)
-        sources = weights if first else [x, *weights]
-        return y, tape.gradient(y, [getattr(s, "value", s) for s in sources], upstream)
+        return y, tape.gradient(y, sources if first else [x, *sources[1:]], upstream)
 
-    upstream = tf.ones_like(layer(x))
-    alone = seconds_of(tf.function(forward), x, least=least)
-    with_gradient = seconds_of(tf.function(both), x, upstream, least=least)
-    return {"forward": alone, "backward": max(with_gradient - alone, 0.0)}
+    return {
+        "forward": functools.partial(tf.function(forward), x),
+        "both": functools.partial(tf.function(both), x, tf.ones_like(layer(x))),
+    }
 
 
 def measure(precision: str, least: float) -> dict[str, Any]:
@@ -145,37 +154,37 @@ def measure(precision: str, least: float) -> dict[str, Any]:
     vae = tfvae.VAE.for_images(IMAGE_SHAPE, latent_dim=16, seed=0)
     vae.compile(keras.optimizers.Adam(1e-3))
     dtype = keras.config.dtype_policy().compute_dtype
-    rates = {"matrix": matrix_rate(dtype, least), "memory": bandwidth(least)}
-
-    def least_seconds(operations: float, size: float) -> float:
-        return max(operations / rates["matrix"], size / rates["memory"])
-
-    rows = {}
-    for number, (name, layer, taken, given) in enumerate(layers_of(vae)):
-        counted = counts(layer, taken, given, number == 0, tf.as_dtype(dtype).size)
-        for way, seconds in timed(layer, taken, number == 0, least).items():
-            operations, size = counted[way]
-            rows[f"{name}, {way}"] = {
-                "operations": operations,
-                "bytes": size,
-                "seconds": seconds,
-                "least": least_seconds(operations, size),
-            }
     weights = vae.trainable_variables
     gradients = [tf.zeros(weight.shape) for weight in weights]
-    # Reads weights, gradients and two moments, writes all but the gradients.
-    size = 7 * 4 * vae.count_params()
-    rows["Adam"] = {
-        "operations": 0,
-        "bytes": size,
-        "seconds": seconds_of(
-            tf.function(lambda: vae.optimizer.apply(gradients, weights)), least=least
-        ),
-        "least": least_seconds(0, size),
-    }
     x = tf.cast(tf.random.uniform((BATCH_SIZE, *IMAGE_SHAPE)) < 0.2, tf.float32)
-    step = seconds_of(tf.function(vae.train_step), x, least=3 * least)
-    return {"rates": rates, "rows": rows, "step": step}
+    product, operations = matrix_product(dtype)
+    add, moved = stream()
+    counted: dict[str, dict[str, tuple[int, int]]] = {}
+    calls = {
+        "product": product,
+        "stream": add,
+        "step": functools.partial(tf.function(vae.train_step), x),
+        "Adam": tf.function(lambda: vae.optimizer.apply(gradients, weights)),
+    }
+    for number, (name, layer, taken, given) in enumerate(layers_of(vae)):
+        counted[name] = counts(layer, taken, given, number == 0, tf.as_dtype(dtype).size)
+        for way, call in calls_of(layer, taken, number == 0).items():
+            calls[f"{name}, {way}"] = call
+    seconds = seconds_of(calls, least)
+    rates = {"matrix": operations / seconds["product"], "memory": moved / seconds["stream"]}
+
+    def row(seconds: float, operations: int, size: int) -> dict[str, float]:
+        bound = max(operations / rates["matrix"], size / rates["memory"])
+        return {"operations": operations, "bytes": size, "seconds": seconds, "least": bound}
+
+    rows = {}
+    for name, ways in counted.items():
+        forward, both = seconds[f"{name}, forward"], seconds[f"{name}, both"]
+        rows[f"{name}, forward"] = row(forward, *ways["forward"])
+        rows[f"{name}, backward"] = row(max(both - forward, 0.0), *ways["backward"])
+    # Reads weights, gradients and two moments, writes all but the gradients.
+    rows["Adam"] = row(seconds["Adam"], 0, 7 * 4 * vae.count_params())
+    return {"rates": rates, "rows": rows, "step": seconds["step"]}
 
 
 def table(found: dict[str, Any]) -> str:
