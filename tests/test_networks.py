@@ -104,6 +104,28 @@ def test_options_of_the_dense_networks():
     assert decoder.layers[-1].activation is keras.activations.tanh
 
 
+@pytest.mark.parametrize("name", ["conv", "residual"])
+def test_layers_of_the_decoders(name):
+    make_decoder = networks.KNOWN[name][1]
+    options = {"activation": "tanh", "filters": (4, 6), "hidden": 7}
+    if name == "conv":
+        options["last_activation"] = "relu"
+    decoder = make_decoder((9, 8, 1), 3, **options)
+    # Two dense layers after z, then as many units as the smallest image has features.
+    dense = [layer for layer in decoder.layers if isinstance(layer, keras.layers.Dense)]
+    assert [layer.units for layer in dense] == [7, 7, 3 * 2 * 6]
+    doublings = [x for x in decoder.layers if isinstance(x, keras.layers.Conv2DTranspose)]
+    activations = [layer.activation for layer in (*dense, *doublings)]
+    last = keras.activations.relu if name == "conv" else keras.activations.tanh
+    assert activations == [keras.activations.tanh] * 4 + [last]
+
+
+def test_the_convolutional_decoder_ends_in_a_leaky_relu():
+    decoder = networks.conv_decoder((9, 8, 1), 3, filters=(4, 6))
+    doublings = [x for x in decoder.layers if isinstance(x, keras.layers.Conv2DTranspose)]
+    assert [layer.activation.__name__ for layer in doublings] == ["silu", "leaky_relu"]
+
+
 def test_residual_blocks_start_as_the_identity():
     # Whatever the number of blocks, the network is at first the one without blocks.
     shape = (8, 6, 2)
