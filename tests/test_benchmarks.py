@@ -7,22 +7,31 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def benchmark(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
 def combinations():
-    path = ROOT / "benchmarks" / "combinations.py"
-    spec = importlib.util.spec_from_file_location("combinations", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("combinations")
+
+
+@pytest.fixture
+def log_prob():
+    return benchmark("log_prob")
 
 
 def test_the_readme_has_the_table_of_the_results(combinations):
     kept = json.loads(combinations.RESULTS.read_text())
     rows = [combinations.key_of(name, row) for name, of in combinations.ROWS.items() for row in of]
     assert sorted(kept["results"]) == sorted(rows)
-    assert combinations.table(kept["results"]).strip() in (ROOT / "README.md").read_text("utf-8")
+    assert combinations.table(kept["results"]).strip() in README
 
 
 def test_rows_are_measured_once_and_kept(combinations, monkeypatch, tmp_path, capsys):
@@ -43,3 +52,32 @@ def test_rows_are_measured_once_and_kept(combinations, monkeypatch, tmp_path, ca
     assert "| `vamp:pseudo_inputs=4` |" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="was made with"):
         combinations.main(**budget | {"steps": 4})
+
+
+def test_the_readme_has_the_speed_and_memory_of_log_prob(log_prob):
+    kept = json.loads(log_prob.RESULTS.read_text())
+    assert sorted(kept["networks"]) == sorted(log_prob.NETWORKS)
+    assert log_prob.table(kept) in README
+    assert kept["pythae"] in README
+    # That memory is flat in K is said there.
+    memory = [kept["memory"][str(draws)] for draws in log_prob.DRAWS]
+    assert max(memory) < 1.05 * memory[0]
+
+
+def test_the_speed_of_log_prob_is_measured(log_prob, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(log_prob, "BATCH_SIZES", (2, 4))
+    monkeypatch.setattr(log_prob, "SECONDS", 0.05)
+    monkeypatch.setattr(log_prob, "DRAWS", (3,))
+    monkeypatch.setattr(log_prob, "DECODES", 9)
+    out = tmp_path / "results.json"
+    log_prob.main(num_samples=5, images=3, rounds=2, out=out)
+    found = json.loads(out.read_text())
+    assert found["pythae"] is None
+    for one in found["networks"].values():
+        assert one["batch_size"] in (2, 4)
+        assert one["decoder"] > one["log_prob"] > 0  # with so few, tracing is nearly all
+    assert 100 < found["memory"]["3"] < 10_000
+    printed = capsys.readouterr().out
+    assert "| default |" in printed and "| 3 | " in printed
+    log_prob.main(show=True, out=out)
+    assert capsys.readouterr().out == printed

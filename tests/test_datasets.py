@@ -11,8 +11,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfvae.datasets import input_errors, load
+from tfvae import VAE
+from tfvae.datasets import Batches, input_errors, load
 from tfvae.errors import InputError
+from tfvae.replicas import share
+from tfvae.training import train
 
 SPLITS = ("train", "validation", "test")
 
@@ -247,6 +250,115 @@ class TestBatches:
         assert len(seen) == 3
         assert len({tuple(rows) for rows in seen}) == 3
         assert {tuple(sorted(rows)) for rows in seen} == {tuple(train.rows)}
+
+
+class TestBatchesByStep:
+    """Each batch on its own, from `Batches.at`, is that of a whole epoch."""
+
+    DRAWS = ({}, {"binarize": "dynamic"}, {"binarize": "static"}, {"dequantize": True})
+
+    @staticmethod
+    def flat(batch):
+        return [np.asarray(part) for part in tf.nest.flatten(batch)]
+
+    def assert_same(self, one, other):
+        for part, same in zip(self.flat(one), self.flat(other), strict=True):
+            assert part.dtype == same.dtype
+            np.testing.assert_array_equal(part, same)
+
+    @pytest.mark.parametrize("draws", DRAWS)
+    @pytest.mark.parametrize("memory_limit", [2**30, 0])
+    @pytest.mark.parametrize("drop_remainder", [False, True])
+    def test_of_any_epoch_and_step(self, folder, draws, memory_limit, drop_remainder):
+        # 80 images: 13 batches of 6, and one of 2.
+        split = load(folder / "images.npz", memory_limit=memory_limit, **draws).train
+        options = {"shuffle": True, "drop_remainder": drop_remainder}
+        batches = Batches(split, 6, **options)
+        assert len(batches) == (13 if drop_remainder else 14)
+        assert batches.images == (78 if drop_remainder else 80)
+        for epoch in (0, 3):
+            whole = list(split.batches(6, epoch=epoch, **options))
+            assert len(whole) == len(batches)
+            for step, batch in enumerate(whole):
+                self.assert_same(batches.at(epoch, step), batch)
+                assert int(batches.total(step)) == len(batch[0])
+            rest = list(batches.dataset(epoch, start=9))
+            for batch, same in zip(rest, whole[9:], strict=True):
+                self.assert_same(batch, same)
+        again = [rows_of(batches.at(epoch, 0)[0]).tolist() for epoch in (0, 3)]
+        assert draws or again[0] != again[1]
+
+    @pytest.mark.parametrize("draws", DRAWS)
+    @pytest.mark.parametrize("memory_limit", [2**30, 0])
+    def test_the_rows_of_workers_are_those_of_the_whole(self, folder, draws, memory_limit):
+        split = load(folder / "images.npz", memory_limit=memory_limit, **draws).train
+        batches = Batches(split, 6, shuffle=True)
+        for workers in (2, 3, 4):
+            epochs = [
+                list(batches.dataset(1, worker=worker, workers=workers))
+                for worker in range(workers)
+            ]
+            # The last one has two rows, fewer than workers: some have none that counts.
+            for step in (0, 5, 13):
+                whole = self.flat(batches.at(1, step))
+                parts = []
+                for worker in range(workers):
+                    own = batches.at(1, step, worker, workers)
+                    self.assert_same(epochs[worker][step], own)
+                    rows = share(len(whole[0]), worker, workers)
+                    assert len(self.flat(own)[0]) == rows.stop - rows.start
+                    if float(rows.counts):
+                        parts.append(self.flat(own))
+                self.assert_same([np.concatenate(part) for part in zip(*parts, strict=True)], whole)
+
+    @pytest.mark.parametrize("draws", DRAWS)
+    def test_of_files_and_of_memory_are_the_same(self, folder, draws):
+        in_memory, read = (
+            Batches(load(folder / "images.npz", memory_limit=limit, **draws).train, 6, shuffle=True)
+            for limit in (2**30, 0)
+        )
+        assert in_memory.split.in_memory
+        assert not read.split.in_memory
+        for epoch, step in ((0, 0), (0, 13), (2, 7)):
+            self.assert_same(in_memory.at(epoch, step), read.at(epoch, step))
+
+    def test_within_a_graph(self, folder):
+        batches = Batches(load(folder / "images.npz", binarize="dynamic").train, 6, shuffle=True)
+        at = tf.function(batches.at)
+        for step in (0, 13):
+            self.assert_same(at(tf.constant(2), tf.constant(step)), batches.at(2, step))
+
+    def test_a_batch_that_cannot_be_made_is_refused(self, folder):
+        split = load(folder / "images.npz").train
+        with pytest.raises(InputError, match="a batch of 81 cannot be made of 80 images"):
+            Batches(split, 81, drop_remainder=True)
+
+    @pytest.mark.parametrize("memory_limit", [2**30, 0])
+    def test_training_on_them_is_training_on_data_sets(self, memory_limit):
+        data = load("digits", binarize="dynamic", memory_limit=memory_limit)
+        train_split, validation = data.train.subset(40), data.validation.subset(20)
+        results = []
+        for fit in (False, True, None):
+            vae = VAE.for_images(data.image_shape, latent_dim=2, network="dense", seed=0)
+            vae.compile(keras.optimizers.SGD(1e-3, momentum=0.9))
+            batches = train_split.batches(16, shuffle=True)
+            held_out = validation.batches(8)
+            if fit:
+                history = vae.fit(batches, epochs=2, validation_data=held_out, verbose=0)
+            else:
+                if fit is None:
+                    batches = Batches(train_split, 16, shuffle=True)
+                    held_out = Batches(validation, 8)
+                history = train(vae, batches, epochs=2, validation_data=held_out, progress=False)
+            results.append((vae.get_weights(), history.history))
+        expected_weights, expected = results.pop()
+        for weights, history in results:
+            for weight, other in zip(weights, expected_weights, strict=True):
+                # Six updates, their sums in any order of threads.
+                np.testing.assert_allclose(weight, other, rtol=1e-5, atol=1e-6)
+            assert history.keys() == expected.keys()
+            for name, values in expected.items():
+                np.testing.assert_allclose(history[name], values, rtol=1e-5)
 
 
 class TestArrays:

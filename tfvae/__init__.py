@@ -16,6 +16,7 @@ __all__ = [
     "Autoencoder",
     "DivergenceError",
     "InputError",
+    "WorkerError",
     "datasets",
     "diagnostics",
     "disentanglement",
@@ -41,6 +42,7 @@ _NAMES = {
     "Autoencoder": "tfvae.autoencoder",
     "DivergenceError": "tfvae.errors",
     "InputError": "tfvae.errors",
+    "WorkerError": "tfvae.errors",
 }
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ if TYPE_CHECKING:
         training,
     )
     from tfvae.autoencoder import Autoencoder
-    from tfvae.errors import DivergenceError, InputError
+    from tfvae.errors import DivergenceError, InputError, WorkerError
     from tfvae.model import VAE
 
 

@@ -113,7 +113,7 @@ class Checkpoints:
 def pack(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
     """Put facts that JSON can hold, and arrays by name, into the content of one file."""
     buffer = io.BytesIO()
-    text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    text = np.frombuffer(json.dumps(meta, default=_plain).encode(), np.uint8)
     np.savez(buffer, **{_META: text}, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
@@ -130,6 +130,13 @@ def unpack(state: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return json.loads(arrays.pop(_META).tobytes()), arrays
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"a checkpoint cannot be read: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Give numbers and arrays of NumPy as JSON can hold them."""
+    if not hasattr(value, "tolist"):
+        raise TypeError(f"expected what JSON can hold; received {type(value).__name__}")
+    return value.tolist()
 
 
 def _steps(path: Path) -> int:

@@ -15,7 +15,7 @@ from cyclopts.config import Toml
 
 from tfvae import __version__
 from tfvae.config import DataOptions, TrainConfig, whole
-from tfvae.errors import DivergenceError, InputError
+from tfvae.errors import DivergenceError, InputError, WorkerError
 
 if TYPE_CHECKING:
     from tfvae.runs import TrainedModel
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _fail(f"{error} (see tfvae {' '.join(tokens[:1])} --help)")
     except InputError as error:
         _fail(error)
-    except DivergenceError as error:
+    except (DivergenceError, WorkerError) as error:
         _fail(error, status=1)
     except OSError as error:
         place = f" {error.filename}" if error.filename else ""

@@ -19,3 +19,10 @@ class DivergenceError(ArithmeticError):
 
     Its message says at which step, which term it was, and what to do.
     """
+
+
+class WorkerError(RuntimeError):
+    """A training whose other processes are not there any more.
+
+    Its message says at which step, and how to go on.
+    """

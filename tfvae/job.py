@@ -321,7 +321,7 @@ def _stopping() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def _one_line_errors(run_dir: Path) -> Iterator[None]:
-    """Say in one line what a full disk and a full memory mean for a training."""
+    """Say in one line what a full disk means for a training."""
     again = f"then go on with tfvae train --resume {run_dir}"
     try:
         yield
@@ -329,12 +329,6 @@ def _one_line_errors(run_dir: Path) -> Iterator[None]:
         place = error.filename or run_dir
         raise InputError(
             f"cannot write {place}: {error.strerror or error}: make room for it, {again}"
-        ) from error
-    except tf.errors.ResourceExhaustedError as error:
-        raise InputError(
-            "the device's memory is too small for a batch: start anew with a smaller --batch-size, "
-            "and --accumulate for updates from as many images; "
-            + " ".join(error.message.split())[:100]
         ) from error
 
 

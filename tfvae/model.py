@@ -234,6 +234,7 @@ class VAE(LatentImageModel):
             step=self.optimizer.iterations if training and self.compiled else 0,
             # The draws of z have used the seed itself.
             seed=tf.random.experimental.stateless_fold_in(tf.reshape(seed, (-1, 2))[0], 1),
+            share=share,
         )
 
     def elbo(

@@ -46,6 +46,23 @@ def share(total: Any, index: Any, of: int) -> Share:
     return Share(start, tf.maximum(end, start + 1), total, tf.cast(end > start, tf.float32))
 
 
+def share_of_worker(
+    total: Any, index: Any, of: int, worker: int = 0, workers: int = 1
+) -> tuple[Any, Share]:
+    """Give the rows of a taker, and the place of the first among those that its worker holds.
+
+    Args:
+        total: as for `share`.
+        index: as for `share`.
+        of: as for `share`.
+        worker: the number of the process, which holds its share of the rows.
+        workers: how many processes.
+    """
+    held, rows = share(total, worker, workers), share(total, index, of)
+    # A row that does not count may be one that this worker does not hold.
+    return tf.minimum(rows.start, held.stop - 1) - held.start, rows
+
+
 def strategy_of_environment() -> tf.distribute.Strategy:
     """Give the strategy for the devices that the environment names.
 
@@ -125,6 +142,13 @@ def summed(values: Any) -> Any:
         for i, value in zip(places, sums, strict=True):
             flat[i] = value
     return tf.nest.pack_sequence_as(values, flat)
+
+
+def batch_mean(values: Any, rows: Share | None) -> Any:
+    """Give the mean over a batch of values `[B, ...]`, of all of it or of a replica's share."""
+    if rows is None:
+        return tf.reduce_mean(values, axis=0)
+    return summed(rows.counts * tf.reduce_sum(values, axis=0)) / tf.cast(rows.total, values.dtype)
 
 
 def broadcast(strategy: tf.distribute.Strategy, data: bytes | None) -> bytes | None:

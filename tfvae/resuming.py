@@ -64,7 +64,7 @@ def capture(
                 memory[name] = {"arrays": len(value)}
                 arrays |= {f"callback/{i}/{name}/{j}": np.asarray(a) for j, a in enumerate(value)}
             else:
-                memory[name] = value.item() if hasattr(value, "item") else value
+                memory[name] = value
         if hasattr(callback, "get_state"):
             memory["state"] = callback.get_state()
         memories.append(memory)

@@ -193,6 +193,10 @@ class ImageTrainer(keras.Model):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         whole = Share(0, tf.shape(x)[0], tf.shape(x)[0] * replicas, 1.0)
         seed = self.next_training_seed()
+        if replicas > 1:
+            # All of them have the model's next seed, and none knows the others' rows.
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            seed = tf.random.experimental.stateless_fold_in(seed, replica)
         gradients, loss, step = self.differentiate((x, label, sample_weight), seed, whole)
         # Keras sums the gradients of replicas.
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))

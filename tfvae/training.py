@@ -8,6 +8,7 @@ weights.
 
 import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ import tensorflow as tf
 from tfvae.checkpoints import Checkpoints
 from tfvae.checks import checked_count, is_number
 from tfvae.datasets import Batches
-from tfvae.errors import DivergenceError, InputError
+from tfvae.errors import DivergenceError, InputError, WorkerError
 from tfvae.progress import ProgressBar
 from tfvae.replicas import any_of, broadcast
 from tfvae.resuming import Position, capture, restore
@@ -83,6 +84,7 @@ def train(
         InputError: if the model has not been compiled, the data are empty, images do not fit, or
             several devices cannot train the model.
         DivergenceError: if a loss or a gradient is not finite; the weights are those of before.
+        WorkerError: if another process of the training has ended.
         OSError: if a checkpoint cannot be written.
     """
     if not model.compiled or model.optimizer is None:
@@ -128,6 +130,11 @@ def _built(model: ImageTrainer, data: Any) -> ImageTrainer:
 # --- where batches come from ----------------------------------------------------------------------
 
 
+# AutoGraph reads the source of all that a graph calls, which takes longer than to trace it. `fit`
+# does without for a step, and so does this; the loop of steps alone needs it.
+_unconverted = tf.autograph.experimental.do_not_convert
+
+
 class _Source:
     """Batches, and a graph that takes many of them.
 
@@ -144,7 +151,7 @@ class _Source:
         self._workers = {"worker": updates.worker, "workers": updates.workers}
         if model.jit_compile and updates.replicas == 1 and not model.run_eagerly:
             take = tf.function(take, jit_compile=True, reduce_retracing=True)
-        self._take = take
+        self._take = _unconverted(take)
         self._run = self._chunk if model.run_eagerly else tf.function(self._chunk)
 
     def open(self, epoch: int, step: int) -> Any:
@@ -170,6 +177,7 @@ class _Source:
         raise NotImplementedError
 
 
+@_unconverted
 def _added(outcome: Outcome, sums: Any, skipped: Any, skip_non_finite: Any) -> tuple[Any, Any, Any]:
     """Give the sums, the count of skipped batches, and the problem that ends it, 0 if none does."""
     # Foreign images are the data's fault, and never skipped.
@@ -191,6 +199,7 @@ class _InGraph(_Source):
             # They came into the host's memory within a limit that a GPU's memory is far above.
             batches = dataclasses.replace(batches, split=batches.split.on("GPU:0"))
         self._batches = batches
+        self._at = _unconverted(batches.at)
         self.length = len(batches)
 
     def open(self, epoch: int, step: int) -> Any:
@@ -207,7 +216,7 @@ class _InGraph(_Source):
         extremes = tf.zeros(4)
         while taken < limit and problem == 0:
             index = step + taken
-            batch = self._batches.at(opened, index, **self._workers)
+            batch = self._at(opened, index, **self._workers)
             outcome = self._take(batch, index, self._batches.total(index))
             sums, skipped, problem = _added(outcome, sums, skipped, skip_non_finite)
             extremes = outcome.extremes
@@ -294,8 +303,9 @@ class _Training:
         model.stop_training = False
         container.on_train_begin()
         try:
-            self._resume()
-            self._train(container)
+            with self._named_errors():
+                self._resume()
+                self._train(container)
         finally:
             for bar in self._shown:
                 bar.close()
@@ -314,8 +324,8 @@ class _Training:
                     results = self._validate(self.validation, container)
                     logs |= {f"val_{name}": value for name, value in results.items()}
                 container.on_epoch_end(at.epoch, logs)
-            for name, value in logs.items():
-                at.history.setdefault(name, []).append(value)
+            # With what callbacks have added to the logs, such as the learning rate.
+            at.history = model.history.history
             at.epoch, at.step, at.totals = at.epoch + 1, 0, np.zeros(0)
             at.stopped = bool(model.stop_training)
             over = at.stopped or at.epoch == self.epochs
@@ -331,7 +341,7 @@ class _Training:
             updates.model.reset_metrics()
             at.totals = updates.no_sums()
         opened = self.data.open(at.epoch, at.step)
-        while at.step != self.data.length and not updates.model.stop_training:
+        while at.step != self.data.length:
             container.on_train_batch_begin(at.step)
             limit, begun, seen = self._chunk.steps, time.perf_counter(), updates.images(at.totals)
             taken, at.totals, skipped, problem, extremes = self.data.run(
@@ -348,10 +358,10 @@ class _Training:
                 container.on_train_batch_end(at.step - 1, updates.logs(at.totals))
             is_last = taken < limit or at.step == self.data.length
             # The end of an epoch is a place of its own, with validation before it.
-            if not is_last and self._save():
-                return False
-            if is_last:
+            if is_last or updates.model.stop_training:
                 break
+            if self._save():
+                return False
         if not at.step:
             raise InputError("expected at least one batch of images; the data set is empty")
         return True
@@ -395,6 +405,39 @@ class _Training:
             "(global_clipnorm=...), or leave such batches out (skip_non_finite=True)"
         )
 
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Say in one line what TensorFlow says in many, where it is known."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            named = self._named(error)
+            if named is None:
+                raise
+            raise named from error
+
+    def _named(self, error: tf.errors.OpError) -> Exception | None:
+        place = f"step {self._at.step + 1} of epoch {self._at.epoch + 1}"
+        lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError)
+        if self.updates.workers > 1 and (
+            isinstance(error, lost) or "Collective ops is aborted" in error.message
+        ):
+            return WorkerError(
+                f"another worker is gone, seen at {place}: start all workers again, and they go on "
+                "from the last checkpoint"
+            )
+        if found := re.search("InputError: (.*)", error.message):
+            return InputError(found[1])
+        if found := re.search(r"expected to contain (\d+) .*contained only (\d+)", error.message):
+            return InputError(
+                f"the data end after {found[2]} batches; expected {found[1]}, as they say of "
+                "themselves"
+            )
+        # What Python code of a pipeline has raised comes with its traceback.
+        if found := re.search(r"^(\w+: .*)\nTraceback", error.message, re.MULTILINE):
+            return InputError(f"the data cannot be read at {place}: {found[1]}")
+        return None
+
     # --- checkpoints --------------------------------------------------------------------------
 
     def _resume(self) -> None:
@@ -408,7 +451,7 @@ class _Training:
         if state is None:
             return
         self._at = restore(model, state, self._kept)
-        model.history.history = {name: list(of) for name, of in self._at.history.items()}
+        model.history.history = self._at.history
         model.history.epoch = list(range(self._at.epoch))
         for bar in self._shown:
             bar.go_on(self._at.taken, self._at.step)

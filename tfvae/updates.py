@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.errors import InputError
-from tfvae.replicas import Share, first, share, summed, worker_of
+from tfvae.replicas import Share, first, share_of_worker, summed, worker_of
 from tfvae.step import ImageTrainer, Step, weighed
 
 
@@ -64,6 +64,11 @@ class Updates:
             )
         if self.replicas > 1:
             _check_shareable(model, self.replicas)
+        metrics = model._compile_metrics
+        if metrics is not None and not metrics.built:
+            # Keras would make their variables in the first step; a checkpoint brings them before.
+            blank = tf.zeros((1, *model.image_shape))
+            metrics.build(blank, blank)
 
     def train(self, batch: Any, index: Any = 0, total: Any = None) -> Outcome:
         """Update the weights from one batch, unless it has a problem.
@@ -86,9 +91,14 @@ class Updates:
         )
         problem = self._problem(sums, gradients)
 
+        optimizer: Any = self.model.optimizer
+        # With a loss scale, `apply` wants to be called by each replica; it leads here.
+        scaled = self.replicas > 1 and _is_scaled(optimizer)
+        apply = optimizer._common_apply if scaled else optimizer.apply
+
         def update() -> tf.Tensor:
             # Outside of replicas Keras neither sums the gradients again nor clips each's by itself.
-            self.model.optimizer.apply(gradients, self.model.trainable_variables)
+            apply(gradients, self.model.trainable_variables)
             return problem
 
         problem = tf.cond(tf.equal(problem, 0), update, lambda: problem)
@@ -156,12 +166,10 @@ class Updates:
         if self.replicas == 1:
             return (x, label, sample_weight), Share(0, held, held, 1.0)
         index = tf.distribute.get_replica_context().replica_id_in_sync_group
-        offset = 0
-        if total is not None:
-            offset = share(total, self.worker, self.workers).start
-        rows = share(held if total is None else total, index, self.replicas)
-        # A row that does not count may be one that this worker does not hold.
-        begin = tf.minimum(rows.start - offset, held - 1)
+        if total is None:
+            begin, rows = share_of_worker(held, index, self.replicas)
+        else:
+            begin, rows = share_of_worker(total, index, self.replicas, self.worker, self.workers)
         own = slice(begin, begin + rows.stop - rows.start)
         x, label, sample_weight = (
             None if tensor is None else tensor[own] for tensor in (x, label, sample_weight)

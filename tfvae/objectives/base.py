@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfvae.divergences import exact_kl, factorizes
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
+from tfvae.replicas import Share
 from tfvae.schedules import Schedule
 
 
@@ -76,6 +77,7 @@ class Terms:
         path: what weighs the gradients that run through the draws, if the objective wants it.
         step: optimiser steps taken so far, for schedules.
         seed: `[2]`, of further draws that an objective makes.
+        share: which rows of a batch these are, where several devices have it.
     """
 
     x: tf.Tensor
@@ -90,6 +92,7 @@ class Terms:
     path: PathWeight | None = None
     step: Any = 0
     seed: Any = (0, 0)
+    share: Share | None = None
 
     @classmethod
     def of(

@@ -11,6 +11,7 @@ from tfvae.divergences import kl_per_dimension
 from tfvae.errors import InputError
 from tfvae.families import PACKAGE
 from tfvae.objectives.base import Objective, Terms
+from tfvae.replicas import batch_mean
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -116,7 +117,7 @@ class FreeBits(Objective):
             kl = kl_per_dimension(terms.posterior, terms.prior, terms.z)
             if self.groups is not None:
                 kl = tf.reduce_sum(tf.reshape(kl, (tf.shape(kl)[0], self.groups, -1)), axis=-1)
-        is_free = tf.reduce_mean(kl, axis=0) < self.nats
+        is_free = batch_mean(tf.stop_gradient(kl), terms.share) < self.nats
         # Each image carries its own KL, or the floor; the mean over the batch is the formula's.
         floored = tf.where(is_free, tf.fill(tf.shape(kl), self.nats), kl)
         return -terms.mean_log_likelihood + tf.reduce_sum(floored, axis=-1)

@@ -1,0 +1,157 @@
+"""One update on several devices is that on one, for every kind of model; batches shared out."""
+
+import json
+
+import numpy as np
+import processes
+import pytest
+import tensorflow as tf
+from replicas_job import CASES, FEW, REFUSED, SHAPE, job
+
+import tfvae
+from tfvae import posteriors, replicas
+from tfvae.replicas import share
+from tfvae.training import train
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A directory of what came of all cases, each number of devices a process of its own."""
+    directory = tmp_path_factory.mktemp("replicas")
+    running = [processes.start(job, devices, directory) for devices in (1, 2, 4)]
+    assert processes.finish(*running) == ["done"] * 3
+    return directory
+
+
+def result(directory, name, devices):
+    with np.load(directory / f"{name} {devices}.npz") as content:
+        return dict(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"), [*((name, 2) for name in CASES), *((name, 4) for name in FEW)]
+)
+def test_several_devices_train_as_one_does(results, name, devices):
+    one, several = (result(results, name, n) for n in (1, devices))
+    assert len(one) == len(several)
+    # The names of variables count the layers that a process has made.
+    for (key, value), other in zip(one.items(), several.values(), strict=True):
+        if value.dtype.kind == "f":
+            # Sums in another order, six updates long: some units in float32's last place, 6e-8.
+            np.testing.assert_allclose(other, value, rtol=1e-5, atol=1e-6, err_msg=key)
+        else:
+            np.testing.assert_array_equal(other, value, err_msg=key)
+
+
+def test_every_case_has_moved_its_weights_and_validated(results):
+    for name in CASES:
+        state = result(results, name, 1)
+        assert {"history val_elbo", "history elbo"} <= state.keys()
+        assert state["history loss"][0] != state["history loss"][1]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_couples_images_is_refused_in_one_line(results, name):
+    message = json.loads((results / "messages.json").read_text())[name]
+    assert "2 devices" in message
+    assert "one device" in message
+    assert "\n" not in message
+
+
+def test_devices_draw_noise_of_their_own_in_fit_as_well(results):
+    seeds = json.loads((results / "messages.json").read_text())["seeds of fit"]
+    # Two steps on two devices.
+    assert len(seeds) == len({tuple(seed) for seed in seeds}) == 4
+
+
+def test_training_within_the_scope_is_refused():
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with strategy.scope(), pytest.raises(tfvae.InputError, match="call train after the with block"):
+        vae = tfvae.VAE.for_images(SHAPE, latent_dim=2, network="dense")
+        vae.compile("adam")
+        train(vae, tf.data.Dataset.from_tensors(np.zeros((2, *SHAPE), "float32")))
+
+
+# --- shares ---------------------------------------------------------------------------------------
+
+
+def test_shares_cover_each_row_once_and_differ_by_one_at_most():
+    for takers in range(1, 9):
+        for total in range(1, 3 * takers + 2):
+            shares = [share(total, index, takers) for index in range(takers)]
+            counting = [rows for rows in shares if float(rows.counts)]
+            covered = [row for rows in counting for row in range(rows.start, int(rows.stop))]
+            assert covered == list(range(total))
+            sizes = [int(rows.stop - rows.start) * int(rows.counts) for rows in shares]
+            assert max(sizes) - min(sizes) <= 1
+            for rows in shares:
+                assert 0 <= rows.start < int(rows.stop) <= total == rows.total
+                assert float(rows.counts) or int(rows.stop) == rows.start + 1
+
+
+def test_a_worker_holds_the_rows_of_its_devices():
+    for workers in range(1, 5):
+        for devices in range(1, 4):
+            of = workers * devices
+            for total in range(1, 3 * of + 2):
+                for index in range(of):
+                    worker = index // devices
+                    held = share(total, worker, workers)
+                    begin, rows = replicas.share_of_worker(total, index, of, worker, workers)
+                    assert begin >= 0
+                    assert begin + (rows.stop - rows.start) <= held.stop - held.start
+                    if float(rows.counts):
+                        assert held.start + begin == rows.start
+
+
+@pytest.mark.parametrize("name", posteriors.KNOWN)
+def test_shares_draw_as_the_whole_batch_does(name, rng):
+    vae = tfvae.VAE.for_images(SHAPE, latent_dim=2, network="dense", posterior=name, seed=0)
+    # The same image many times: what differs is the noise.
+    x = np.repeat((rng.random((1, *SHAPE)) < 0.3).astype("float32"), 7, axis=0)
+    seed = tf.constant([3, 4])
+    encoded = vae.posterior_parameters(x)
+    whole = vae.posterior_family.distribution(encoded).experimental_sample_and_log_prob(
+        3, seed=seed
+    )
+    parts = []
+    for index in range(4):
+        rows = share(7, index, 4)
+        own = {key: value[rows.start : rows.stop] for key, value in encoded.items()}
+        parts.append(vae.posterior_family.sample_share(own, 3, seed, rows))
+    for value, *shares in zip(whole, *parts, strict=True):
+        np.testing.assert_allclose(np.concatenate(shares, axis=1), value, rtol=1e-5, atol=1e-6)
+    z = whole[0].numpy().reshape(-1, 2)
+    assert len(np.unique(z, axis=0)) == len(z)
+
+
+# --- the environment ------------------------------------------------------------------------------
+
+
+def test_without_a_cluster_there_is_one_worker(monkeypatch):
+    for text in (None, "", "{}", '{"cluster": {"worker": ["localhost:1"]}}'):
+        if text is None:
+            monkeypatch.delenv("TF_CONFIG", raising=False)
+        else:
+            monkeypatch.setenv("TF_CONFIG", text)
+        assert replicas.workers_of_environment() == 1
+    strategy = replicas.strategy_of_environment()
+    assert replicas.worker_of(strategy) == (0, 1)
+    assert replicas.broadcast(strategy, b"state") == b"state"
+    assert replicas.any_of(strategy, True)
+    assert not replicas.any_of(strategy, False)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"cluster": 3}', '{"cluster": {"worker": 5}}'])
+def test_a_cluster_that_cannot_be_read_is_one_line(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(tfvae.InputError, match="TF_CONFIG is JSON such as") as info:
+        replicas.strategy_of_environment()
+    assert "\n" not in str(info.value)
+
+
+def test_tasks_that_do_not_train_are_refused(monkeypatch):
+    cluster = {"cluster": {"ps": ["localhost:1"], "worker": ["localhost:2"]}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    with pytest.raises(tfvae.InputError, match="TF_CONFIG names tasks ps; expected workers alone"):
+        replicas.workers_of_environment()
