@@ -5,8 +5,8 @@ Needs pythae and torch, and nothing of this package.
 
 import sys
 import time
+from importlib.metadata import version
 
-import pythae
 import torch
 from pythae.models import VAE, VAEConfig
 from pythae.models.base.base_utils import ModelOutput
@@ -56,7 +56,7 @@ def main():
     model = VAE(config, Encoder(), Decoder()).eval()
     x = (torch.rand(images, 1, 28, 28) < 0.2).float()
     batch_size = 250  # the fastest of 50, 100 (its default), 250 and 500
-    print(f"pythae {getattr(pythae, '__version__', '')} torch {torch.__version__}", flush=True)
+    print(f"pythae {version('pythae')} with PyTorch {version('torch')}", flush=True)
     with torch.no_grad():
         model.get_nll(x[:1], num_samples, batch_size)
         for _ in sys.stdin:

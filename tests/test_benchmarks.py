@@ -54,16 +54,6 @@ def test_rows_are_measured_once_and_kept(combinations, monkeypatch, tmp_path, ca
         combinations.main(**budget | {"steps": 4})
 
 
-def test_the_readme_has_the_speed_and_memory_of_log_prob(log_prob):
-    kept = json.loads(log_prob.RESULTS.read_text())
-    assert sorted(kept["networks"]) == sorted(log_prob.NETWORKS)
-    assert log_prob.table(kept) in README
-    assert kept["pythae"] in README
-    # That memory is flat in K is said there.
-    memory = [kept["memory"][str(draws)] for draws in log_prob.DRAWS]
-    assert max(memory) < 1.05 * memory[0]
-
-
 def test_the_speed_of_log_prob_is_measured(log_prob, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(log_prob, "BATCH_SIZES", (2, 4))
     monkeypatch.setattr(log_prob, "SECONDS", 0.05)
