@@ -443,6 +443,7 @@ def test_bad_values_deep_in_a_data_set_are_refused(x, options, factor):
         with pytest.raises(tfvae.InputError, match="Bernoulli expects values in") as caught:
             attempt()
         assert "\n" not in str(caught.value)
+        assert all(np.isfinite(weight).all() for weight in vae.get_weights())
 
 
 def test_bad_shape_in_a_data_set_is_refused(x):

@@ -259,7 +259,9 @@ class ImageTrainer(keras.Model):
     def _batch(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]:
         """Give images, labels and sample weights of a batch, their values checked."""
         x, label, sample_weight = self.unpack(data)
-        self._assert_supported(x, label)
+        # An assertion alone would run beside the update, which has to wait for it.
+        with tf.control_dependencies(self._assert_supported(x, label)):
+            x = tf.identity(x)
         return x, label, sample_weight
 
     def unpack(self, data: Any) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor | None]:
@@ -289,26 +291,28 @@ class ImageTrainer(keras.Model):
             raise InputError(f"expected one label an image, [batch]; received shape {label.shape}")
         return label
 
-    def _assert_supported(self, x: tf.Tensor, label: tf.Tensor | None) -> None:
-        """Assert inside a graph what `Likelihood.check` and `checked_labels` check outside."""
+    def _assert_supported(self, x: tf.Tensor, label: tf.Tensor | None) -> list[Any]:
+        """Assert inside a graph what `Likelihood.check` and `checked_labels` check outside.
+
+        Returns:
+            The assertions.
+        """
         family = self.likelihood_family
         if tf.executing_eagerly():
             family.check(x)
-            return
-        tf.debugging.Assert(
-            family.support.admits(x),
-            [f"{_MARK}{type(family).__name__}", tf.reduce_min(x), tf.reduce_max(x)],
+            return []
+        low, high = tf.reduce_min(x), tf.reduce_max(x)
+        supported = tf.debugging.Assert(
+            family.support.admits(x), [f"{_MARK}{type(family).__name__}", low, high]
         )
-        if label is not None:
-            self._assert_labels(label)
+        return [supported, *([] if label is None else self._assert_labels(label))]
 
-    def _assert_labels(self, label: tf.Tensor) -> None:
-        """Assert inside a graph that labels are in range."""
-        if not tf.executing_eagerly():
-            tf.debugging.Assert(
-                self.are_labels(label),
-                [f"{_MARK}{_LABEL}", tf.reduce_min(label), tf.reduce_max(label)],
-            )
+    def _assert_labels(self, label: tf.Tensor) -> list[Any]:
+        """Assert inside a graph that labels are in range, and give the assertion."""
+        if tf.executing_eagerly():
+            return []
+        low, high = tf.reduce_min(label), tf.reduce_max(label)
+        return [tf.debugging.Assert(self.are_labels(label), [f"{_MARK}{_LABEL}", low, high])]
 
     def _report(
         self, x: tf.Tensor, loss: tf.Tensor, step: Step, sample_weight: tf.Tensor | None

@@ -91,14 +91,9 @@ class Updates:
         )
         problem = self._problem(sums, gradients)
 
-        optimizer: Any = self.model.optimizer
-        # With a loss scale, `apply` wants to be called by each replica; it leads here.
-        scaled = self.replicas > 1 and _is_scaled(optimizer)
-        apply = optimizer._common_apply if scaled else optimizer.apply
-
         def update() -> tf.Tensor:
             # Outside of replicas Keras neither sums the gradients again nor clips each's by itself.
-            apply(gradients, self.model.trainable_variables)
+            self.model.optimizer.apply(gradients, self.model.trainable_variables)
             return problem
 
         problem = tf.cond(tf.equal(problem, 0), update, lambda: problem)
