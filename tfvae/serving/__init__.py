@@ -1,0 +1,1 @@
+"""Trained models at work: other runtimes, bulk embedding and the web page."""
