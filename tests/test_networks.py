@@ -70,10 +70,9 @@ def test_default_filters(shape, filters):
 @pytest.mark.parametrize("name", ["conv", "residual"])
 @pytest.mark.parametrize("shape", [(10, 13, 2), (5, 3, 2), (16, 16, 1)])
 def test_the_decoder_mirrors_the_encoder(name, shape):
-    make_encoder, make_decoder = networks.KNOWN[name]
     filters = (4, 6, 8)
-    encoder = make_encoder(shape, filters=filters, hidden=11)
-    decoder = make_decoder(shape, 3, filters=filters, hidden=11)
+    encoder = networks.KNOWN[name].make_encoder(shape, filters=filters, hidden=11)
+    decoder = networks.KNOWN[name].make_decoder(shape, 3, filters=filters, hidden=11)
     assert encoder.output_shape == (None, 11)
     assert decoder.output_shape == (None, *shape[:2], 4)
 
@@ -104,13 +103,66 @@ def test_options_of_the_dense_networks():
     assert decoder.layers[-1].activation is keras.activations.tanh
 
 
+@pytest.mark.parametrize(
+    ("text", "functions", "options"),
+    [
+        ("conv", "conv", {}),
+        (
+            "conv:filters=4x6,hidden=7,activation=tanh",
+            "conv",
+            {"filters": (4, 6), "hidden": 7, "activation": "tanh"},
+        ),
+        (
+            "residual:filters=4,blocks=2,hidden=7",
+            "residual",
+            {"filters": (4,), "blocks": 2, "hidden": 7},
+        ),
+        (
+            "dense:hidden=9x5,activation=tanh",
+            "dense",
+            {"hidden": (9, 5), "activation": "tanh"},
+        ),
+        (networks.Dense(hidden=9), "dense", {"hidden": (9,)}),
+    ],
+    ids=str,
+)
+def test_a_name_with_options_stands_for_the_functions(text, functions, options):
+    make_encoder = getattr(networks, f"{functions}_encoder")
+    make_decoder = getattr(networks, f"{functions}_decoder")
+    expected = (
+        make_encoder((8, 8, 1), seed=3, **options),
+        make_decoder((8, 8, 1), 3, seed=4, **options),
+    )
+    for model, same in zip(networks.pair(text, (8, 8, 1), 3, seed=3), expected, strict=True):
+        kinds = [(type(layer), getattr(layer, "activation", None)) for layer in model.layers]
+        assert kinds == [(type(x), getattr(x, "activation", None)) for x in same.layers]
+        for a, b in zip(weights([model]), weights([same]), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dense:width=5", "unknown option 'width' of network 'dense': expected hidden or activ"),
+        ("dense:hidden=9x0", "hidden is a whole number from 1, or several as in 32x64; received"),
+        ("conv:filters=9x", "filters is a whole number from 1, or several as in 32x64; received"),
+        ("conv:filters=0.5", "filters is a whole number from 1, or several as in 32x64; received"),
+        ("conv:hidden=9x9", "hidden is a whole number from 1; received '9x9'"),
+        ("residual:blocks=-1", "blocks is a whole number from 0; received -1"),
+        ("conv:activation=loud", "an activation is one of Keras, such as silu, relu or tanh; rec"),
+    ],
+)
+def test_bad_options_are_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        networks.pair(text, (8, 8, 1), 3)
+
+
 @pytest.mark.parametrize("name", ["conv", "residual"])
 def test_layers_of_the_decoders(name):
-    make_decoder = networks.KNOWN[name][1]
     options = {"activation": "tanh", "filters": (4, 6), "hidden": 7}
     if name == "conv":
         options["last_activation"] = "relu"
-    decoder = make_decoder((9, 8, 1), 3, **options)
+    decoder = networks.KNOWN[name].make_decoder((9, 8, 1), 3, **options)
     # Two dense layers after z, then as many units as the smallest image has features.
     dense = [layer for layer in decoder.layers if isinstance(layer, keras.layers.Dense)]
     assert [layer.units for layer in dense] == [7, 7, 3 * 2 * 6]
@@ -191,11 +243,10 @@ def test_seeds_decide_the_weights_of_conditional_networks(name):
 @pytest.mark.parametrize("num_classes", [0, -1, 2.5, True, "4"])
 def test_bad_numbers_of_classes_are_refused(name, num_classes):
     message = f"num_classes is a whole number from 1, or None; received {num_classes!r}"
-    make_encoder, make_decoder = networks.KNOWN[name]
     with pytest.raises(InputError, match=message):
-        make_encoder((8, 8, 1), num_classes=num_classes)
+        networks.KNOWN[name].make_encoder((8, 8, 1), num_classes=num_classes)
     with pytest.raises(InputError, match=message):
-        make_decoder((8, 8, 1), 3, num_classes=num_classes)
+        networks.KNOWN[name].make_decoder((8, 8, 1), 3, num_classes=num_classes)
 
 
 # --- seeds ----------------------------------------------------------------------------------------
@@ -222,11 +273,14 @@ def test_seeds_decide_the_weights(name):
 @pytest.mark.parametrize("seed", [None, 0, 3])
 def test_layers_of_one_shape_start_different(name, seed):
     shape = (16, 16, 32)
-    make_encoder, make_decoder = networks.KNOWN[name]
+    network = networks.KNOWN[name]
     same = {"hidden": (32, 32, 32, 32)} if name == "dense" else {"filters": (32, 32, 32)}
     if name == "residual":
         same["blocks"] = 2
-    models = (make_encoder(shape, seed=seed, **same), make_decoder(shape, 32, seed=seed, **same))
+    models = (
+        network.make_encoder(shape, seed=seed, **same),
+        network.make_decoder(shape, 32, seed=seed, **same),
+    )
     for model in models:
         kernels = [w for w in weights([model]) if w.ndim > 1 and np.any(w)]
         by_shape = {}
@@ -346,11 +400,10 @@ def test_bad_shapes_are_refused(shape):
     for name in networks.KNOWN:
         with pytest.raises(InputError, match=message):
             networks.pair(name, shape, 3)
-        make_encoder, make_decoder = networks.KNOWN[name]
         with pytest.raises(InputError, match=message):
-            make_encoder(shape)
+            networks.KNOWN[name].make_encoder(shape)
         with pytest.raises(InputError, match=message):
-            make_decoder(shape, 3)
+            networks.KNOWN[name].make_decoder(shape, 3)
 
 
 def test_shapes_of_other_whole_numbers_are_taken():
