@@ -40,6 +40,16 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def sixty_thousand(tmp_path_factory):
+    """As many training images as MNIST has, of one pixel each, and 30 test images."""
+    file = tmp_path_factory.mktemp("many") / "images.npz"
+    rng = np.random.default_rng(0)
+    images = {split: rng.random((n, 1, 1)) for split, n in (("train", 60_000), ("test", 30))}
+    np.savez(file, **images)
+    return file
+
+
 def rows_of(images):
     """The rows of the images above, written in their first pixels."""
     return np.rint(np.asarray(images)[:, 0, 0, 0] * 255).astype(int)
@@ -115,10 +125,20 @@ class TestSplits:
             load(tmp_path / "x.npy")
 
     @pytest.mark.parametrize("name", ["validation", "test"])
-    @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
-    def test_fractions(self, folder, name, fraction):
-        with pytest.raises(InputError, match=f"the {name} fraction lies between 0 and 1"):
-            load(folder / "images.npy", **{name: fraction})
+    @pytest.mark.parametrize("size", [0, -0.1, -1, 1.5, float("nan"), float("inf")])
+    def test_sizes_that_are_none(self, folder, name, size):
+        message = f"the {name} images are a fraction between 0 and 1, or a whole number of images"
+        with pytest.raises(InputError, match=message):
+            load(folder / "images.npy", **{name: size})
+
+    @pytest.mark.parametrize(
+        ("validation", "count"), [(400, 400), (400.0, 400), (1, 1), (0.5, 3e4)]
+    )
+    def test_numbers_of_images(self, sixty_thousand, validation, count):
+        data = load(sixty_thousand, validation=validation)
+        assert [len(getattr(data, split)) for split in SPLITS] == [60_000 - count, count, 30]
+        rows = np.concatenate([data.train.rows, data.validation.rows])
+        assert np.unique(rows).tolist() == list(range(60_000))
 
     def test_fractions_that_leave_nothing(self, folder):
         with pytest.raises(InputError, match="too few to take 50 for validation and 50 for test"):
@@ -462,6 +482,17 @@ class TestBinarization:
         both, mine, yours = np.intersect1d(one.train.rows, other.test.rows, return_indices=True)
         assert len(both) > 100
         np.testing.assert_array_equal(one.train.arrays()[0][mine], other.test.arrays()[0][yours])
+
+    @pytest.mark.parametrize("binarize", ["static", "dynamic"])
+    def test_another_draw_of_the_same_images(self, ramp, memory_limit, binarize):
+        test = load(ramp, binarize=binarize, memory_limit=memory_limit).test
+        first, again, other = (test.redrawn(seed).arrays()[0] for seed in (1, 1, 2))
+        np.testing.assert_array_equal(first, again)
+        np.testing.assert_array_equal(test.redrawn(0).arrays()[0], test.arrays()[0])
+        # Pixels of 0 and 1 stay; two draws of 1/2 differ in half of the images.
+        np.testing.assert_array_equal(first[:, 0, [0, 10]], other[:, 0, [0, 10]])
+        assert abs((first != other)[:, 0, 5].mean() - 0.5) < 4 * 0.5 / np.sqrt(len(test))
+        np.testing.assert_array_equal(test.redrawn(1).rows, test.rows)
 
     def test_unknown(self, folder):
         with pytest.raises(InputError, match="none, threshold, static, dynamic; received 'soft'"):

@@ -15,8 +15,7 @@ from cyclopts import Parameter, Token, validators
 from tfvae.errors import InputError
 
 Binarization = Literal["none", "threshold", "static", "dynamic"]
-Network = Literal["conv", "residual", "dense"]
-Decay = Literal["cosine", "none"]
+Decay = Literal["cosine", "stages", "none"]
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -76,8 +75,22 @@ class TrainConfig:
             negative=(),
         ),
     ] = False
+    validation: Annotated[
+        float,
+        _option(
+            "Training images to choose a model by, where the data set has no such split: below 1 a "
+            "fraction, from 1 a number.",
+            validator=validators.Number(gt=0),
+        ),
+    ] = 0.1
     latent_dim: Annotated[int, whole("Dimensions of the latent space.", least=1)] = 16
-    network: Annotated[Network, _option("Encoder and decoder.")] = "conv"
+    network: Annotated[
+        str,
+        _option(
+            "Encoder and decoder: conv, residual or dense, with options: "
+            "residual:filters=32x64,blocks=2, dense:hidden=200x200,activation=tanh."
+        ),
+    ] = "conv"
     likelihood: Annotated[
         str,
         _option(
@@ -118,7 +131,11 @@ class TrainConfig:
         int, whole("Steps in which the step size rises from 0 to the highest.", least=0)
     ] = 0
     decay: Annotated[
-        Decay, _option("After that it falls to 0 along a cosine, or stays as it is.")
+        Decay,
+        _option(
+            "After that it falls to 0 along a cosine; or to a tenth in eight stages, each three "
+            "times as long as the one before (Burda et al. 2016); or stays as it is."
+        ),
     ] = "cosine"
     clip_norm: Annotated[
         float | None,
@@ -174,6 +191,18 @@ class TrainConfig:
     run_dir: Annotated[
         Path | None, _option("Directory to make; by default runs/DATASET-DATE-TIME.")
     ] = None
+
+    def data_options(self) -> dict[str, Any]:
+        """Give the arguments of `tfvae.datasets.load`."""
+        return {
+            "name": self.dataset,
+            "binarize": self.binarize,
+            "dequantize": self.dequantize,
+            "image_size": self.image_size,
+            "manual_dir": self.manual_dir,
+            "seed": self.seed,
+            "validation": self.validation,
+        }
 
     def to_toml(self) -> str:
         """Give the options as TOML, those that are not set left out."""

@@ -90,8 +90,8 @@ def load(
         image_size: a size to resize the images to.
         manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
         seed: decides the splits, the shuffles and the draws.
-        validation: the fraction of the training images to hold out where the data set has no
-            validation split of its own.
+        validation: how many of the training images to hold out where the data set has no
+            validation split of its own: below 1 a fraction, from 1 a number of images.
         test: the same, where it has no test split of its own.
         memory_limit: images that need no more bytes are held in memory; others are read when they
             are used, and shapes always is.
@@ -130,14 +130,20 @@ def load(
     )
 
 
-def _split(source: Source, seed: int, fractions: dict[str, float]) -> dict[str, np.ndarray]:
+def _split(source: Source, seed: int, sizes: dict[str, float]) -> dict[str, np.ndarray]:
     """Give the rows of the three splits, drawing those that are missing from the training rows."""
-    missing = {split: f for split, f in fractions.items() if split not in source.official}
+    missing = {split: size for split, size in sizes.items() if split not in source.official}
     total = len(source.official["train"])
-    for split, fraction in missing.items():
-        if not 0 < fraction < 1:
-            raise InputError(f"the {split} fraction lies between 0 and 1; received {fraction}")
-    counts = {split: max(1, round(f * total)) for split, f in missing.items()}
+    for split, size in missing.items():
+        if not (0 < size < 1 or (size >= 1 and float(size).is_integer())):
+            raise InputError(
+                f"the {split} images are a fraction between 0 and 1, or a whole number of images; "
+                f"received {size}"
+            )
+    counts = {
+        split: int(size) if size >= 1 else max(1, round(size * total))
+        for split, size in missing.items()
+    }
     if sum(counts.values()) >= total:
         wanted = " and ".join(f"{count} for {split}" for split, count in counts.items())
         raise InputError(
@@ -197,6 +203,16 @@ class Split:
             noise=self.noise,
             seed=self.seed,
         )
+
+    def redrawn(self, seed: int) -> "Split":
+        """Give the same images with other draws: in another order, binarized or dequantized anew.
+
+        A protocol that binarizes the test images at each pass takes another seed for each.
+
+        Args:
+            seed: decides order and draws, as that of `load` does.
+        """
+        return Split(self._source, self.rows, binarize=self.binarize, noise=self.noise, seed=seed)
 
     def on(self, device: str) -> "Split":
         """Give the same images held in the memory of a device, for graphs that run there.

@@ -27,7 +27,7 @@ from tfvae.model import VAE
 from tfvae.monitoring import MetricsFile, Pictures
 from tfvae.precision import best_precision
 from tfvae.priors import VampPrior
-from tfvae.runs import default_run_dir, grid_labels, load_data, read_metrics
+from tfvae.runs import default_run_dir, grid_labels, read_metrics
 from tfvae.training import train
 
 _DEFAULT_STEPS = 1500
@@ -50,8 +50,12 @@ class Done:
     stopped: int | None = None
 
 
-def start(config: TrainConfig) -> Done:
+def start(config: TrainConfig, until: int | None = None) -> Done:
     """Train as `config` says, and fill a new run directory.
+
+    Args:
+        config: the options.
+        until: epochs after which to stop for now, with the model as it is then; `resume` goes on.
 
     Raises:
         InputError: if an option or the images do not fit; nothing is left behind then.
@@ -63,11 +67,11 @@ def start(config: TrainConfig) -> Done:
         refuse_existing(run_dir, "choose another --run-dir or remove it first")
     job.prepare()
     if not job.is_chief:
-        return job.run()
+        return job.run(until)
     with new_directory(run_dir) as partial:
         (partial / "config.toml").write_text(job.config.to_toml(), encoding="utf-8")
     try:
-        return job.run()
+        return job.run(until)
     except InputError:
         # Images deep in the data that do not fit: there is nothing here that could go on.
         if not Checkpoints(run_dir / "checkpoints").files():
@@ -75,8 +79,12 @@ def start(config: TrainConfig) -> Done:
         raise
 
 
-def resume(run_dir: Path) -> Done:
+def resume(run_dir: Path, until: int | None = None) -> Done:
     """Go on with the training of a run directory that was stopped, with its own options.
+
+    Args:
+        run_dir: the directory.
+        until: epochs, counted from the training's beginning, after which to stop for now.
 
     Raises:
         InputError: if it is no run directory, or its checkpoints are damaged.
@@ -89,7 +97,7 @@ def resume(run_dir: Path) -> Done:
         )
     job = _Job(dataclasses.replace(TrainConfig.read(file), run_dir=run_dir))
     job.prepare()
-    return job.run()
+    return job.run(until)
 
 
 class _Job:
@@ -115,7 +123,7 @@ class _Job:
             InputError: if an option or the images do not fit.
         """
         config = self.config
-        self.data = load_data(config)
+        self.data = datasets.load(**config.data_options())
         if config.conditional and not self.data.has_labels:
             raise InputError(f"{self.data.name} has no labels for a conditional model")
         steps = self.data.train.steps(config.batch_size)
@@ -156,16 +164,17 @@ class _Job:
         )
         return vae
 
-    def run(self) -> Done:
-        """Train, or go on training, and fill the run directory."""
+    def run(self, until: int | None = None) -> Done:
+        """Train, or go on training, to the end or for so many epochs; fill the run directory."""
         config, data, vae = self.config, self.data, self.vae
+        epochs = min(until or self.epochs, self.epochs)
         if self.is_chief:
             self._announce()
         with _stopping() as stopped, _one_line_errors(self.run_dir), datasets.input_errors():
             history = train(
                 vae,
                 datasets.Batches(data.train, config.batch_size, shuffle=True),
-                epochs=self.epochs,
+                epochs=epochs,
                 validation_data=datasets.Batches(data.validation, config.batch_size),
                 callbacks=self._callbacks(),
                 checkpoint_dir=self.run_dir / "checkpoints",
@@ -174,7 +183,7 @@ class _Job:
                 should_stop=lambda: bool(stopped),
                 progress=self.is_chief,
             )
-        over = vae.stop_training or len(history.epoch) == self.epochs
+        over = vae.stop_training or len(history.epoch) >= epochs
         by = None if over else (stopped or [signal.SIGTERM])[0]
         score = None
         if self.is_chief and by != signal.SIGTERM:
@@ -288,9 +297,26 @@ def _learning_rate(config: TrainConfig, updates: int) -> Any:
         return keras.optimizers.schedules.CosineDecay(
             0.0, updates - warm_up, warmup_target=rate, warmup_steps=warm_up
         )
+    if config.decay == "stages":
+        if warm_up:
+            raise InputError("--decay stages has no --warm-up: leave it out, or decay to cosine")
+        return _stages(rate, updates)
     if not warm_up:
         return rate
     return keras.optimizers.schedules.PolynomialDecay(0.0, warm_up, rate)
+
+
+def _stages(rate: float, updates: int) -> Any:
+    """Give the schedule of Burda et al. (2016), arXiv:1509.00519, section 5.
+
+    Stage i = 0 ... 7 is 3^i of the 3,280 parts of the training, at the rate 10^(-i/7).
+    """
+    stages = range(8)
+    # Keras takes a boundary for the last update of a stage, and counts updates from 0.
+    lasts = [round(updates * (3 ** (i + 1) - 1) / (3**8 - 1)) - 1 for i in stages]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(
+        lasts[:-1], [rate * 10 ** (-i / 7) for i in stages]
+    )
 
 
 @contextlib.contextmanager
