@@ -1,0 +1,417 @@
+"""Published numbers reproduced: each row of a table trained and scored by one command.
+
+    python benchmarks/reproduce.py mnist-vae --data.mnist FOLDER
+
+trains as benchmarks/reproduce/mnist-vae.toml says, into runs/reproduce/mnist-vae, which is a run
+directory of `tfvae train`; estimates log p(x) of the test images with as many draws as the paper
+took; and writes benchmarks/reproduce/mnist-vae.json. Stopped in whatever way, the same command goes
+on where it was. The README's table is what --table prints.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import platform
+import re
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cyclopts
+from cyclopts import Parameter
+
+from tfvae.config import TrainConfig
+from tfvae.errors import DivergenceError, InputError
+from tfvae.files import new_file
+
+FOLDER = Path(__file__).with_suffix("")
+# Seconds between two notes of how long a training has taken.
+_EVERY = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """The figure that a row is to meet.
+
+    Attributes:
+        value: −log p(x) of the test images in nats, or bits per dimension.
+        source: paper and table.
+        num_samples: K of its estimate.
+        note: what of it differs from the row, in words.
+    """
+
+    value: float
+    source: str
+    num_samples: int
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """How the test images are scored.
+
+    Attributes:
+        num_samples: K of importance sampling.
+        binarization: "fixed" for the one draw of the test images that all rows with the same seed
+            share; "redrawn" for a draw of the evaluation's own, as where each pass over them has
+            its own; None where the images are not drawn.
+        annealed_images: images, and samples from the model, for annealed importance sampling.
+        annealing_steps: its temperatures.
+        seed: of draws of z and, if redrawn, of the images.
+    """
+
+    num_samples: int
+    binarization: Literal["fixed", "redrawn"] | None = None
+    annealed_images: int = 20
+    annealing_steps: int = 200
+    seed: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of the table, as its TOML file says.
+
+    Attributes:
+        path: that of the file; the row's name is its stem.
+        order: its place in the table.
+        table: the heading that it stands under.
+        model: in words.
+        unit: "nats" or "bits/dim".
+        train: options of `tfvae train`.
+        evaluation: how the test images are scored.
+        published: the figure to meet, None where none is known.
+    """
+
+    path: Path
+    order: int
+    table: str
+    model: str
+    train: TrainConfig
+    evaluation: Evaluation
+    unit: Literal["nats", "bits/dim"] = "nats"
+    published: Published | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "Row":
+        """Read a row's file.
+
+        Raises:
+            InputError: if there is none, or it holds something unknown.
+        """
+        if not path.is_file():
+            known = ", ".join(row.name for row in rows())
+            raise InputError(f"no row {path.stem!r}: expected one of {known}")
+        try:
+            content = tomllib.loads(path.read_text("utf-8"))
+            for name, kind in _PARTS.items():
+                if name in content:
+                    content[name] = kind(**content[name])
+            return cls(path, **content)
+        except (tomllib.TOMLDecodeError, TypeError) as error:
+            raise InputError(f"{path} describes no row: {error}") from error
+
+    @property
+    def name(self) -> str:
+        """What to call it by."""
+        return self.path.stem
+
+    @property
+    def result_path(self) -> Path:
+        """The file of its result."""
+        return self.path.with_suffix(".json")
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What came of it, None before it has been scored."""
+        return json.loads(self.result_path.read_text()) if self.result_path.exists() else None
+
+
+_PARTS = {"train": TrainConfig, "evaluation": Evaluation, "published": Published}
+
+
+def rows() -> list[Row]:
+    """Give all rows in the order of the table."""
+    found = [Row.read(path) for path in FOLDER.glob("*.toml")]
+    return sorted(found, key=lambda row: (row.order, row.name))
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def train(row: Row, run_dir: Path, data: dict[str, Path], until: int | None) -> int | None:
+    """Train a row, or go on with it, to its end or for so many epochs.
+
+    Returns:
+        The signal that stopped it, None if none did.
+
+    Raises:
+        InputError: if the run directory is that of another training.
+    """
+    from tfvae import job
+
+    if row.train.dataset == "static_mnist" and "static_mnist" not in data:
+        raise InputError(
+            "static MNIST comes as a file: make it with benchmarks/static_mnist.py, and give "
+            "--data.static_mnist FILE"
+        )
+    path = str(data.get(row.train.dataset, row.train.dataset))
+    wanted = dataclasses.replace(row.train, dataset=path, run_dir=run_dir)
+    if not (run_dir / "config.toml").exists():
+        with clock(run_dir):
+            return job.start(wanted, until).stopped
+    begun = TrainConfig.read(run_dir / "config.toml")
+    # Where the images lie, and in what precision this machine computes, may be others.
+    same = {"dataset": begun.dataset, "precision": begun.precision, "run_dir": run_dir}
+    for field in dataclasses.fields(TrainConfig):
+        was, now = (
+            getattr(dataclasses.replace(one, **same), field.name)  # type: ignore[arg-type]
+            for one in (begun, wanted)
+        )
+        if was != now:
+            raise InputError(
+                f"{run_dir} was begun with {field.name} {was}, and the row has {now}: remove it, "
+                "or give another --runs"
+            )
+    with clock(run_dir):
+        return job.resume(run_dir, until).stopped
+
+
+def clock_file(run_dir: Path) -> Path:
+    """Give the file that has the seconds of a training."""
+    return run_dir.with_name(f"{run_dir.name}.clock.json")
+
+
+def seconds_of(run_dir: Path) -> dict[str, float]:
+    """Give the seconds that a training has taken, "elapsed" and "processor"."""
+    file = clock_file(run_dir)
+    return json.loads(file.read_text()) if file.exists() else {"elapsed": 0.0, "processor": 0.0}
+
+
+@contextmanager
+def clock(run_dir: Path) -> Iterator[None]:
+    """Add up the seconds of a training, every few of them, so that no kill loses more."""
+    before = seconds_of(run_dir)
+    clocks = {"elapsed": time.monotonic, "processor": time.process_time}
+    begun = {name: now() for name, now in clocks.items()}
+    over = threading.Event()
+
+    def note() -> None:
+        taken = {name: before[name] + now() - begun[name] for name, now in clocks.items()}
+        with new_file(clock_file(run_dir)) as partial:
+            partial.write_text(json.dumps(taken))
+
+    def keep_noting() -> None:
+        while not over.wait(_EVERY):
+            note()
+
+    thread = threading.Thread(target=keep_noting, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        note()
+
+
+# --- scoring --------------------------------------------------------------------------------------
+
+
+def score(row: Row, run_dir: Path, limit: int | None) -> dict[str, Any]:
+    """Score the model of a run directory as the row says, and tell how it came about.
+
+    Args:
+        row: the row.
+        run_dir: where it was trained.
+        limit: take so many test images; by default all.
+
+    Raises:
+        KeyboardInterrupt: by Ctrl-C.
+    """
+    from tfvae import report
+    from tfvae.runs import TrainedModel, read_metrics
+
+    trained = TrainedModel.open(run_dir)
+    vae, config, asked = trained.vae, trained.config, row.evaluation
+    found = report.evaluate(
+        vae,
+        images(config, asked),
+        num_samples=asked.num_samples,
+        limit=limit,
+        annealed_images=asked.annealed_images,
+        annealing_steps=asked.annealing_steps,
+        seed=asked.seed,
+        progress=sys.stderr.isatty(),
+    )
+    if not found.complete:
+        raise KeyboardInterrupt
+    print(found, file=sys.stderr)
+    facts = found.as_dict()
+    diagnosis = facts.pop("diagnosis")
+    curve = read_metrics(run_dir)["val_elbo"]
+    seconds = seconds_of(run_dir)
+    return {
+        "epochs": len(curve),
+        "epochs_planned": config.epochs,
+        "parameters": vae.count_params(),
+        "dimensions": math.prod(vae.image_shape),
+        "seconds": round(seconds["elapsed"]),
+        "processor_seconds": round(seconds["processor"]),
+        "hardware": hardware(),
+        "precision": config.precision,
+        "train": {**dataclasses.asdict(row.train), "manual_dir": None, "run_dir": None},
+        "evaluation": facts,
+        "active_units": diagnosis["active_units"],
+        "validation_elbo": [round(value, 3) for value in curve],
+    }
+
+
+def images(config: TrainConfig, asked: Evaluation) -> Any:
+    """Load a row's images, the test images drawn as its protocol says."""
+    from tfvae import datasets
+
+    data = datasets.load(**config.data_options())
+    if asked.binarization != "redrawn":
+        return data
+    return dataclasses.replace(data, test=data.test.redrawn(asked.seed))
+
+
+def hardware() -> str:
+    """Name the devices that TensorFlow computes on here."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+        return f"{len(gpus)} x {name}"
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")  # on Linux
+    if info.exists() and (found := re.search(r"model name\s*: (.*)", info.read_text("utf-8"))):
+        model = found[1]
+    return f"{os.cpu_count()} cores of {model}"
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def table() -> str:
+    """Give all rows as Markdown, one table a heading; those without a result as well."""
+    lines: list[str] = []
+    heading = None
+    for row in rows():
+        if row.table != heading:
+            heading = row.table
+            lines += [
+                *([""] if lines else []),
+                f"**{heading}**",
+                "",
+                f"| row | model | published | {'−log p(x)' if row.unit == 'nats' else row.unit} | "
+                "K, images | −ELBO | AIS over IS | epochs | parameters | hours |",
+                "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+            ]
+        published = row.published
+        cells = [
+            f"`{row.name}`",
+            row.model,
+            "none" if published is None else _cited(published),
+            *_cells(row, row.result),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cited(published: Published) -> str:
+    note = f"; {published.note}" if published.note else ""
+    return f"{published.value:.2f} ({published.source}; K = {published.num_samples:,}{note})"
+
+
+def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
+    if result is None:
+        return ["not run yet", *[""] * 6]
+    found = result["evaluation"]
+    marginal = found["importance_sampling"]
+    error = marginal["standard_error"]
+    if row.unit == "bits/dim":
+        error /= result["dimensions"] * math.log(2)
+        figure = f"{marginal['bits_per_dimension']:.4f} ± {error:.4f}"
+    else:
+        figure = f"{-marginal['log_prob']:.2f} ± {error:.2f}"
+    annealing = found.get("annealing")
+    difference = ""
+    if annealing is not None:
+        gain = annealing["annealed"]["log_prob"] - annealing["importance_sampling"]["log_prob"]
+        gap = annealing["sandwich"]["gap"]
+        difference = f"{-gain:+.2f} (gap {gap:.2f})"
+    epochs, planned = result["epochs"], result["epochs_planned"]
+    return [
+        figure,
+        f"{marginal['num_samples']:,}, {marginal['images']:,}",
+        f"{-found['elbo']:.2f}",
+        difference,
+        f"{epochs:,}" if epochs == planned else f"{epochs:,} of {planned:,}",
+        f"{result['parameters']:,}",
+        f"{result['seconds'] / 3600:.1f}",
+    ]
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def main(
+    *names: Annotated[
+        str,
+        Parameter(help="Rows by name, or TOML files of rows, beside which the results go."),
+    ],
+    data: Annotated[
+        dict[str, Path] | None,
+        Parameter(
+            help="Where images are: --data.mnist FOLDER and --data.fashion_mnist FOLDER of IDX "
+            "files, which TensorFlow Datasets downloads otherwise; --data.static_mnist FILE, of "
+            "benchmarks/static_mnist.py."
+        ),
+    ] = None,
+    runs: Annotated[Path, Parameter(help="Where run directories go.")] = Path("runs/reproduce"),
+    epochs: Annotated[
+        int | None,
+        Parameter(
+            help="Stop after so many epochs, the schedule being that of the whole row, and score "
+            "the model as it is then. Without it the same command goes on."
+        ),
+    ] = None,
+    limit: Annotated[int | None, Parameter(help="Score so many test images, not all.")] = None,
+    show: Annotated[
+        bool, Parameter(name="--table", help="Print the table, trained rows or not.", negative=())
+    ] = False,
+) -> None:
+    """Train rows of the table of published numbers, score them, and write their results."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        for row in [Row.read(_path(name)) for name in names]:
+            run_dir = runs / row.name
+            stopped = train(row, run_dir, data or {}, epochs)
+            if stopped is not None:
+                print("stopped: the same command goes on from here", file=sys.stderr)
+                sys.exit(128 + stopped)
+            result = score(row, run_dir, limit)
+            with new_file(row.result_path) as partial:
+                partial.write_text(json.dumps(result, indent=1) + "\n")
+        if show:
+            print(table())
+    except (InputError, DivergenceError) as error:
+        sys.exit(f"reproduce: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command scores the row anew")
+
+
+def _path(name: str) -> Path:
+    return Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+
+
+if __name__ == "__main__":
+    cyclopts.run(main)
