@@ -90,7 +90,7 @@ def test_model_and_export_of_a_run_agree(run):
     folder, score = run
     vae = keras.models.load_model(folder / "model.keras")
     x, _ = datasets.load("digits", seed=3).test.arrays()
-    signatures = tf.saved_model.load(str(folder / "saved_model")).signatures
+    signatures = tf.saved_model.load(str(folder / "saved_model" / "1")).signatures
     np.testing.assert_allclose(
         signatures["reconstruct"](images=tf.constant(x))["images"], vae.reconstruct(x), atol=1e-5
     )
@@ -122,9 +122,45 @@ def test_commands_write_pictures_where_told(run, tmp_path, arguments, facts):
     assert snapshot(tmp_path) == before
 
 
-def test_export_writes_a_saved_model(run, tmp_path):
-    tfvae_command("export", run[0], "--out", "served/1", cwd=tmp_path)
-    assert "sample" in tf.saved_model.load(str(tmp_path / "served" / "1")).signatures
+def test_export_writes_the_next_version_of_a_model(run, tmp_path):
+    done = tfvae_command(
+        "export", run[0], "--out", "served", "--num-samples", "7", "--json", cwd=tmp_path
+    )
+    facts = json.loads(done.stdout)
+    assert facts["out"] == "served/1"
+    signatures = tf.saved_model.load(str(tmp_path / "served" / "1")).signatures
+    assert set(facts["signatures"]) == set(signatures) - {"serving_default"}
+    assert "7 draws" in (tmp_path / "served" / "1" / "README.md").read_text()
+    within("export", tmp_path / "served", "--out", tmp_path / "served", "--data-licence", "mine")
+    card = json.loads((tmp_path / "served" / "2" / "card.json").read_text())
+    assert card["data"]["licence"] == "mine"
+    # A model is read from it as from the run.
+    arguments = ["--n", "3", "--seed", "2", "--out"]
+    within("sample", tmp_path / "served", *arguments, tmp_path / "a.png")
+    within("sample", run[0], *arguments, tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    line = refused("export", run[0], "--out", run[0])
+    assert "expected a directory of versions NAME/1, NAME/2" in line
+
+
+def test_the_card_of_a_run_tells_all_but_where_it_was(run):
+    folder, score = run
+    text = (folder / "saved_model" / "1" / "card.json").read_text()
+    card = json.loads(text)
+    assert card["metrics"]["elbo"] == pytest.approx(score["elbo"])
+    assert card["metrics"]["standard_error"] == pytest.approx(score["standard_error"])
+    assert card["data"]["name"] == "digits"
+    assert "CC BY 4.0" in card["data"]["licence"]
+    assert sum(card["data"]["images"].values()) == 1797
+    assert card["training"]["seed"] == 3
+    assert card["preprocessing"]["binarize"] == "none"
+    assert str(folder.parent) not in text
+    # A threshold that is right for the validation images that it was made from.
+    validation = datasets.load("digits", seed=3).validation
+    signature = tf.saved_model.load(str(folder / "saved_model" / "1")).signatures["anomaly_score"]
+    found = signature(images=tf.constant(validation.arrays()[0]))
+    above = np.mean(found["is_anomaly"])
+    assert above == pytest.approx(card["anomaly"]["rate"], abs=1 / len(validation))
 
 
 def test_a_model_without_its_run_needs_to_be_told_the_images(run, tmp_path):
@@ -185,7 +221,7 @@ def test_a_run_keeps_the_families_it_was_given(conditional):
     assert type(vae.prior_family) is priors.ClassNormal
     assert vae.likelihood_family.scale == 0.3
     assert type(vae.objective.beta).__name__ == "Linear"
-    signatures = tf.saved_model.load(str(folder / "saved_model")).signatures
+    signatures = tf.saved_model.load(str(folder / "saved_model" / "1")).signatures
     assert "label" in signatures["sample"].structured_input_signature[1]
 
 
@@ -261,7 +297,7 @@ def test_the_other_commands_take_a_conditional_model(conditional, tmp_path, monk
     out, _ = within("evaluate", folder, "--json")
     assert json.loads(out)["kl"] == pytest.approx(score["kl"], rel=1e-4)
     within("export", folder, "--out", tmp_path / "served")
-    assert (tmp_path / "served" / "saved_model.pb").exists()
+    assert (tmp_path / "served" / "1" / "saved_model.pb").exists()
 
 
 def test_lines_run_between_images_of_one_label():

@@ -1,5 +1,7 @@
-"""The SavedModel: every signature, without the library, the same as in Keras."""
+"""The SavedModel: one directory that loads without the library, and all that lies in it."""
 
+import json
+import re
 import subprocess
 import sys
 
@@ -7,55 +9,17 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from exported_model import SHAPE, export, seeds
 
 import tfvae
-
-SHAPE = (9, 7, 1)
+from tfvae.export import publish_saved_model
+from tfvae.serving.card import Anomaly, Card
+from tfvae.serving.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    vae = tfvae.VAE.for_images(SHAPE, latent_dim=3, likelihood="normal:scale=learned", seed=0)
-    vae.compile(keras.optimizers.Adam(1e-2))
-    x = np.random.default_rng(0).random((40, *SHAPE)).astype("float32")
-    vae.fit(x, epochs=2, verbose=0)
-    path = tmp_path_factory.mktemp("export") / "saved_model"
-    vae.export(path)
-    return vae, path
-
-
-def seeds(count, first=0):
-    return np.stack([np.full(count, 5), np.arange(first, first + count)], axis=1).astype("int32")
-
-
-@pytest.mark.parametrize("batch", [1, 3, 257])
-def test_every_signature_equals_keras_at_any_batch_size(exported, batch):
-    vae, path = exported
-    signatures = tf.saved_model.load(str(path)).signatures
-    assert set(signatures) == {
-        "reconstruct", "encode", "decode", "sample", "elbo", "serving_default",
-    }  # fmt: skip
-    rng = np.random.default_rng(batch)
-    x = tf.constant(rng.random((batch, *SHAPE)), tf.float32)
-    z = tf.constant(rng.normal(size=(batch, 3)), tf.float32)
-
-    for name in ("reconstruct", "serving_default"):
-        np.testing.assert_allclose(signatures[name](images=x)["images"], vae(x), atol=1e-5)
-    q = vae.encode(x)
-    encoded = signatures["encode"](images=x)
-    np.testing.assert_allclose(encoded["loc"], q.mean(), atol=1e-5)
-    np.testing.assert_allclose(encoded["scale"], q.stddev(), rtol=1e-5)
-    decoded = signatures["decode"](z=z)["images"]
-    np.testing.assert_allclose(decoded, vae.decode(z).mean(), atol=1e-5)
-    scored = signatures["elbo"](images=x, seed=tf.constant(seeds(batch)))
-    for name, expected in vae.elbo(x, seed=seeds(batch))._asdict().items():
-        assert scored[name].shape == (batch,)
-        np.testing.assert_allclose(scored[name], expected, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(
-        scored["elbo"], scored["log_likelihood"] - scored["kl"], rtol=1e-5, atol=1e-4
-    )
-    assert signatures["sample"](seed=tf.constant(seeds(batch)))["images"].shape == (batch, *SHAPE)
+    return export(tmp_path_factory.mktemp("export"))
 
 
 def test_every_input_and_output_has_the_batch_first(exported):
@@ -154,3 +118,101 @@ def test_a_model_without_images_yet_cannot_be_exported(tmp_path):
     with pytest.raises(tfvae.InputError, match="does not know its image shape yet"):
         vae.export(tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_versions_count_up_and_are_whole(exported, tmp_path):
+    vae, _ = exported
+    assert publish_saved_model(vae, tmp_path / "vae")[0] == tmp_path / "vae" / "1"
+    (tmp_path / "vae" / ".2-half").mkdir()  # what a crash leaves; servers want a number
+    (tmp_path / "vae" / "notes.txt").write_text("mine")
+    version, names = publish_saved_model(vae, tmp_path / "vae")
+    assert version == tmp_path / "vae" / "2"
+    assert "anomaly_score" in names
+    assert sorted(one.name for one in (tmp_path / "vae").iterdir()) == [
+        ".2-half", "1", "2", "notes.txt",
+    ]  # fmt: skip
+    x = np.zeros((1, *SHAPE), np.float32)
+    for one in ("1", "2"):
+        loaded = tf.saved_model.load(str(tmp_path / "vae" / one))
+        code = loaded.signatures["encode"](images=x)["loc"]
+        np.testing.assert_allclose(code, vae.code(x), atol=1e-5)
+
+
+def test_versions_do_not_mix_with_anything_else(exported, tmp_path):
+    vae, path = exported
+    (tmp_path / "file").write_text("mine")
+    for place in (path, tmp_path / "file", tmp_path):
+        before = sorted(place.rglob("*"))
+        with pytest.raises(tfvae.InputError, match="expected a directory of versions"):
+            publish_saved_model(vae, place)
+        assert sorted(place.rglob("*")) == before
+
+
+def test_a_version_that_fails_leaves_the_ones_before(exported, tmp_path, monkeypatch):
+    vae, _ = exported
+    publish_saved_model(vae, tmp_path / "vae")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tfvae.export.write_warmup_requests", full)
+    with pytest.raises(OSError):
+        publish_saved_model(vae, tmp_path / "vae")
+    assert [one.name for one in (tmp_path / "vae").iterdir()] == ["1"]
+
+
+def test_a_server_warms_up_with_every_signature(exported):
+    """Each request is played as TensorFlow Serving plays it."""
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    _, path = exported
+    signatures = tf.saved_model.load(str(path)).signatures
+    file = path / "assets.extra" / "tf_serving_warmup_requests"
+    played = set()
+    for record in tf.data.TFRecordDataset(str(file)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        request = log.predict_log.request
+        name = request.model_spec.signature_name
+        inputs = {key: tf.constant(tf.make_ndarray(one)) for key, one in request.inputs.items()}
+        for value in signatures[name](**inputs).values():
+            assert value.shape[0] == 1
+        played.add(name)
+    assert played == set(signatures) - {"serving_default"}
+
+
+def test_the_card_says_what_the_model_is_and_how_to_call_it(exported):
+    vae, path = exported
+    card = json.loads((path / "card.json").read_text())
+    assert card["data"] == {"name": "noise", "licence": "none", "images": {"train": 40}}
+    assert card["model"]["latent_dim"] == 3
+    assert card["model"]["parameters"] == vae.count_params()
+    assert card["model"]["likelihood"] == "Normal"
+    assert card["anomaly"] == {"threshold": 30.0, "rate": 0.01, "images": 100}
+    signatures = tf.saved_model.load(str(path)).signatures
+    assert set(card["signatures"]) == set(signatures) - {"serving_default"}
+    for name, told in card["signatures"].items():
+        specs = signatures[name].structured_input_signature[1]
+        assert told["inputs"] == {key: described(one) for key, one in specs.items()}
+        outputs = signatures[name].structured_outputs
+        assert told["outputs"] == {key: described(one) for key, one in outputs.items()}
+    readme = (path / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    exec(example.replace("PATH", str(path)), {})
+    for name in signatures:
+        assert name == "serving_default" or f"| `{name}` |" in readme
+
+
+def described(spec):
+    return {"shape": spec.shape.as_list(), "dtype": spec.dtype.name}
+
+
+def test_a_card_is_read_as_it_was_written(exported, tmp_path):
+    _, path = exported
+    card = Card.read(path / "card.json")
+    assert card.preprocessing == Preprocessing()
+    assert card.anomaly == Anomaly(30.0, 0.01, 100)
+    assert card.with_licence("mine").data["licence"] == "mine"
+    for text in ("no json", "[]", '{"anomaly": {"limit": 1}}'):
+        (tmp_path / "card.json").write_text(text)
+        with pytest.raises(tfvae.InputError, match="is no model card"):
+            Card.read(tmp_path / "card.json")

@@ -24,6 +24,7 @@ __all__ = [
     "evaluation",
     "expost",
     "likelihoods",
+    "load",
     "networks",
     "objectives",
     "plotting",
@@ -33,6 +34,7 @@ __all__ = [
     "replicas",
     "sample_quality",
     "schedules",
+    "serving",
     "shapes",
     "training",
 ]
@@ -43,6 +45,7 @@ _NAMES = {
     "DivergenceError": "tfvae.errors",
     "InputError": "tfvae.errors",
     "WorkerError": "tfvae.errors",
+    "load": "tfvae.loading",
 }
 
 if TYPE_CHECKING:
@@ -63,11 +66,13 @@ if TYPE_CHECKING:
         replicas,
         sample_quality,
         schedules,
+        serving,
         shapes,
         training,
     )
     from tfvae.autoencoder import Autoencoder
     from tfvae.errors import DivergenceError, InputError, WorkerError
+    from tfvae.loading import load
     from tfvae.model import VAE
 
 

@@ -94,9 +94,9 @@ def _load_tensorflow(start_devices: bool = True) -> None:
 
 
 def _open(model: Path) -> "TrainedModel":
-    from tfvae.files import find_model_file
+    from tfvae.files import find_model
 
-    find_model_file(model)  # a wrong path shows at once, not when TensorFlow has loaded
+    find_model(model)  # a wrong path shows at once, not when TensorFlow has loaded
     _load_tensorflow()
     from tfvae.runs import TrainedModel
 
@@ -435,20 +435,30 @@ def export(
     model: Model,
     /,
     *,
-    out: Annotated[Path, Parameter(help="Directory to make.")],
+    out: Annotated[
+        Path, Parameter(help="Directory of the versions OUT/1, OUT/2 and so on; makes the next.")
+    ],
+    num_samples: Annotated[int, whole("Draws of the signature log_prob.", least=1)] = 100,
+    data_licence: Annotated[
+        str | None, Parameter(help="Licence of the images, for the card.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a SavedModel for servers: reconstruct, encode, decode, sample and elbo."""
-    from tfvae.files import refuse_existing
+    """Write a SavedModel for servers, as the next version of a model.
 
-    refuse_existing(out, "choose another --out or remove it first")
+    Its README.md says how to call each signature.
+    """
     trained = _open(model)
-    trained.vae.export(out)
-    signatures = ["reconstruct", "encode", "decode", "sample", "elbo"]
+    from tfvae.export import publish_saved_model
+
+    card = trained.card()
+    if data_licence is not None:
+        card = card.with_licence(data_licence)
+    version, signatures = publish_saved_model(trained.vae, out, card=card, num_samples=num_samples)
     _print(
-        {"out": str(out), "signatures": signatures},
+        {"out": str(version), "signatures": signatures},
         as_json,
-        f"wrote {out}: {', '.join(signatures)}",
+        f"wrote {version}: {', '.join(signatures)}",
     )
 
 

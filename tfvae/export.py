@@ -1,89 +1,101 @@
 """SavedModels that load where nothing but TensorFlow is installed."""
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import tensorflow as tf
 
 from tfvae.errors import InputError
-from tfvae.files import new_directory
+from tfvae.files import new_directory, version_directories
+from tfvae.loading import CONFIG_FILE
+from tfvae.serving.card import Card
+from tfvae.serving.signatures import signatures
+from tfvae.serving.warmup import write_warmup_requests
 
 if TYPE_CHECKING:
     from tfvae.model import VAE
 
 
-def export_saved_model(vae: "VAE", path: str | Path, *, replace: bool = False) -> None:
+def export_saved_model(
+    vae: "VAE",
+    path: str | Path,
+    *,
+    card: Card | None = None,
+    num_samples: int = 100,
+    replace: bool = False,
+) -> list[str]:
     """Write one SavedModel with a signature for each use of the model.
 
-    Every input and output has the batch `[B]` as its first axis, of any size, so that a server may
-    join requests into one batch. Signatures that draw take their seeds as an input, `[B, 2]` of
-    int32, one an image: equal seeds give equal draws, whatever else is in the batch, after every
-    reload.
-
-    ================ ============================ ============================================
-    signature        inputs                       outputs
-    ================ ============================ ============================================
-    ``reconstruct``  images `[B, H, W, C]`        images `[B, H, W, C]`, the mean of p(x|z)
-    ``encode``       images                       loc (the code) `[B, d]`; and scale `[B, d]` of
-                                                  q(z|x), where that has a closed form
-    ``decode``       z `[B, d]`                   images, the mean of p(x|z)
-    ``sample``       seed `[B, 2]`                images, the mean of p(x|z) at a z from p(z)
-    ``elbo``         images, seed `[B, 2]`        elbo, log_likelihood, kl, each `[B]`, nats
-    ================ ============================ ============================================
-
-    ``reconstruct`` is ``serving_default`` too. Each signature of a conditional model has one input
-    more, ``label [B]`` of int32.
+    They are those of `tfvae.serving.signatures.signatures`. Beside them lie ``card.json`` and
+    ``README.md``, which say what the model is and how to call it; requests that warm a server up;
+    and the configuration from which `tfvae.load` makes the `VAE` again.
 
     Args:
         vae: a built `VAE`.
         path: the directory to make; it appears complete or not at all.
+        card: what is known of the model: how bytes become its values, for the signatures that take
+            them, and the threshold of anomalies among it.
+        num_samples: K, draws of the signature ``log_prob``.
         replace: whether a directory that is there may be replaced.
 
+    Returns:
+        The names of the signatures.
+
     Raises:
-        InputError: if something is at `path`, or the model has not been built.
+        InputError: if something is at `path`, the model has not been built, or a number does not
+            fit.
     """
-    if vae.image_shape is None:
-        raise InputError("the model does not know its image shape yet: call it on images first")
-    images = tf.TensorSpec((None, *vae.image_shape), tf.float32, name="images")
-    z = tf.TensorSpec((None, vae.latent_dim), tf.float32, name="z")
-    seed = tf.TensorSpec((None, 2), tf.int32, name="seed")
-    labels = [] if vae.num_classes is None else [tf.TensorSpec((None,), tf.int32, name="label")]
-
-    def reconstruct(images: tf.Tensor, label: Any = None) -> dict[str, Any]:
-        return {"images": vae.reconstruct(images, label)}
-
-    def encode(images: tf.Tensor, label: Any = None) -> dict[str, Any]:
-        q = vae.encode(images, label)
-        code = {"loc": vae.posterior_family.code(q)}
-        try:
-            return {**code, "scale": q.stddev()}
-        except NotImplementedError:  # a flow has none in closed form
-            return code
-
-    def decode(z: tf.Tensor, label: Any = None) -> dict[str, Any]:
-        return {"images": vae.likelihood_family.mean(vae.decode(z, label))}
-
-    def sample(seed: tf.Tensor, label: Any = None) -> dict[str, Any]:
-        def draw(row: Any) -> tf.Tensor:
-            one_seed, *one_label = row
-            prior = vae.prior_of(one_label[0][None] if one_label else None)
-            return tf.reshape(prior.sample(seed=one_seed), (vae.latent_dim,))
-
-        rows = (seed,) if label is None else (seed, label)
-        z = tf.map_fn(draw, rows, fn_output_signature=tf.TensorSpec((vae.latent_dim,), tf.float32))
-        return decode(z, label)
-
-    def elbo(images: tf.Tensor, seed: tf.Tensor, label: Any = None) -> dict[str, Any]:
-        return vae.elbo(images, label, seed=seed)._asdict()
-
-    archive = keras.export.ExportArchive()
-    archive.track(vae)
-    # The first one becomes serving_default.
-    archive.add_endpoint("reconstruct", reconstruct, [images, *labels])
-    archive.add_endpoint("encode", encode, [images, *labels])
-    archive.add_endpoint("decode", decode, [z, *labels])
-    archive.add_endpoint("sample", sample, [seed, *labels])
-    archive.add_endpoint("elbo", elbo, [images, seed, *labels])
+    card = card or Card()
+    found = signatures(
+        vae,
+        preprocessing=card.preprocessing,
+        num_samples=num_samples,
+        threshold=None if card.anomaly is None else card.anomaly.threshold,
+    )
+    module = tf.Module()
+    # In this order `tfvae.load` finds them again.
+    module.weights = [weight.value for weight in vae.weights]
+    module.others = [variable.value for variable in vae.variables]
+    graphs = {one.name: one.function.get_concrete_function() for one in found}
+    graphs["serving_default"] = graphs[found[0].name]
     with new_directory(path, replace=replace) as partial:
-        archive.write_out(str(partial), verbose=False)
+        tf.saved_model.save(module, str(partial), signatures=graphs)
+        config = partial / CONFIG_FILE
+        config.parent.mkdir(exist_ok=True)
+        config.write_text(json.dumps(keras.saving.serialize_keras_object(vae)), encoding="utf-8")
+        card.write(partial, vae, found)
+        write_warmup_requests(partial, vae, found)
+    return [signature.name for signature in found]
+
+
+def publish_saved_model(
+    vae: "VAE", path: str | Path, *, card: Card | None = None, num_samples: int = 100
+) -> tuple[Path, list[str]]:
+    """Write a SavedModel as the next version of a model, as TensorFlow Serving expects them.
+
+    The versions of the model NAME are the directories NAME/1, NAME/2 and so on. A new one appears
+    complete or not at all, and a server that watches NAME then goes over to it.
+
+    Args:
+        vae: a built `VAE`.
+        path: the directory of the versions, made if there is none.
+        card: as for `export_saved_model`.
+        num_samples: as for `export_saved_model`.
+
+    Returns:
+        The directory of the version, and the names of the signatures.
+
+    Raises:
+        InputError: if something else is at `path`, or as `export_saved_model` does.
+    """
+    path = Path(path)
+    versions = version_directories(path)
+    if not versions and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(
+            f"expected a directory of versions NAME/1, NAME/2 ..., or none yet; received {path}, "
+            "which is something else: choose another name"
+        )
+    version = path / str(int(versions[-1].name) + 1 if versions else 1)
+    return version, export_saved_model(vae, version, card=card, num_samples=num_samples)

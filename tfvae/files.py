@@ -1,4 +1,4 @@
-"""Files: where a trained model lies, and writing that leaves the old file or the whole new one.
+"""Files: where trained models lie, and writing that leaves the old file or the whole new one.
 
 What is written is written beside its place first, and then renamed.
 """
@@ -14,23 +14,36 @@ from pathlib import Path
 from tfvae.errors import InputError
 
 
-def find_model_file(path: Path) -> Path:
-    """Give the `.keras` file that a user means by a run directory or a file.
+def find_model(path: Path) -> Path:
+    """Give the `.keras` file or the SavedModel that a user means.
+
+    Args:
+        path: a run directory or another that holds model.keras; a `.keras` file; a SavedModel; or a
+            directory of its versions, of which the newest is meant.
 
     Raises:
         InputError: if there is none.
     """
-    expected = "expected a run directory of tfvae train or a model.keras file"
+    expected = "expected a run directory of tfvae train, a model.keras file or a SavedModel"
     if not path.exists():
         raise InputError(f"{expected}; there is nothing at {path}")
-    file = path / "model.keras" if path.is_dir() else path
-    if not file.is_file():
-        is_saved_model = (path / "saved_model.pb").exists()
-        hint = ", a SavedModel for tf.saved_model.load" if is_saved_model else ""
-        raise InputError(f"{expected}; {path} is a directory without model.keras{hint}")
-    if file.suffix != ".keras":
-        raise InputError(f"{expected}; received {file}")
-    return file
+    if path.is_file():
+        if path.suffix != ".keras":
+            raise InputError(f"{expected}; received {path}")
+        return path
+    for found in (path / "model.keras", path / "saved_model.pb"):
+        if found.is_file():
+            return path if found.suffix == ".pb" else found
+    versions = version_directories(path)
+    if not versions:
+        raise InputError(f"{expected}; {path} is a directory that holds none")
+    return versions[-1]
+
+
+def version_directories(path: Path) -> list[Path]:
+    """Give the SavedModels in a directory whose names are whole numbers, in their order."""
+    found = [one for one in path.glob("*/saved_model.pb") if one.parent.name.isdecimal()]
+    return sorted((one.parent for one in found), key=lambda one: int(one.name))
 
 
 def refuse_existing(path: Path, advice: str) -> None:

@@ -28,6 +28,9 @@ from tfvae.monitoring import MetricsFile, Pictures
 from tfvae.precision import best_precision
 from tfvae.priors import VampPrior
 from tfvae.runs import default_run_dir, grid_labels, read_metrics
+from tfvae.serving.calibration import DEFAULT_RATE, calibrate
+from tfvae.serving.card import Card, licence_of
+from tfvae.serving.preprocessing import Preprocessing
 from tfvae.training import train
 
 _DEFAULT_STEPS = 1500
@@ -238,10 +241,13 @@ class _Job:
         vae, data, run_dir, config = self._plain_model(), self.data, self.run_dir, self.config
         with new_file(run_dir / "model.keras") as partial:
             vae.save(partial)
-        export_saved_model(vae, run_dir / "saved_model", replace=True)
         score = elbo(vae, data.test.batches(config.batch_size), seed=config.seed)
         with new_file(run_dir / "test.json") as partial:
             partial.write_text(json.dumps(dataclasses.asdict(score), indent=2) + "\n")
+        # As the first version of a model, which a server may watch.
+        export_saved_model(
+            vae, run_dir / "saved_model" / "1", card=self._card(vae, score), replace=True
+        )
 
         images, labels = data.test.arrays(limit=_MAP_IMAGES)
         given = labels if vae.num_classes is not None else None
@@ -261,6 +267,30 @@ class _Job:
             with new_file(run_dir / f"{name}.png") as partial:
                 figure.savefig(partial, dpi=120)
         return score
+
+    def _card(self, vae: VAE, score: ELBOEstimate) -> Card:
+        data, config = self.data, self.config
+        images = {"train": data.train, "validation": data.validation, "test": data.test}
+        validation = data.validation.batches(config.batch_size)
+        enough = len(data.validation) >= 1 / DEFAULT_RATE
+        # Where files lie on this machine is nobody else's affair.
+        name = Path(data.name).name
+        training = {
+            option: value
+            for option, value in dataclasses.asdict(config).items()
+            if value not in (None, False) and option not in ("run_dir", "manual_dir", "dataset")
+        }
+        return Card(
+            data={
+                "name": name,
+                "licence": licence_of(name),
+                "images": {split: len(rows) for split, rows in images.items()},
+            },
+            preprocessing=Preprocessing.like(data.validation),
+            training=training,
+            metrics=dataclasses.asdict(score),
+            anomaly=calibrate(vae, validation) if enough else None,
+        )
 
     def _plain_model(self) -> VAE:
         """Give the model for one device and in float32, whatever it was trained on and in.

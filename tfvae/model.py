@@ -295,14 +295,16 @@ class VAE(LatentImageModel):
         Args:
             n: how many.
             label: of a conditional model, one label for all images, or one for each, `[n]`.
-            seed: a whole number, a pair of them, or None for the model's own next seed.
+            seed: a whole number, a pair of them, or None for the model's own next seed; or a pair
+                for each image, `[n, 2]`, as for the signature ``sample`` of a SavedModel, whose
+                draws they are.
             mean: give the mean of p(x|z), the usual picture; False draws each pixel from p(x|z).
 
         Returns:
             Images `[n, H, W, C]`.
 
         Raises:
-            InputError: if `n` is below 1, or the label does not fit.
+            InputError: if `n` is below 1, or seed or label do not fit.
         """
         z, label, pixel_seed = self._draw_latent(n, label, seed)
         likelihood = self.decode(z, label)
@@ -336,9 +338,9 @@ class VAE(LatentImageModel):
         if n < 1:
             raise InputError(f"n is a whole number from 1; received {n!r}")
         self._require_built("sample")
-        latent_seed, pixel_seed = tf.unstack(
-            tf.random.experimental.stateless_split(self._seed(seed), 2)
-        )
+        seed = self._seed(seed)
+        if seed.shape.rank == 2 and seed.shape[0] != n:
+            raise InputError(f"expected a seed for each of {n} images; received {seed.shape[0]}")
         if self.num_classes is not None:
             label = self.checked_labels(label)
             if label.shape.rank > 1 or (label.shape.rank == 1 and label.shape[0] not in (1, n)):
@@ -347,9 +349,33 @@ class VAE(LatentImageModel):
                     f"received shape {label.shape}"
                 )
             label = tf.broadcast_to(label, (n,))
+        if seed.shape.rank == 2:
+            pixel_seed = tf.random.experimental.stateless_fold_in(seed[0], 1)
+            return self.draw_latent(seed, label), label, pixel_seed
+        latent_seed, pixel_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         prior = self.prior_of(label)
         z = prior.sample(() if prior.batch_shape.rank else n, seed=latent_seed)
         return z, label, pixel_seed
+
+    def draw_latent(self, seeds: tf.Tensor, label: tf.Tensor | None = None) -> tf.Tensor:
+        """Draw z from p(z), each from a seed of its own, whatever else is in the batch.
+
+        Args:
+            seeds: int32 `[B, 2]`.
+            label: of a conditional model, `[B]`.
+
+        Returns:
+            z `[B, d]`.
+        """
+
+        def draw(row: Any) -> tf.Tensor:
+            one_seed, *one_label = row
+            prior = self.prior_of(one_label[0][None] if one_label else None)
+            return tf.reshape(prior.sample(seed=one_seed), (self.latent_dim,))
+
+        rows = (seeds,) if label is None else (seeds, label)
+        spec = tf.TensorSpec((self.latent_dim,), tf.float32)
+        return tf.map_fn(draw, rows, fn_output_signature=spec)
 
     def with_prior(self, prior: Any) -> "VAE":
         """Give a model of the same networks, posterior and likelihood with another p(z).
@@ -379,12 +405,13 @@ class VAE(LatentImageModel):
         return model
 
     def export(self, filepath: str | Path, **kwargs: Any) -> None:
-        """Write a SavedModel with the signatures of `tfvae.export.export_saved_model`.
+        """Write a SavedModel; see `tfvae.export.export_saved_model`.
 
         Args:
             filepath: the directory to make.
-            **kwargs: another `format` than ``"tf_saved_model"``, with what else
-                `keras.Model.export` takes: the export is Keras' own, of the reconstruction.
+            **kwargs: `card` and `num_samples` of `export_saved_model`; or another `format` than
+                ``"tf_saved_model"``, with what else `keras.Model.export` takes: the export is
+                Keras' own then, of the reconstruction.
 
         Raises:
             InputError: if `filepath` exists, or the model has not been built.
@@ -394,4 +421,5 @@ class VAE(LatentImageModel):
             return
         from tfvae.export import export_saved_model
 
-        export_saved_model(self, filepath)
+        kwargs.pop("format", None)
+        export_saved_model(self, filepath, **kwargs)

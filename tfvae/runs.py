@@ -6,14 +6,15 @@ import datetime
 import re
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from tfvae import datasets
 from tfvae.config import DataOptions, TrainConfig
 from tfvae.errors import InputError
-from tfvae.files import find_model_file
+from tfvae.files import find_model, version_directories
+from tfvae.loading import load
 from tfvae.model import VAE
+from tfvae.serving.card import Card
 
 
 def default_run_dir(dataset: str) -> Path:
@@ -59,22 +60,29 @@ class TrainedModel:
 
     @classmethod
     def open(cls, path: Path) -> "TrainedModel":
-        """Read a run directory or a `.keras` file.
+        """Read what `tfvae.load` reads.
 
         Raises:
-            InputError: if it is neither, or holds no `VAE`.
+            InputError: if it holds no `VAE`.
         """
-        file = find_model_file(path)
-        try:
-            model = keras.models.load_model(file)
-        except Exception as error:
-            # Keras raises errors of many kinds on a damaged or foreign file.
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{file} holds no model that can be read: {reason}") from error
-        if not isinstance(model, VAE):
-            raise InputError(f"expected a tfvae.VAE in {file}; it holds a {type(model).__name__}")
+        vae, file = load(path), find_model(path)
+        if not isinstance(vae, VAE):
+            raise InputError(f"expected a tfvae.VAE in {file}; it holds a {type(vae).__name__}")
         beside = file.parent / "config.toml"
-        return cls(model, file, TrainConfig.read(beside) if beside.is_file() else None)
+        return cls(vae, file, TrainConfig.read(beside) if beside.is_file() else None)
+
+    def card(self) -> Card:
+        """Give what is known of the model, of a run or a SavedModel; nothing of a lone file.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        folder = self.path if self.path.is_dir() else self.path.parent
+        versions = version_directories(folder / "saved_model")
+        for place in (*reversed(versions), folder):
+            if (place / "card.json").is_file():
+                return Card.read(place / "card.json")
+        return Card()
 
     def data(self, options: DataOptions) -> datasets.Dataset:
         """Load the images that `options` name, or else those of the run.

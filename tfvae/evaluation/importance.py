@@ -254,42 +254,55 @@ class _Sampler:
     def _block_sums(
         self, encoded: Any, x: tf.Tensor, label: Any, draws: tf.Tensor, seeds: tf.Tensor
     ) -> tf.Tensor:
-        """Give sums over the first so many draws of a block for each image of `x [B, H, W, C]`.
+        """Give sums over the first so many draws of a block; see `weight_sums`."""
+        z, log_posterior = self._vae.posterior_family.sample_each(
+            encoded, min(_BLOCK, self._num_samples), seeds
+        )
+        return weight_sums(self._vae, x, label, z[:draws], log_posterior[:draws], chunk=self._chunk)
 
-        Returns:
-            ``log Σ w``, ``log Σ w²``, ``Σ log p(x|z)`` and ``Σ log q(z|x)/p(z)``: `[4, B]`.
-        """
-        vae, chunk = self._vae, self._chunk
-        most = min(_BLOCK, self._num_samples)
-        z, log_posterior = (
-            values[:draws] for values in vae.posterior_family.sample_each(encoded, most, seeds)
-        )
-        images = tf.shape(x)[0]
-        count = draws * images
-        flat = tf.reshape(z, (-1, vae.latent_dim))
-        owner = tf.tile(tf.range(images), [draws])
-        # One that does not depend on labels is made once: it may run networks of its own.
-        prior = vae.prior_of(None) if label is None else None
-        parts = tf.TensorArray(tf.float32, 0, dynamic_size=True, infer_shape=False)
-        for part in tf.range(-(-count // chunk)):
-            # One is prepared while another is decoded; ten, as by default, would take more memory.
-            tf.autograph.experimental.set_loop_options(parallel_iterations=2)
-            rows = owner[part * chunk : (part + 1) * chunk]
-            some = flat[part * chunk : (part + 1) * chunk]
-            its_label = None if label is None else tf.gather(label, rows)
-            its_prior = vae.prior_of(its_label) if prior is None else prior
-            log_likelihood = vae.decode(some, its_label).log_prob(tf.gather(x, rows))
-            log_prior = its_prior.log_prob(some)
-            parts = parts.write(part, tf.stack([log_likelihood, log_prior], axis=1))
-        terms = tf.reshape(tf.ensure_shape(parts.concat(), (None, 2)), (draws, -1, 2))
-        log_likelihood, log_prior = tf.unstack(terms, axis=-1)
-        log_ratio = log_posterior - log_prior
-        log_weight = log_likelihood - log_ratio
-        return tf.stack(
-            [
-                tf.reduce_logsumexp(log_weight, axis=0),
-                tf.reduce_logsumexp(2 * log_weight, axis=0),
-                tf.reduce_sum(log_likelihood, axis=0),
-                tf.reduce_sum(log_ratio, axis=0),
-            ]
-        )
+
+def weight_sums(
+    vae: VAE, x: tf.Tensor, label: Any, z: tf.Tensor, log_posterior: tf.Tensor, *, chunk: int
+) -> tf.Tensor:
+    """Sum over draws of z for each image, in a graph.
+
+    Args:
+        vae: a built `VAE`.
+        x: images `[B, H, W, C]`.
+        label: `[B]`, or None.
+        z: `[K, B, d]`, from q(z|x).
+        log_posterior: log q(z|x), `[K, B]`.
+        chunk: how many z to decode at a time.
+
+    Returns:
+        ``log Σ w``, ``log Σ w²``, ``Σ log p(x|z)`` and ``Σ log q(z|x)/p(z)`` with
+        ``w = p(x, z)/q(z|x)``: `[4, B]`.
+    """
+    draws, images = tf.shape(z)[0], tf.shape(x)[0]
+    flat = tf.reshape(z, (-1, vae.latent_dim))
+    owner = tf.tile(tf.range(images), [draws])
+    # One that does not depend on labels is made once: it may run networks of its own.
+    prior = vae.prior_of(None) if label is None else None
+    parts = tf.TensorArray(tf.float32, 0, dynamic_size=True, infer_shape=False)
+    for part in tf.range(-(-draws * images // chunk)):
+        # One is prepared while another is decoded; ten, as by default, would take more memory.
+        tf.autograph.experimental.set_loop_options(parallel_iterations=2)
+        rows = owner[part * chunk : (part + 1) * chunk]
+        some = flat[part * chunk : (part + 1) * chunk]
+        its_label = None if label is None else tf.gather(label, rows)
+        its_prior = vae.prior_of(its_label) if prior is None else prior
+        log_likelihood = vae.decode(some, its_label).log_prob(tf.gather(x, rows))
+        log_prior = its_prior.log_prob(some)
+        parts = parts.write(part, tf.stack([log_likelihood, log_prior], axis=1))
+    terms = tf.reshape(tf.ensure_shape(parts.concat(), (None, 2)), (draws, -1, 2))
+    log_likelihood, log_prior = tf.unstack(terms, axis=-1)
+    log_ratio = log_posterior - log_prior
+    log_weight = log_likelihood - log_ratio
+    return tf.stack(
+        [
+            tf.reduce_logsumexp(log_weight, axis=0),
+            tf.reduce_logsumexp(2 * log_weight, axis=0),
+            tf.reduce_sum(log_likelihood, axis=0),
+            tf.reduce_sum(log_ratio, axis=0),
+        ]
+    )

@@ -1,0 +1,73 @@
+"""The client of TensorFlow Serving's two interfaces, against servers of their formats."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from exported_model import export, inputs_for, seeds
+from model_server import model_server
+
+import tfvae
+from tfvae.serving.client import Client
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("export"))[1]
+
+
+@pytest.fixture(scope="module")
+def addresses(exported):
+    with model_server(exported) as found:
+        yield dict(zip(("rest", "grpc"), found, strict=True))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 257])
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_every_signature_gives_what_it_gives_in_python(exported, addresses, protocol, batch):
+    client = Client(addresses[protocol])
+    signatures = tf.saved_model.load(str(exported)).signatures
+    # What a server says itself is what there is.
+    assert set(client.signatures) - {"__saved_model_init_op"} == set(signatures)
+    for name, signature in signatures.items():
+        inputs = inputs_for(name.replace("serving_default", "reconstruct"), batch)
+        expected = signature(**{key: tf.constant(one) for key, one in inputs.items()})
+        found = client(name, **inputs)
+        assert set(found) == set(expected)
+        for key, value in expected.items():
+            assert found[key].shape == value.shape, (name, key)
+            if value.dtype == tf.string:
+                assert found[key].tolist() == value.numpy().tolist()
+            else:
+                assert found[key].dtype == value.dtype.as_numpy_dtype
+                np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-5)
+
+
+def test_lists_will_do(addresses):
+    draws = [Client(address)("sample", seed=[[5, 0], [5, 1]]) for address in addresses.values()]
+    np.testing.assert_array_equal(draws[0]["images"], draws[1]["images"])
+    whole = Client(addresses["grpc"])("sample", seed=seeds(3))["images"]
+    np.testing.assert_allclose(draws[0]["images"], whole[:2], atol=1e-6)
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_mistakes_are_told_in_one_line(addresses, protocol):
+    client = Client(addresses[protocol])
+    with pytest.raises(tfvae.InputError, match=r"no signature 'invert': expected one of .*encode"):
+        client("invert", images=[0])
+    with pytest.raises(tfvae.InputError, match="sample takes seed; received z"):
+        client("sample", z=[0])
+    with pytest.raises(tfvae.InputError, match=r"seed is of int32; received float64: convert it"):
+        client("sample", seed=[[0.5, 1.0]])
+    with pytest.raises(tfvae.InputError, match=r"says: .*expected PNG or JPEG files"):
+        client("encode_png", image_bytes=[b"text"])
+    with pytest.raises(tfvae.InputError, match="says: Servable not found"):
+        Client(addresses[protocol], "another")("sample", seed=[[0, 1]])
+
+
+def test_where_nobody_listens():
+    for scheme in ("http", "grpc"):
+        with pytest.raises(OSError):
+            Client(f"{scheme}://127.0.0.1:9")("sample", seed=[[0, 1]])
+    for address in ("localhost:8501", "ftp://localhost", "http://", ""):
+        with pytest.raises(tfvae.InputError, match="an address is one of http://HOST:PORT"):
+            Client(address)

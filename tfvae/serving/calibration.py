@@ -1,0 +1,51 @@
+"""What score is unusual: the threshold of anomalies."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfvae.errors import InputError
+from tfvae.evaluation.batches import image_batches
+from tfvae.serving.card import Anomaly, check_rate
+from tfvae.serving.signatures import signatures
+
+if TYPE_CHECKING:
+    from tfvae.model import VAE
+
+
+# One false alarm in a hundred.
+DEFAULT_RATE = 0.01
+
+
+def calibrate(vae: "VAE", data: Any, *, rate: float = DEFAULT_RATE) -> Anomaly:
+    """Find the score that a share of images is above.
+
+    The score is that of the signature ``anomaly_score``, the negative ELBO in nats. On images like
+    those of `data` an alarm is false at about this rate, with a relative error of
+    1/sqrt(rate · images); what an image of another kind scores, no threshold can promise: smooth
+    images may be more probable than any that a model was trained on (Nalisnick et al. 2019,
+    arXiv:1810.09136).
+
+    Args:
+        vae: a built `VAE`.
+        data: batches of ``x`` or ``(x, label)`` that were not trained on, such as
+            ``data.validation.batches(256)``.
+        rate: the share, between 0 and 1.
+
+    Raises:
+        InputError: if the rate does not fit, or there are too few images for it.
+    """
+    check_rate(rate)
+    (scorer,) = (one for one in signatures(vae) if one.name == "anomaly_score")
+    scores = np.concatenate(
+        [
+            scorer.function(x, *([] if label is None else [label]))["score"].numpy()
+            for x, label in image_batches(vae, data)
+        ]
+    )
+    if rate * len(scores) < 1:
+        raise InputError(
+            f"a rate of {rate:g} needs at least {int(np.ceil(1 / rate))} images to calibrate on; "
+            f"received {len(scores)}"
+        )
+    return Anomaly(float(np.quantile(scores, 1 - rate)), float(rate), len(scores))

@@ -1,0 +1,224 @@
+"""A client of TensorFlow Serving, over REST or gRPC, that needs no TensorFlow graph of its own.
+
+TensorFlow Serving listens for gRPC on port 8500 and for REST on 8501::
+
+    model = tfvae.serving.client.Client("http://localhost:8501", "vae")
+    model("sample", seed=[[1, 0], [1, 1]])["images"]
+"""
+
+import base64
+import contextlib
+import functools
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from tfvae.errors import InputError
+
+_SCHEMES = ("http", "https", "grpc", "grpcs")
+# Requests of images are larger than gRPC's default of 4 MiB.
+_MOST_BYTES = 2**30
+
+
+class Client:
+    """Calls the signatures of a model that a server has loaded.
+
+    Args:
+        address: ``http://HOST:PORT`` or ``https://`` for REST, ``grpc://HOST:PORT`` or ``grpcs://``
+            for gRPC.
+        model: its name there.
+        version: which; by default the newest.
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        InputError: if the address is of another kind.
+    """
+
+    def __init__(
+        self, address: str, model: str = "vae", *, version: int | None = None, timeout: float = 60.0
+    ):
+        scheme, separator, rest = address.partition("://")
+        if not separator or scheme not in _SCHEMES or not rest.strip("/"):
+            kinds = ", ".join(f"{scheme}://HOST:PORT" for scheme in _SCHEMES)
+            raise InputError(f"an address is one of {kinds}; received {address!r}")
+        self.address, self.model, self.version, self.timeout = address, model, version, timeout
+        kind = _Grpc if scheme.startswith("grpc") else _Rest
+        self._protocol: Any = kind(self)
+
+    def __call__(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
+        """Call a signature.
+
+        Args:
+            signature: its name, such as ``"encode"``.
+            **inputs: arrays with the batch `[B]` first, or what makes them; bytes for strings.
+
+        Returns:
+            The outputs by their names; of strings, an array of bytes objects.
+
+        Raises:
+            InputError: if there is no such signature, the inputs do not fit, or the server says
+                that it cannot answer.
+            OSError: if no server answers at the address.
+        """
+        signatures = self.signatures
+        if signature not in signatures:
+            raise InputError(
+                f"{self.model} has no signature {signature!r}: expected one of "
+                f"{', '.join(signatures)}"
+            )
+        specs = signatures[signature].inputs
+        if set(inputs) != set(specs):
+            raise InputError(
+                f"{signature} takes {', '.join(specs)}; received {', '.join(inputs) or 'nothing'}"
+            )
+        arrays = {name: _array(name, value, specs[name]) for name, value in inputs.items()}
+        return self._protocol.predict(signature, arrays)
+
+    @functools.cached_property
+    def signatures(self) -> dict[str, Any]:
+        """The signatures of the model as the server tells them, a `SignatureDef` each."""
+        return dict(self._protocol.signatures())
+
+
+def _array(name: str, value: Any, spec: Any) -> np.ndarray:
+    """Give an input as an array of its type."""
+    import tensorflow as tf
+
+    dtype = tf.dtypes.as_dtype(spec.dtype)
+    if dtype == tf.string:
+        return np.array(value, object)
+    array = np.asarray(value)
+    if array.dtype.kind == "f" and not dtype.is_floating:
+        raise InputError(f"{name} is of {dtype.name}; received {array.dtype}: convert it")
+    return array.astype(dtype.as_numpy_dtype)
+
+
+class _Rest:
+    """TensorFlow Serving's REST interface, with requests in columns."""
+
+    def __init__(self, client: Client):
+        self._client = client
+        self._url = f"{client.address.rstrip('/')}/v1/models/{quote(client.model, safe='')}"
+        if client.version is not None:
+            self._url += f"/versions/{int(client.version)}"
+
+    def signatures(self) -> Mapping[str, Any]:
+        from google.protobuf import json_format
+        from tensorflow_serving.apis import get_model_metadata_pb2
+
+        found = self._ask("/metadata")["metadata"]["signature_def"]
+        known = get_model_metadata_pb2.SignatureDefMap()
+        json_format.ParseDict(found, known, ignore_unknown_fields=True)
+        return known.signature_def
+
+    def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        body = {
+            "signature_name": signature,
+            "inputs": {name: _to_json(array) for name, array in inputs.items()},
+        }
+        found = self._ask(":predict", body)["outputs"]
+        specs = self._client.signatures[signature].outputs
+        if len(specs) == 1:
+            # Of one output the interface leaves out the name.
+            found = dict.fromkeys(specs, found)
+        return {name: _from_json(value, specs[name]) for name, value in found.items()}
+
+    def _ask(self, what: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self._url + what, data, {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self._client.timeout) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            text = error.read().decode(errors="replace")
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                text = json.loads(text)["error"]
+            raise _refusal(self._client, text) from None
+
+
+class _Grpc:
+    """TensorFlow Serving's PredictionService."""
+
+    def __init__(self, client: Client):
+        import grpc
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+        scheme, _, target = client.address.partition("://")
+        options = [
+            ("grpc.max_send_message_length", _MOST_BYTES),
+            ("grpc.max_receive_message_length", _MOST_BYTES),
+        ]
+        if scheme == "grpcs":
+            channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(), options)
+        else:
+            channel = grpc.insecure_channel(target, options)
+        self._client = client
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+    def signatures(self) -> Mapping[str, Any]:
+        from tensorflow_serving.apis import get_model_metadata_pb2
+
+        request = get_model_metadata_pb2.GetModelMetadataRequest()
+        self._name(request.model_spec)
+        request.metadata_field.append("signature_def")
+        answer = self._call(self._stub.GetModelMetadata, request)
+        known = get_model_metadata_pb2.SignatureDefMap()
+        answer.metadata["signature_def"].Unpack(known)
+        return known.signature_def
+
+    def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2
+
+        request = predict_pb2.PredictRequest()
+        self._name(request.model_spec)
+        request.model_spec.signature_name = signature
+        for name, array in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
+        answer = self._call(self._stub.Predict, request)
+        return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
+
+    def _name(self, spec: Any) -> None:
+        spec.name = self._client.model
+        if self._client.version is not None:
+            spec.version.value = self._client.version
+
+    def _call(self, method: Any, request: Any) -> Any:
+        import grpc
+
+        try:
+            return method(request, timeout=self._client.timeout)
+        except grpc.RpcError as error:
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise ConnectionError(
+                    f"no server answers at {self._client.address}: {error.details()}"
+                ) from None
+            raise _refusal(self._client, error.details()) from None
+
+
+def _refusal(client: Client, text: Any) -> InputError:
+    reason = " ".join(str(text).split())[:300]
+    return InputError(f"the server of {client.model} at {client.address} says: {reason}")
+
+
+def _to_json(array: np.ndarray) -> Any:
+    if array.dtype != object:
+        return array.tolist()
+    texts = [base64.b64encode(one).decode() for one in array.reshape(-1)]
+    return [{"b64": text} for text in texts]
+
+
+def _from_json(value: Any, spec: Any) -> np.ndarray:
+    import tensorflow as tf
+
+    dtype = tf.dtypes.as_dtype(spec.dtype)
+    if dtype == tf.string:
+        return np.array([base64.b64decode(one["b64"]) for one in value], object)
+    return np.array(value, dtype.as_numpy_dtype)
