@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from model_server import model_server
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -17,7 +18,7 @@ def blocks(language):
 
 def test_the_python_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    example, extension, serving = blocks("python")
+    example, extension, serving, client = blocks("python")
     quick = example.replace("epochs=50", "epochs=1")
     assert quick != example
     assert len([line for line in example.splitlines() if line and "import" not in line]) <= 15
@@ -36,8 +37,13 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
         again.elbo(images, seed=1).elbo, own["vae"].elbo(images, seed=1).elbo
     )
     names = {}
-    exec(compile(serving.replace("my_model", "saved_model"), "README.md", "exec"), names)
+    exec(compile(serving.replace("my_model/1", "saved_model"), "README.md", "exec"), names)
     assert names["images"].shape == (2, 8, 8, 1)
+    with model_server(tmp_path / "saved_model") as (_, address):
+        served = client.replace("grpc://localhost:8500", address)
+        assert served != client
+        exec(compile(served, "README.md", "exec"), own)
+    np.testing.assert_allclose(own["images"], names["images"], atol=1e-6)
 
 
 PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
