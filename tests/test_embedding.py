@@ -1,0 +1,393 @@
+"""Codes of whole data sets in a file, and what kills, damage and mistakes leave of them."""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+
+import embedding_job
+import numpy as np
+import processes
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from embedding_job import SMALL, digits, model
+
+import tfvae
+from tfvae.divergences import exact_kl
+from tfvae.runs import TrainedModel
+from tfvae.serving import embedding, parts
+from tfvae.sources import SPLITS
+
+# Some thirty parts.
+LARGE = {"batch_size": 64, "part_images": 64}
+MOMENTS = [
+    "a part half written",
+    "a part written, not renamed",
+    "a part renamed",
+    "the file half written",
+    "the file renamed",
+]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return digits()
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return model()
+
+
+@pytest.fixture(scope="module")
+def whole(vae, data, tmp_path_factory):
+    """The file of a run in small parts that nothing has stopped."""
+    out = tmp_path_factory.mktemp("whole") / "embeddings.parquet"
+    assert embedding.encode(vae, data, out, **SMALL).resumed == 0
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    return out.read_bytes()
+
+
+def hidden(out):
+    return out.parent / f".{out.name}.parts"
+
+
+def part_files(out):
+    return sorted(hidden(out).glob("*.part"))
+
+
+def rows(out, split):
+    table = pq.read_table(out)
+    return table.filter(pa.compute.equal(table["split"], split))
+
+
+def vectors(column):
+    return np.stack(column.to_numpy())
+
+
+def interrupted(vae, data, out, monkeypatch, after=5, **options):
+    """Leave the parts of a run that has met an error."""
+
+    def stop(*_):
+        raise InterruptedError
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        write = embedding_job.counted(parts.Parts.write, after, after=stop)
+        patch.setattr(parts.Parts, "write", write)
+        embedding.encode(vae, data, out, **{**SMALL, **options})
+    assert len(part_files(out)) == after
+
+
+# --- what is in the file --------------------------------------------------------------------------
+
+
+def test_the_file_holds_what_the_model_says_of_each_image(vae, data, tmp_path):
+    out = tmp_path / "new" / "embeddings.parquet"
+    facts = embedding.encode(vae, data, out)
+    assert facts.columns == ("split", "row", "label", "code", "scale", "kl")
+    assert facts.images == 1797 == sum(facts.splits.values()) and facts.resumed == 0
+    assert json.loads(json.dumps(facts.as_dict()))["out"] == str(out)
+    assert pq.read_table(out)["split"].to_pylist() == [
+        split for split in SPLITS for _ in range(len(getattr(data, split)))
+    ]
+    for split in SPLITS:
+        # Binarized anew each epoch, the training images are those of epoch 0 and the same batches.
+        images, labels = getattr(data, split).arrays()
+        q = vae.encode(images)
+        found = rows(out, split)
+        np.testing.assert_array_equal(found["row"], np.arange(len(images)))
+        np.testing.assert_array_equal(found["label"], labels)
+        np.testing.assert_allclose(vectors(found["code"]), q.mean(), atol=1e-5)
+        np.testing.assert_allclose(vectors(found["scale"]), q.stddev(), rtol=1e-5)
+        np.testing.assert_allclose(found["kl"], exact_kl(q, vae.prior), rtol=1e-4)
+
+
+def test_columns_have_the_types_that_readers_expect(vae, data, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    embedding.encode(vae, data, out, splits="test")
+    schema = pq.read_schema(out)
+    vector = pa.list_(pa.float32(), 3)
+    expected = [pa.dictionary(pa.int32(), pa.string()), pa.int64(), pa.int32()]
+    assert schema.types == [*expected, vector, vector, pa.float32()]
+
+
+@pytest.mark.parametrize(
+    ("options", "columns"),
+    [
+        ({"posterior": "full_normal"}, ["code", "scale", "kl"]),
+        ({"posterior": "iaf:flows=1,hidden=4"}, ["code"]),
+        ({"prior": "vamp:pseudo_inputs=3"}, ["code", "scale"]),
+    ],
+)
+def test_a_column_is_there_only_where_it_has_a_closed_form(options, columns, data, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    vae = model(**options)
+    embedding.encode(vae, data, out, splits="test")
+    assert pq.read_schema(out).names == ["split", "row", "label", *columns]
+    codes = vae.code(data.test.arrays()[0])
+    np.testing.assert_allclose(vectors(pq.read_table(out)["code"]), codes, atol=1e-5)
+
+
+def test_images_without_labels_have_no_such_column(vae, tmp_path):
+    np.save(tmp_path / "images.npy", np.eye(8, dtype="float32")[None].repeat(20, 0))
+    data = tfvae.datasets.load(tmp_path / "images.npy")
+    embedding.encode(vae, data, tmp_path / "embeddings.parquet")
+    assert "label" not in pq.read_schema(tmp_path / "embeddings.parquet").names
+
+
+def test_a_conditional_model_is_given_the_labels(data, tmp_path):
+    vae = model(num_classes=10, prior="class_normal")
+    out = tmp_path / "embeddings.parquet"
+    embedding.encode(vae, data, out, splits="test")
+    images, labels = data.test.arrays()
+    q = vae.encode(images, labels)
+    found = pq.read_table(out)
+    np.testing.assert_allclose(vectors(found["code"]), q.mean(), atol=1e-5)
+    np.testing.assert_allclose(found["kl"], exact_kl(q, vae.prior_of(labels)), rtol=1e-4)
+    other = vae.encode(images, (labels + 1) % 10).mean()
+    assert not np.allclose(vectors(found["code"]), other, atol=1e-3)
+
+
+def test_a_limit_takes_the_first_images_of_each_split(vae, data, whole, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    everything = tmp_path / "everything.parquet"
+    everything.write_bytes(whole)
+    facts = embedding.encode(vae, data, out, splits=["test", "train"], limit=30, **SMALL)
+    assert facts.splits == {"train": 30, "test": 30}
+    assert pq.read_table(out)["split"].unique().to_pylist() == ["train", "test"]
+    for split in ("train", "test"):
+        assert rows(out, split).equals(rows(everything, split).slice(0, 30))
+
+
+def test_the_metadata_say_how_to_make_the_file_again(vae, data, tmp_path):
+    out, file = tmp_path / "embeddings.parquet", tmp_path / "model.keras"
+    vae.save(file)
+    trained = TrainedModel.open(file)
+    embedding.encode(trained, data, out, splits="test", limit=10)
+    facts = json.loads(pq.read_schema(out).metadata[b"tfvae"])
+    assert facts["tfvae"] == tfvae.__version__
+    assert facts["path"] == str(file)
+    assert facts["model"]["latent_dim"] == 3
+    assert facts["model"]["posterior"] == "DiagonalNormal"
+    assert facts["options"] == {"splits": ["test"], "limit": 10, "batch_size": 256}
+    again = tfvae.datasets.load(**facts["data"])
+    np.testing.assert_array_equal(again.test.arrays(10)[0], data.test.arrays(10)[0])
+
+
+def test_a_row_group_holds_images_of_one_split(vae, data, monkeypatch, tmp_path):
+    monkeypatch.setattr(embedding, "_GROUP_IMAGES", 64)
+    out = tmp_path / "embeddings.parquet"
+    embedding.encode(vae, data, out, limit=100, batch_size=16, part_images=32)
+    file = pq.ParquetFile(out)
+    groups = [file.read_row_group(index) for index in range(file.num_row_groups)]
+    assert [len(group) for group in groups] == [64, 36] * 3
+    assert [group["split"].unique().to_pylist() for group in groups] == [
+        [split] for split in SPLITS for _ in range(2)
+    ]
+
+
+def test_a_bar_shows_images_a_second(vae, data, tmp_path, capsys):
+    embedding.encode(vae, data, tmp_path / "embeddings.parquet", limit=100, progress=True)
+    assert "images/s" in capsys.readouterr().err
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_there_stays_unless_it_may_be_replaced(vae, data, whole, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    out.write_text("mine")
+    with pytest.raises(tfvae.InputError, match=r"embeddings.parquet exists"):
+        embedding.encode(vae, data, out, **SMALL)
+    assert out.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [out]
+    embedding.encode(vae, data, out, overwrite=True, **SMALL)
+    assert out.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"splits": "tests"}, "splits are some of train, validation, test; received 'tests'"),
+        ({"splits": []}, "splits are some of"),
+        ({"limit": 0}, "limit is a whole number from 1; received 0"),
+        ({"batch_size": 0}, "batch_size is a whole number from 1; received 0"),
+        ({"part_images": 0.5}, "part_images is a whole number from 1; received 0.5"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_one_line(options, message, vae, data, tmp_path):
+    with pytest.raises(tfvae.InputError, match=message):
+        embedding.encode(vae, data, tmp_path / "embeddings.parquet", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_parquet_files_are_written(vae, data, tmp_path):
+    with pytest.raises(tfvae.InputError, match=r"a .parquet file; received .*codes.csv"):
+        embedding.encode(vae, data, tmp_path / "codes.csv")
+    (tmp_path / "folder.parquet").mkdir()
+    with pytest.raises(tfvae.InputError, match=r"folder.parquet exists"):
+        embedding.encode(vae, data, tmp_path / "folder.parquet", overwrite=True)
+
+
+def test_a_model_and_images_that_do_not_fit_are_one_line(data, vae, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    with pytest.raises(tfvae.InputError, match=r"takes images \(9, 9, 1\); digits has \(8, 8, 1\)"):
+        embedding.encode(tfvae.VAE.for_images((9, 9, 1), network="dense"), data, out)
+    with pytest.raises(tfvae.InputError, match=r"expected a VAE, .* received Autoencoder"):
+        embedding.encode(tfvae.Autoencoder.for_images((8, 8, 1), network="dense"), data, out)
+    np.save(tmp_path / "images.npy", np.full((20, 8, 8), 255.0, "float32"))
+    other = tfvae.datasets.load(tmp_path / "images.npy")
+    with pytest.raises(tfvae.InputError, match=r"conditional, and .*images.npy has no labels"):
+        embedding.encode(model(num_classes=10), other, out)
+    with pytest.raises(tfvae.InputError, match=r"received values from 255 to 255: scale"):
+        embedding.encode(vae, other, out)
+    assert not out.exists()
+
+
+def test_without_pyarrow_the_extra_is_named(vae, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(tfvae.InputError, match=r"pip install 'tfvae\[parquet\]'"):
+        embedding.encode(vae, data, tmp_path / "embeddings.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+# --- what is gone on from -------------------------------------------------------------------------
+
+
+def test_finished_parts_are_not_made_again(vae, data, whole, monkeypatch, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    interrupted(vae, data, out, monkeypatch, after=100)
+    facts = embedding.encode(vae, data, out, **SMALL)
+    assert facts.resumed == 400
+    assert out.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_damaged_part_is_made_again(vae, data, whole, monkeypatch, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    interrupted(vae, data, out, monkeypatch, after=100)
+    _, shortened, empty, changed, *_ = part_files(out)
+    shortened.write_bytes(shortened.read_bytes()[:-7])
+    empty.write_bytes(b"")
+    content = bytearray(changed.read_bytes())
+    content[len(content) // 2] ^= 1
+    changed.write_bytes(content)
+    assert embedding.encode(vae, data, out, **SMALL).resumed == 4 * 97
+    assert out.read_bytes() == whole
+
+
+def test_parts_whose_job_cannot_be_read_are_begun_anew(vae, data, whole, monkeypatch, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    interrupted(vae, data, out, monkeypatch)
+    (hidden(out) / "job.json").write_text("{")
+    assert embedding.encode(vae, data, out, **SMALL).resumed == 0
+    assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "differing"),
+    [
+        ({"model": {"seed": 1}}, "model"),
+        ({"model": {"prior": "mixture"}}, "model"),
+        ({"data": {"seed": 4}}, "data, images"),
+        ({"data": {"binarize": "none"}}, "data, images"),
+        ({"options": {"limit": 500}}, "options"),
+        ({"options": {"splits": "train"}}, "options, images"),
+        ({"options": {"batch_size": 32}}, "options"),
+        ({"options": {"part_images": 128}}, "part_images"),
+    ],
+)
+def test_parts_of_other_work_are_refused_and_kept(
+    change, differing, vae, data, monkeypatch, tmp_path
+):
+    out = tmp_path / "embeddings.parquet"
+    interrupted(vae, data, out, monkeypatch, **LARGE)
+    before = part_files(out)
+    load = {"binarize": "dynamic", "seed": 3, **change.get("data", {})}
+    other = model(**change.get("model", {}))
+    arguments = (other, tfvae.datasets.load("digits", **load), out)
+    options = {**LARGE, **change.get("options", {})}
+    with pytest.raises(tfvae.InputError, match=f"what differs is: {differing}:"):
+        embedding.encode(*arguments, **options)
+    assert part_files(out) == before and not out.exists()
+    assert embedding.encode(*arguments, overwrite=True, **options).resumed == 0
+    clean = tmp_path / "clean.parquet"
+    embedding.encode(*arguments[:2], clean, **options)
+    assert out.read_bytes() == clean.read_bytes()
+
+
+def test_other_images_in_the_same_file_are_other_work(vae, monkeypatch, tmp_path):
+    images = digits().test.arrays()[0]
+    file, out = tmp_path / "images.npy", tmp_path / "embeddings.parquet"
+    np.save(file, images)
+    interrupted(vae, tfvae.datasets.load(file), out, monkeypatch)
+    np.save(file, 1 - images)
+    with pytest.raises(tfvae.InputError, match="what differs is: images:"):
+        embedding.encode(vae, tfvae.datasets.load(file), out, **SMALL)
+
+
+@pytest.mark.parametrize("how", ["rebuilt", "read"])
+def test_a_model_is_known_again_whatever_names_keras_gives(how, vae, data, monkeypatch, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    interrupted(vae, data, out, monkeypatch)
+    if how == "rebuilt":
+        _, again = model(), model()
+        assert again.posterior_family.name != vae.posterior_family.name
+        again.sample(1)  # draws change its own seeds, and no code
+    else:
+        vae.save(tmp_path / "model.keras")
+        again = TrainedModel.open(tmp_path / "model.keras")
+    assert embedding.encode(again, data, out, **SMALL).resumed == 20
+
+
+def test_ctrl_c_leaves_parts_to_go_on_from(vae, data, whole, monkeypatch, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop = embedding_job.counted(
+            embedding.Encoder.__call__, 51, before=lambda *_: os.kill(os.getpid(), signal.SIGINT)
+        )
+        patch.setattr(embedding.Encoder, "__call__", stop)
+        embedding.encode(vae, data, out, **SMALL)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not out.exists()
+    assert embedding.encode(vae, data, out, **SMALL).resumed == 200
+    assert out.read_bytes() == whole
+
+
+def test_kills_at_any_moment_change_nothing(vae, data, whole, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    moments = random.Random()
+    seen = 0
+    for _ in range(5):
+        begun = processes.event()
+        process = processes.start(embedding_job.job, out, begun=begun)
+        assert begun.wait(120)
+        time.sleep(moments.uniform(0.0, 0.25))
+        process.kill()
+        assert processes.finish(process) == "killed"
+        assert not out.exists()
+        assert len(part_files(out)) >= seen
+        seen = len(part_files(out))
+    facts = embedding.encode(vae, data, out, **SMALL)
+    assert facts.resumed > 0
+    assert out.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_kill_at_the_worst_moment_changes_nothing(moment, vae, data, whole, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    assert processes.run(embedding_job.job, out, moment=moment) == "killed"
+    assert out.exists() == (moment == "the file renamed")
+    assert embedding.encode(vae, data, out, overwrite=out.exists(), **SMALL).resumed > 0
+    assert out.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path):
+    assert processes.run(embedding_job.stay_small, tmp_path) == "done"
+    assert [pq.read_metadata(tmp_path / f"{i}.parquet").num_rows for i in (0, 3)] == [2048, 20480]

@@ -1,0 +1,545 @@
+"""The codes of a whole data set, in one Parquet file.
+
+The work goes in parts of some thousand images. Each is on the disk before the next begins, and all
+are joined in the end: memory does not grow with the data set, and what a crash leaves is gone on
+from.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfvae import __version__
+from tfvae.checks import checked_count
+from tfvae.datasets import Batches, Dataset, Split, input_errors
+from tfvae.divergences import exact_kl
+from tfvae.errors import InputError
+from tfvae.evaluation.batches import Progress
+from tfvae.files import new_file, refuse_existing
+from tfvae.model import VAE
+from tfvae.runs import TrainedModel
+from tfvae.serving.parts import Parts
+from tfvae.sources import SPLITS
+
+# What a kill loses at most; fewer would make a file of every few batches.
+_PART_IMAGES = 4096
+_PART_BYTES = 2**24
+# What is read at once by those who read the file in pieces.
+_GROUP_IMAGES = 2**17
+_GROUP_BYTES = 2**25
+# Images whose values tell one data set from another of the same name and size.
+_WITNESSES = 16
+_SUPPORTED = "supported"
+
+
+class Encoder:
+    """q(z|x) of batches of images, by one graph: what files and pipelines of codes are made with.
+
+    Args:
+        vae: a built `VAE`.
+
+    Attributes:
+        vae: the same.
+        columns: what a batch gives: ``code``; ``scale``, where q has standard deviations in closed
+            form; ``kl``, where KL(q(z|x) ‖ p(z)) has one.
+
+    Raises:
+        InputError: if it is no `VAE`, or has not been built.
+    """
+
+    def __init__(self, vae: VAE):
+        if not isinstance(vae, VAE):
+            raise InputError(f"expected a VAE, which has a q(z|x); received {type(vae).__name__}")
+        if vae.image_shape is None:
+            raise InputError("the model does not know its image shape yet: call it on images first")
+        self.vae = vae
+        signature = [tf.TensorSpec((None, *vae.image_shape), tf.float32)]
+        if vae.num_classes is not None:
+            signature.append(tf.TensorSpec((None,), tf.int32))
+        function = functools.partial(_describe, vae)
+        self._graph = tf.function(function, input_signature=signature, autograph=False)
+        found = self._graph.get_concrete_function().structured_outputs
+        self.columns = tuple(name for name in ("code", "scale", "kl") if name in found)
+
+    @classmethod
+    def open(cls, path: Path) -> "Encoder":
+        """Read the model of a run directory or a `.keras` file.
+
+        Raises:
+            InputError: if it is neither, or holds no `VAE`.
+        """
+        return cls(TrainedModel.open(path).vae)
+
+    def __call__(self, images: Any, labels: Any = None) -> dict[str, np.ndarray]:
+        """Describe q(z|x) of some images.
+
+        Args:
+            images: `[B, H, W, C]`, in the support of the likelihood.
+            labels: of a conditional model, the labels of the images `[B]`.
+
+        Returns:
+            ``code`` `[B, d]` (`Posterior.code`), ``scale`` `[B, d]` and ``kl`` `[B]`, nats, in
+            float32; only `columns`.
+
+        Raises:
+            InputError: if images or labels do not fit.
+        """
+        vae = self.vae
+        x = tf.cast(tf.convert_to_tensor(images), tf.float32)
+        if tuple(x.shape[1:]) != tuple(vae.image_shape):
+            vae.checked_images(x)  # says what is wrong
+        label = [] if vae.num_classes is None else [vae.label_vector(labels)]
+        found = self._graph(x, *label)
+        if not found[_SUPPORTED]:
+            vae.likelihood_family.check(x)
+        return {name: found[name].numpy() for name in self.columns}
+
+
+def _describe(vae: VAE, images: tf.Tensor, label: Any = None) -> dict[str, tf.Tensor]:
+    q = vae.encode(images, label)
+    # In the graph it is checked at the same time, which takes a tenth of it by itself.
+    supported = vae.likelihood_family.support.admits(images)
+    found = {"code": vae.posterior_family.code(q), _SUPPORTED: supported}
+    with contextlib.suppress(NotImplementedError):  # a flow has none in closed form
+        found["scale"] = q.stddev()
+    kl = exact_kl(q, vae.prior_of(label))
+    return found if kl is None else {**found, "kl": kl}
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """What `encode` has written.
+
+    Attributes:
+        path: the file.
+        columns: its columns.
+        latent_dim: d.
+        splits: images of each split.
+        resumed: images of them that an earlier run had encoded.
+        seconds: that this run took to encode the others, and to write the file.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    latent_dim: int
+    splits: dict[str, int]
+    resumed: int
+    seconds: float
+
+    @property
+    def images(self) -> int:
+        """Images of all splits."""
+        return sum(self.splits.values())
+
+    @property
+    def images_per_second(self) -> float:
+        """Images that this run has encoded, by its time."""
+        return (self.images - self.resumed) / self.seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give all figures, for JSON."""
+        return {
+            "out": str(self.path),
+            "images": self.images,
+            **{
+                field.name: getattr(self, field.name)
+                for field in dataclasses.fields(self)
+                if field.name != "path"
+            },
+            "images_per_second": self.images_per_second,
+        }
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{split} {count:,}" for split, count in self.splits.items())
+        before = f", {self.resumed:,} of them before" if self.resumed else ""
+        return (
+            f"wrote {self.path}: {', '.join(self.columns)}\n"
+            f"images  {self.images:,} ({counts}){before}; {self.images_per_second:,.0f} images/s\n"
+            f"codes   {self.latent_dim} numbers an image"
+        )
+
+
+def encode(
+    model: VAE | TrainedModel,
+    data: Dataset,
+    out: str | Path,
+    *,
+    splits: str | Sequence[str] = SPLITS,
+    batch_size: int = 256,
+    limit: int | None = None,
+    part_images: int = _PART_IMAGES,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Embeddings:
+    """Write the codes of a data set into a Parquet file, a row an image.
+
+    ========= ======================= ===========================================================
+    column    type                    content
+    ========= ======================= ===========================================================
+    ``split`` dictionary of strings   train, validation or test
+    ``row``   int64                   position in the split, from 0
+    ``label`` int32                   where the images have labels
+    ``code``  fixed list of d float32 the vector that stands for the image (`Posterior.code`)
+    ``scale`` fixed list of d float32 standard deviations of q(z|x), where they have a closed form
+    ``kl``    float32                 KL(q(z|x) ‖ p(z)), nats, where it has a closed form
+    ========= ======================= ===========================================================
+
+    Each row group holds images of one split. The schema's metadata has one entry, ``tfvae``: JSON
+    that names the version, the model, and the data set with its options.
+
+    The images are those of ``split.batches(batch_size, epoch=0)``: a training split whose pixels
+    are drawn anew each epoch has the draws of epoch 0.
+
+    Stopped in whatever way, the work goes on where it was when it is started again with the same
+    arguments: finished parts wait in a hidden directory beside `out`. A damaged part is made anew.
+    Parts of another model, data set or options are refused, and removed only with `overwrite`.
+
+    Args:
+        model: a built `VAE`, or a `TrainedModel`, whose path the file then names.
+        data: what `tfvae.datasets.load` gives.
+        out: the .parquet file to write; it appears whole.
+        splits: which, one or several.
+        batch_size: images encoded at a time.
+        limit: take so many images of each split, the first; by default all.
+        part_images: images of a part, rounded up to whole batches.
+        overwrite: whether what is at `out` may be replaced, and parts of other work removed.
+        progress: show a progress bar on standard error.
+
+    Raises:
+        InputError: if an argument does not fit, the data set does not fit the model, there is
+            something at `out` that may not be replaced, or pyarrow is missing.
+    """
+    encoder = Encoder(model.vae if isinstance(model, TrainedModel) else model)
+    vae = encoder.vae
+    out = Path(out)
+    _check_out(out, overwrite)
+    _check_data(vae, data)
+    batch_size = checked_count("batch_size", batch_size)
+    counts = _counts(data, splits, limit)
+    row_bytes = 8 * vae.latent_dim
+    # Whole batches, so that no code depends on where a run began.
+    most = min(checked_count("part_images", part_images), _PART_BYTES // row_bytes)
+    part_images = batch_size * max(1, -(-most // batch_size))
+    facts = {
+        "tfvae": __version__,
+        "model": _model_facts(vae),
+        "data": _data_facts(data),
+        "options": {"splits": list(counts), "limit": limit, "batch_size": batch_size},
+    }
+    with input_errors():
+        images = {split: _digest_of_images(_split(data, split)) for split in counts}
+    path = str(model.path) if isinstance(model, TrainedModel) else None
+    table = _Table(encoder, data.has_labels, {**facts, "path": path})
+    parts = Parts(out, {**facts, "images": images, "part_images": part_images}, restart=overwrite)
+
+    begun = time.perf_counter()
+    spans = _spans(counts, part_images)
+    missing = [span for span in spans if parts.read(span.name) is None]
+    resumed = sum(counts.values()) - sum(map(len, missing))
+    whole = parts.directory / "whole.parquet"
+    # `Progress` holds Ctrl-C back until a call of TensorFlow has ended.
+    with _bar(sum(counts.values()), resumed, progress) as bar, Progress((), False) as interrupts:
+
+        def advance(count: int) -> None:
+            bar.update(count)
+            interrupts.advance(0)
+
+        for span, columns in _encoded(encoder, data, missing, batch_size, advance):
+            parts.write(span.name, table.pack(span, columns))
+        bar.set_description("writing")
+        with new_file(whole) as partial, table.writer(partial) as write:
+            for group in _groups(spans, min(_GROUP_IMAGES, _GROUP_BYTES // row_bytes)):
+                write([_checked_part(parts, span) for span in group])
+                advance(0)
+    _check_out(out, overwrite)  # again: the work may have taken hours
+    whole.replace(out)
+    parts.remove()
+    seconds = time.perf_counter() - begun
+    return Embeddings(out, table.columns, vae.latent_dim, counts, resumed, seconds)
+
+
+# --- what to encode -------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Span:
+    """Some images of a split, one after the other: those of one part."""
+
+    split: str
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.start:012d}"
+
+
+def _spans(counts: dict[str, int], part_images: int) -> list[_Span]:
+    return [
+        _Span(split, start, min(start + part_images, count))
+        for split, count in counts.items()
+        for start in range(0, count, part_images)
+    ]
+
+
+def _groups(spans: list[_Span], most: int) -> Iterator[list[_Span]]:
+    """Give the parts of each row group, of up to so many images where a part has no more."""
+    for _, of_split in itertools.groupby(spans, key=lambda span: span.split):
+        group: list[_Span] = []
+        for span in of_split:
+            if group and span.stop - group[0].start > most:
+                yield group
+                group = []
+            group.append(span)
+        yield group
+
+
+def _encoded(
+    encoder: Encoder,
+    data: Dataset,
+    spans: list[_Span],
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> Iterator[tuple[_Span, dict[str, np.ndarray]]]:
+    """Encode the images of spans, and tell `advance` of how many after each batch.
+
+    Gives for each span its columns ``label``, where there are labels, and those of the encoder.
+    """
+    for split, of_split in itertools.groupby(spans, key=lambda span: span.split):
+        wanted = list(of_split)
+        steps = [range(span.start // batch_size, -(-span.stop // batch_size)) for span in wanted]
+        batches = _batches(_split(data, split), batch_size, np.concatenate(steps))
+        for span, of_span in zip(wanted, steps, strict=True):
+            found: list[dict[str, np.ndarray]] = []
+            for step in of_span:
+                with input_errors():
+                    batch = next(batches)
+                images, *labels = batch if isinstance(batch, tuple) else (batch,)
+                columns = encoder(images, *labels)
+                found.append({"label": labels[0].numpy(), **columns} if labels else columns)
+                advance(min(batch_size, span.stop - step * batch_size))
+            # The last batch goes beyond a limit.
+            yield (
+                span,
+                {
+                    name: np.concatenate([columns[name] for columns in found])[: len(span)]
+                    for name in found[0]
+                },
+            )
+
+
+def _batches(split: Split, batch_size: int, steps: np.ndarray) -> Iterator[Any]:
+    """Give some of the batches of a split, in epoch 0."""
+    options = tf.data.Options()
+    # Autotuning looks at ever longer intervals, and the end may wait for its next look.
+    options.autotune.enabled = False
+    batches = Batches(split, batch_size)
+    return iter(
+        tf.data.Dataset.from_tensor_slices(steps)
+        .map(
+            functools.partial(batches.at, 0),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        .prefetch(4)
+        .with_options(options)
+    )
+
+
+def _split(data: Dataset, name: str) -> Split:
+    return getattr(data, name)
+
+
+def _counts(data: Dataset, splits: str | Sequence[str], limit: int | None) -> dict[str, int]:
+    """Give how many images of each split are wanted."""
+    wanted = (splits,) if isinstance(splits, str) else tuple(splits)
+    if not wanted or set(wanted) - set(SPLITS):
+        raise InputError(f"splits are some of {', '.join(SPLITS)}; received {splits!r}")
+    counts = {split: len(_split(data, split)) for split in SPLITS if split in wanted}
+    if limit is None:
+        return counts
+    limit = checked_count("limit", limit)
+    return {split: min(limit, count) for split, count in counts.items()}
+
+
+def _check_data(vae: VAE, data: Dataset) -> None:
+    if data.image_shape != tuple(vae.image_shape):
+        raise InputError(
+            f"the model takes images {vae.image_shape}; {data.name} has {data.image_shape}"
+        )
+    if vae.num_classes is not None and not data.has_labels:
+        raise InputError(f"the model is conditional, and {data.name} has no labels")
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if out.suffix.lower() != ".parquet":
+        raise InputError(f"embeddings go to a .parquet file; received {out}")
+    if out.is_dir() or not overwrite:
+        refuse_existing(out, "choose another file, or overwrite it")
+
+
+def _bar(total: int, initial: int, shown: bool) -> Any:
+    return tqdm(
+        desc="encoding",
+        total=total,
+        initial=initial,
+        unit=" images",
+        leave=False,
+        disable=not shown,
+    )
+
+
+# --- what tells one work from another -------------------------------------------------------------
+
+
+def _model_facts(vae: VAE) -> dict[str, Any]:
+    return {
+        "latent_dim": vae.latent_dim,
+        "posterior": type(vae.posterior_family).__name__,
+        "prior": type(vae.prior_family).__name__,
+        "digest": _digest_of_model(vae),
+    }
+
+
+def _data_facts(data: Dataset) -> dict[str, Any]:
+    """Give the arguments of `tfvae.datasets.load`, as far as they decide the images."""
+    return {
+        "name": data.name,
+        "binarize": data.train.binarize,
+        "dequantize": data.train.noise != "none",
+        "image_size": list(data.image_shape[:2]),
+        "seed": data.train.seed,
+    }
+
+
+def _digest_of_model(vae: VAE) -> str:
+    """Give a digest of a model's configuration and weights.
+
+    Keras counts names on in each process; here a name is the place where it comes first.
+    """
+    config = json.dumps(vae.get_config(), sort_keys=True, default=lambda other: str(type(other)))
+    for index, name in enumerate(dict.fromkeys(re.findall(r'"name": ("[^"]+")', config))):
+        config = config.replace(name, f'"#{index}"')
+    digest = hashlib.sha256(config.encode())
+    for weight in vae.weights:
+        array = keras.ops.convert_to_numpy(weight)
+        digest.update(f"{weight.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _digest_of_images(split: Split) -> str:
+    """Give a digest of which images a split has, and of the content of some."""
+    positions = np.unique(np.linspace(0, len(split) - 1, _WITNESSES).astype(np.int64))
+    digest = hashlib.sha256(np.asarray(split.rows, np.int64).tobytes())
+    for tensor in split.fetch(tf.constant(positions)):
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+# --- the file -------------------------------------------------------------------------------------
+
+
+class _Table:
+    """The table of a file: its schema, and its rows as parts and as Parquet.
+
+    Args:
+        encoder: whose columns it has.
+        has_labels: whether there are labels.
+        facts: the metadata.
+
+    Raises:
+        InputError: if pyarrow is missing.
+    """
+
+    def __init__(self, encoder: Encoder, has_labels: bool, facts: dict[str, Any]):
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise InputError("embeddings need pyarrow: pip install 'tfvae[parquet]'") from None
+        self._arrow = pyarrow
+        vector = pyarrow.list_(pyarrow.float32(), encoder.vae.latent_dim)
+        types = {"code": vector, "scale": vector, "kl": pyarrow.float32()}
+        self._schema = pyarrow.schema(
+            {
+                "split": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+                "row": pyarrow.int64(),
+                **({"label": pyarrow.int32()} if has_labels else {}),
+                **{name: types[name] for name in encoder.columns},
+            },
+            {"tfvae": json.dumps(facts)},
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its columns."""
+        return tuple(self._schema.names)
+
+    def pack(self, span: _Span, columns: dict[str, np.ndarray]) -> Any:
+        """Put the columns of a span's images into bytes."""
+        arrow = self._arrow
+        split = np.full(len(span), SPLITS.index(span.split), np.int32)
+        arrays = {
+            "split": arrow.DictionaryArray.from_arrays(split, arrow.array(SPLITS)),
+            "row": arrow.array(np.arange(span.start, span.stop)),
+        }
+        for name, values in columns.items():
+            flat = arrow.array(values.reshape(-1))
+            arrays[name] = (
+                flat
+                if values.ndim == 1
+                else arrow.FixedSizeListArray.from_arrays(flat, values.shape[1])
+            )
+        sink = arrow.BufferOutputStream()
+        with arrow.ipc.new_stream(sink, self._schema) as stream:
+            stream.write(arrow.record_batch(arrays, self._schema))
+        return sink.getvalue()
+
+    @contextlib.contextmanager
+    def writer(self, path: Path) -> Iterator[Callable[[list[bytes]], None]]:
+        """Give a function that writes what `pack` gave of some spans as one row group."""
+        arrow = self._arrow
+        named = [name for name in ("split", "label") if name in self.columns]
+        numbers = [name for name in ("row", "kl") if name in self.columns]
+        with arrow.parquet.ParquetWriter(
+            path,
+            self._schema,
+            # Of other columns hardly two values are the same, and no range of them is asked for.
+            use_dictionary=named,
+            write_statistics=named + numbers,
+        ) as parquet:
+
+            def write(parts: list[bytes]) -> None:
+                table = arrow.concat_tables(
+                    arrow.ipc.open_stream(part).read_all() for part in parts
+                )
+                parquet.write_table(table, len(table))
+
+            yield write
+
+
+def _checked_part(parts: Parts, span: _Span) -> bytes:
+    content = parts.read(span.name)
+    if content is None:
+        raise InputError(
+            f"a part in {parts.directory} was damaged after it was written: start again, which "
+            "makes it anew"
+        )
+    return content
