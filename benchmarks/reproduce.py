@@ -252,7 +252,7 @@ def score(row: Row, run_dir: Path, limit: int | None) -> dict[str, Any]:
     if not found.complete:
         raise KeyboardInterrupt
     print(found, file=sys.stderr)
-    facts = found.as_dict()
+    facts = _without_nan(found.as_dict())
     diagnosis = facts.pop("diagnosis")
     curve = read_metrics(run_dir)["val_elbo"]
     seconds = seconds_of(run_dir)
@@ -270,6 +270,15 @@ def score(row: Row, run_dir: Path, limit: int | None) -> dict[str, Any]:
         "active_units": diagnosis["active_units"],
         "validation_elbo": [round(value, 3) for value in curve],
     }
+
+
+def _without_nan(value: Any) -> Any:
+    """Put None where there is no number: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def images(config: TrainConfig, asked: Evaluation) -> Any:
@@ -312,7 +321,7 @@ def table() -> str:
                 f"**{heading}**",
                 "",
                 f"| row | model | published | {'−log p(x)' if row.unit == 'nats' else row.unit} | "
-                "K, images | −ELBO | AIS over IS | epochs | parameters | hours |",
+                "K, images | −ELBO | AIS less IS (gap) | epochs | parameters | hours |",
                 "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
             ]
         published = row.published
@@ -347,7 +356,7 @@ def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
     if annealing is not None:
         gain = annealing["annealed"]["log_prob"] - annealing["importance_sampling"]["log_prob"]
         gap = annealing["sandwich"]["gap"]
-        difference = f"{-gain:+.2f} (gap {gap:.2f})"
+        difference = f"{-gain:+.2f} ({gap:.2f})"
     epochs, planned = result["epochs"], result["epochs_planned"]
     return [
         figure,
@@ -400,7 +409,7 @@ def main(
                 sys.exit(128 + stopped)
             result = score(row, run_dir, limit)
             with new_file(row.result_path) as partial:
-                partial.write_text(json.dumps(result, indent=1) + "\n")
+                partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
         if show:
             print(table())
     except (InputError, DivergenceError) as error:

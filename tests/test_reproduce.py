@@ -235,7 +235,9 @@ def test_a_row_is_trained_scored_and_gone_on_with(tiny, tmp_path, monkeypatch, c
     )
     found = first["evaluation"]["importance_sampling"]
     assert (found["num_samples"], found["images"]) == (3, 5)
-    assert first["evaluation"]["annealing"]["sandwich"]["lower"]["images"] == 2
+    bounds = first["evaluation"]["annealing"]["sandwich"]
+    assert bounds["lower"]["images"] == 2
+    assert bounds["upper"]["monte_carlo_error"] is None  # which JSON has, unlike NaN
 
     reproduce.main(str(tiny), runs=runs, limit=5)
     second = json.loads(tiny.with_suffix(".json").read_text())
