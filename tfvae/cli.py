@@ -28,7 +28,9 @@ app = App(
     help_format="plaintext",
 )
 
-Model = Annotated[Path, Parameter(help="A run directory of tfvae train, a model.keras file or a SavedModel.")]
+Model = Annotated[
+    Path, Parameter(help="A run directory of tfvae train, a model.keras file or a SavedModel.")
+]
 Out = Annotated[Path, Parameter(help="Picture to write.")]
 Overwrite = Annotated[bool, Parameter(help="Replace what is at --out.", negative=())]
 AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON.", negative=())]
