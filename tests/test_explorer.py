@@ -1,9 +1,12 @@
 """The page to explore a latent space, in a browser."""
 
 import base64
+import importlib.util
 import io
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -198,16 +201,10 @@ def test_an_uploaded_digit_shows_the_elbo_of_the_model(page, trained):
     assert sum(each) == pytest.approx(float(terms.kl[0]), abs=0.02)
     assert "cut at one half" in page.inner_text("body")
 
+    before = shown(page, "reconstruction")
     page.get_by_label("invert the upload").check()
-    inverted = changed(page, "reconstruction", png_of(page, "reconstruction", image))
-    np.testing.assert_array_equal(pixels(inverted), 255 - image)
-
-
-def png_of(page, part, image):
-    """Give the bytes of the picture that is shown, which are those of an image."""
-    data = shown(page, part)
-    np.testing.assert_array_equal(pixels(data), image)
-    return data
+    inverted = pixels(changed(page, "reconstruction", before))
+    np.testing.assert_array_equal(inverted, 255 - image)
 
 
 @pytest.mark.parametrize(
@@ -340,3 +337,18 @@ def test_a_conditional_model_without_a_run_is_explored_by_label(browser):
         np.testing.assert_allclose(found[:8, :8].astype(int), as_bytes(sample), atol=1)
         assert page.errors == []
         page.close()
+
+
+def test_the_benchmark_times_moves(url):
+    file = Path(__file__).parents[1] / "benchmarks" / "explorer.py"
+    spec = importlib.util.spec_from_file_location("explorer_benchmark", file)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    # In a thread of its own: in this one a browser is being driven already.
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(benchmark.moves, url, 4, 1).result(timeout=60)
+    assert len(taken) == 4
+    assert all(0 < picture <= frame for picture, frame in taken)
+    figures = {"p50": 1.25, "p95": 20.0}
+    table = benchmark.table({"server": figures, "picture": figures, "frame": figures})
+    assert table.count("| 1.2 | 20.0 |") == 3
