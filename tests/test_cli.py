@@ -532,3 +532,23 @@ def test_real_mnist(test_data, tmp_path):
     # Independent pixels reach -206 nats; one pass over MNIST goes far beyond.
     assert score["elbo"] > -140
     assert score["standard_error"] < 0.5
+
+
+def test_encode_writes_codes_and_goes_on(run, tmp_path):
+    import pyarrow.parquet
+
+    done = tfvae_command("encode", run[0], "--limit", "300", "--json", cwd=tmp_path)
+    facts = json.loads(done.stdout)
+    assert facts["images"] == 300 + 180 + 180
+    table = pyarrow.parquet.read_table(tmp_path / "embeddings.parquet")
+    vae = keras.models.load_model(run[0] / "model.keras")
+    x, labels = datasets.load("digits", seed=3).test.arrays()
+    of_test = table.filter(pyarrow.compute.equal(table["split"].cast("string"), "test"))
+    np.testing.assert_allclose(of_test["code"].to_pylist(), vae.code(x), atol=1e-5)
+    np.testing.assert_array_equal(of_test["label"], labels)
+    before = snapshot(tmp_path)
+    again = tfvae_command("encode", run[0], cwd=tmp_path, status=2)
+    assert "embeddings.parquet exists: choose another --out or give --overwrite" in again.stderr
+    assert snapshot(tmp_path) == before
+    within("encode", run[0], "--split", "test", "--out", tmp_path / "t.parquet")
+    assert len(pyarrow.parquet.read_table(tmp_path / "t.parquet")) == 180

@@ -433,6 +433,60 @@ def traverse(
 
 
 @app.command
+def encode(
+    model: Model,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="Parquet file to write.")] = Path("embeddings.parquet"),
+    split: Annotated[
+        Literal["train", "validation", "test"] | None,
+        Parameter(help="Which images; by default those of all three splits."),
+    ] = None,
+    limit: Annotated[
+        int | None, whole("Take so many images of each split, the first.", least=1)
+    ] = None,
+    batch_size: Annotated[int, whole("Images encoded at a time.", least=1)] = 256,
+    data: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    overwrite: Annotated[
+        bool,
+        Parameter(help="Replace what is at --out, and begin other work there anew.", negative=()),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the codes of a data set into a Parquet file, a row an image.
+
+    Its columns are split, row, label, code, scale and kl.
+
+    Stopped by Ctrl-C, a crash or a kill -9, the same command goes on from there.
+    """
+    if not overwrite:
+        from tfvae.files import refuse_existing
+
+        refuse_existing(out, "choose another --out or give --overwrite")
+    trained = _open(model)
+    from tfvae import datasets
+    from tfvae.serving import embedding
+
+    with datasets.input_errors():
+        images = trained.data(data)
+    try:
+        done = embedding.encode(
+            trained,
+            images,
+            out,
+            splits=embedding.SPLITS if split is None else split,
+            batch_size=batch_size,
+            limit=limit,
+            overwrite=overwrite,
+            progress=sys.stderr.isatty(),
+        )
+    except KeyboardInterrupt:
+        print("tfvae: interrupted: the same command goes on from here", file=sys.stderr)
+        raise
+    _print(done.as_dict(), as_json, str(done))
+
+
+@app.command
 def export(
     model: Model,
     /,
