@@ -297,6 +297,16 @@ def test_seconds_are_noted_while_they_pass(tmp_path, monkeypatch):
 # --- the table ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("row", [row for row in ROWS if row.result], ids=lambda row: row.name)
+def test_results_are_those_of_the_rows_as_they_stand(row):
+    result = row.result
+    assert result["train"] == dataclasses.asdict(row.train)
+    assert result["epochs"] == len(result["validation_elbo"]) <= row.train.epochs
+    found = result["evaluation"]["importance_sampling"]
+    assert found["num_samples"] == row.evaluation.num_samples
+    assert found["complete"] and found["standard_error"] > 0
+
+
 def test_rows_without_a_result_stay_in_the_table(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "FOLDER", tmp_path)
     (line,) = [line for line in reproduce.table().splitlines() if line.startswith("| `tiny`")]
