@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 import cyclopts
 from cyclopts import Parameter
 
-from tfvae.config import TrainConfig
+from tfvae.config import TrainConfig, whole
 from tfvae.errors import DivergenceError, InputError
 from tfvae.files import new_file
 
@@ -388,12 +388,15 @@ def main(
     runs: Annotated[Path, Parameter(help="Where run directories go.")] = Path("runs/reproduce"),
     epochs: Annotated[
         int | None,
-        Parameter(
-            help="Stop after so many epochs, the schedule being that of the whole row, and score "
-            "the model as it is then. Without it the same command goes on."
+        whole(
+            "Stop after so many epochs, the schedule being that of the whole row, and score the "
+            "model as it is then. Without it the same command goes on.",
+            least=1,
         ),
     ] = None,
-    limit: Annotated[int | None, Parameter(help="Score so many test images, not all.")] = None,
+    limit: Annotated[
+        int | None, whole("Score so many test images, drawn at random; by default all.", least=1)
+    ] = None,
     show: Annotated[
         bool, Parameter(name="--table", help="Print the table, trained rows or not.", negative=())
     ] = False,
