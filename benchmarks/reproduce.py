@@ -404,6 +404,9 @@ def main(
     """Train rows of the table of published numbers, score them, and write their results."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
+        if not names and not show:
+            known = ", ".join(row.name for row in rows())
+            raise InputError(f"expected a row, or --table; the rows are {known}")
         for row in [Row.read(_path(name)) for name in names]:
             run_dir = runs / row.name
             stopped = train(row, run_dir, data or {}, epochs)
