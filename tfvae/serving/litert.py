@@ -24,6 +24,8 @@ PACKAGES = {"ai_edge_litert": "ai-edge-litert"}  # module: distribution
 EXTRA = "litert"
 # Largest differences from Keras, relative to the largest value of an output or to 1.
 TOLERANCE = 1e-4
+# Measured at 0.08 for the worst pixel, 0.03 for codes and 0.01 for the ELBO of one convolutional
+# model of MNIST, trained for ten epochs; the bound is about three times that.
 QUANTIZED_TOLERANCE = 0.25
 
 
