@@ -87,7 +87,8 @@ def moves(url: str, count: int, warm_up: int) -> list[list[float]]:
         )
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.goto(url)
-        page.wait_for_selector("#interpolation img")
+        for part in ("#decoded img", "#slider-0 input[type=range]"):
+            page.wait_for_selector(part)
         # Neighbours differ, and so do their pictures.
         values = np.random.default_rng(0).permutation(np.linspace(-3, 3, count + warm_up))
         taken = [page.evaluate(MOVE, f"{value:.2f}") for value in values]

@@ -92,7 +92,8 @@ def opened(browser, url):
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("request", lambda request: page.requested.append(request.url))
     page.goto(url)
-    page.wait_for_selector("#interpolation img")
+    for part in ("decoded", "map", "samples", "reconstruction", "interpolation"):
+        page.wait_for_selector(f"#{part} :is(img, svg)")
     return page
 
 
@@ -324,14 +325,14 @@ def test_a_conditional_model_without_a_run_is_explored_by_label(browser):
         for label in (0, 2):
             if label:
                 before = shown(page, "decoded")
-                page.get_by_label("label y").first.click()
-                page.locator(f"[role=option][aria-label='{label}']:visible").click()
+                page.click("#label-walk input")
+                page.click(f"#label-walk [role=option][aria-label='{label}']")
                 changed(page, "decoded", before)
             expected = as_bytes(vae.decode(z[None], [label]).mean()[0, ..., 0])
             np.testing.assert_allclose(pixels(shown(page, "decoded")).astype(int), expected, atol=1)
         before = shown(page, "samples")
-        page.get_by_label("label y").nth(1).click()
-        page.locator("[role=option][aria-label='1']:visible").click()
+        page.click("#label-samples input")
+        page.click("#label-samples [role=option][aria-label='1']")
         found = pixels(changed(page, "samples", before))
         sample = np.asarray(vae.sample(64, label=1, seed=0))[0, ..., 0]
         np.testing.assert_allclose(found[:8, :8].astype(int), as_bytes(sample), atol=1)

@@ -172,7 +172,7 @@ class _Explorer:
                 with gr.Column(min_width=200, scale=3):
                     image = self._html(picture, "decoded")
                 with gr.Column(min_width=120, scale=2):
-                    label = self._label("label y", value=first.label)
+                    label = self._label("label y", "walk", value=first.label)
                     origin = gr.Button("Origin", elem_id="origin")
                     draw = gr.Button("Draw z", elem_id="draw-z")
             sliders = []
@@ -229,7 +229,7 @@ class _Explorer:
             self._words(_heading("Samples", "z drawn from the prior, decoded"))
             with self._controls():
                 seed = gr.Number(0, label="seed", precision=0, min_width=80, elem_id="seed")
-                label = self._label("label y", some_of_each=True)
+                label = self._label("label y", "samples", some_of_each=True)
                 again = gr.Button("New seed", min_width=80, elem_id="new-seed")
             picture = self._html(views.samples(model, 0, None), "samples")
 
@@ -253,7 +253,7 @@ class _Explorer:
             self._words(_heading("Reconstruction", text))
             with self._controls():
                 upload, number, chosen = self._choice("image", 0)
-                label = self._label("label y", value=chosen.value.label)
+                label = self._label("label y", "image", value=chosen.value.label)
                 invert = gr.Checkbox(False, label="invert the upload", min_width=80)
             notes = views.hint(f"An upload is {self._preparation()}.")
 
@@ -296,7 +296,7 @@ class _Explorer:
                     self._choice("first", 0),
                     self._choice("second", min(1, len(self._examples.images) - 1)),
                 ]
-                label = self._label("decode as label", value=ends[0][2].value.label)
+                label = self._label("decode as label", "line", value=ends[0][2].value.label)
 
             def draw(label: int | None, *chosen: _Chosen) -> str:
                 images = [
@@ -342,7 +342,9 @@ class _Explorer:
         options.setdefault("js_on_load", None)
         return self._gr.HTML(value, elem_id=name, elem_classes="tfvae", padding=True, **options)
 
-    def _label(self, name: str, *, value: int | None = 0, some_of_each: bool = False) -> Any:
+    def _label(
+        self, name: str, part: str, *, value: int | None = 0, some_of_each: bool = False
+    ) -> Any:
         """Give the control for a label; for a model without, a state that is always None."""
         classes = self._model.num_classes
         if classes is None:
@@ -350,7 +352,9 @@ class _Explorer:
         choices: list[Any] = [(str(label), label) for label in range(classes)]
         if some_of_each:
             choices, value = [("some of each", -1), *choices], -1
-        return self._gr.Dropdown(choices, value=value, label=name, min_width=110)
+        return self._gr.Dropdown(
+            choices, value=value, label=name, min_width=110, elem_id=f"label-{part}"
+        )
 
     def _choice(self, name: str, row: int) -> tuple[Any, Any, Any]:
         """Give the controls to choose an image, and the state of the one that is chosen."""
