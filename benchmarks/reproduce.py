@@ -365,7 +365,7 @@ def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
         difference,
         f"{epochs:,}" if epochs == planned else f"{epochs:,} of {planned:,}",
         f"{result['parameters']:,}",
-        f"{result['seconds'] / 3600:.1f}",
+        f"{result['seconds'] / 3600:.2f}",
     ]
 
 

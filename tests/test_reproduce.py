@@ -325,5 +325,5 @@ def test_a_partial_row_in_bits_says_so(tmp_path, monkeypatch):
     assert (
         reproduce.table()
         .splitlines()[-1]
-        .endswith("| 2.2500 ± 0.0100 | 1,000, 2,000 | 95.50 |  | 7 of 1,200 | 12,345 | 1.5 |")
+        .endswith("| 2.2500 ± 0.0100 | 1,000, 2,000 | 95.50 |  | 7 of 1,200 | 12,345 | 1.50 |")
     )
