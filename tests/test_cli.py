@@ -552,3 +552,21 @@ def test_encode_writes_codes_and_goes_on(run, tmp_path):
     assert snapshot(tmp_path) == before
     within("encode", run[0], "--split", "test", "--out", tmp_path / "t.parquet")
     assert len(pyarrow.parquet.read_table(tmp_path / "t.parquet")) == 180
+
+
+def test_other_formats_are_checked_before_the_work(run, tmp_path):
+    line = refused("export", run[0], "--out", tmp_path / "x", "--quantize")
+    assert "--quantize goes with --format litert; received --format savedmodel" in line
+    (tmp_path / "taken").mkdir()
+    line = refused("export", run[0], "--out", tmp_path / "taken", "--format", "onnx")
+    assert "taken exists: choose another --out" in line
+
+
+def test_a_page_for_others_needs_a_password(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("TFVAE_PASSWORD", raising=False)
+    line = refused("explore", run[0], "--host", "0.0.0.0")
+    assert "needs a password" in line
+    (tmp_path / "password").write_text("short\n")
+    line = refused("explore", run[0], "--password-file", tmp_path / "password")
+    assert "has 5 characters" in line
+    assert "short" not in line

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from command_line import within
 from model_server import model_server
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +19,7 @@ def blocks(language):
 
 def test_the_python_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    example, extension, serving, client = blocks("python")
+    example, extension, serving, client, runtimes = blocks("python")
     quick = example.replace("epochs=50", "epochs=1")
     assert quick != example
     assert len([line for line in example.splitlines() if line and "import" not in line]) <= 15
@@ -44,6 +45,16 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
         assert served != client
         exec(compile(served, "README.md", "exec"), own)
     np.testing.assert_allclose(own["images"], names["images"], atol=1e-6)
+
+    for line in re.findall(
+        r"^tfvae export runs/mnist --out \w+ --format .*$", README, re.MULTILINE
+    ):
+        within(*line.replace("runs/mnist", "model.keras").split()[1:])
+    names = {}
+    exec(compile(runtimes.replace("(9, 16)", "(9, 8)"), "README.md", "exec"), names)
+    expected = keras.models.load_model("model.keras").decode(names["noise"]).mean()
+    np.testing.assert_allclose(names["images"], expected, atol=1e-4)
+    np.testing.assert_allclose(names["nearly"], expected, atol=0.1)
 
 
 PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)

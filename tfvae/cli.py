@@ -492,30 +492,108 @@ def export(
     /,
     *,
     out: Annotated[
-        Path, Parameter(help="Directory of the versions OUT/1, OUT/2 and so on; makes the next.")
+        Path,
+        Parameter(
+            help="For a SavedModel the directory of the versions OUT/1, OUT/2 and so on, of which "
+            "it makes the next; else the directory to make."
+        ),
     ],
-    num_samples: Annotated[int, whole("Draws of the signature log_prob.", least=1)] = 100,
+    form: Annotated[
+        Literal["savedmodel", "onnx", "litert"], Parameter(name="--format", help="What to write.")
+    ] = "savedmodel",
+    num_samples: Annotated[
+        int, whole("Draws of a SavedModel's signature log_prob.", least=1)
+    ] = 100,
     data_licence: Annotated[
-        str | None, Parameter(help="Licence of the images, for the card.")
+        str | None, Parameter(help="Licence of the images, for a SavedModel's card.")
     ] = None,
+    quantize: Annotated[
+        bool, Parameter(help="Keep the weights of LiteRT files in 8 bits.", negative=())
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a SavedModel for servers, as the next version of a model.
+    """Write a SavedModel for servers, or ONNX or LiteRT files for other runtimes.
 
-    Its README.md says how to call each signature.
+    A SavedModel is the next version of a model; its README.md says how to call each
+    signature. Of the other formats each function is a file, and takes its noise as an
+    input.
     """
+    if quantize and form != "litert":
+        raise InputError(f"--quantize goes with --format litert; received --format {form}")
+    if form != "savedmodel":
+        from tfvae.files import refuse_existing
+
+        refuse_existing(out, "choose another --out or remove it first")
     trained = _open(model)
+    if form == "savedmodel":
+        _export_saved_model(trained, out, num_samples, data_licence, as_json)
+        return
+    from tfvae.serving import runtimes
+
+    try:
+        if form == "onnx":
+            done = runtimes.export_onnx(trained.vae, out)
+        else:
+            done = runtimes.export_litert(trained.vae, out, quantize=quantize)
+    except RuntimeError as error:
+        raise InputError(str(error)) from error
+    lines = [f"wrote {out}: {', '.join(done.functions)}; {done.bytes / 1e6:.1f} MB"]
+    lines += [f"without {name}: {reason}" for name, reason in done.left_out.items()]
+    _print(done.as_dict(), as_json, "\n".join(lines))
+
+
+def _export_saved_model(
+    trained: "TrainedModel", out: Path, num_samples: int, data_licence: str | None, as_json: bool
+) -> None:
     from tfvae.export import publish_saved_model
 
     card = trained.card()
     if data_licence is not None:
         card = card.with_licence(data_licence)
     version, signatures = publish_saved_model(trained.vae, out, card=card, num_samples=num_samples)
-    _print(
-        {"out": str(version), "signatures": signatures},
-        as_json,
-        f"wrote {version}: {', '.join(signatures)}",
-    )
+    facts = {"out": str(version), "signatures": signatures}
+    _print(facts, as_json, f"wrote {version}: {', '.join(signatures)}")
+
+
+@app.command
+def explore(
+    model: Model,
+    /,
+    *,
+    host: Annotated[
+        str,
+        Parameter(help="Address to listen on; one that other machines reach needs a password."),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, whole("Port to listen on; by default the first free one from 7860.", least=1)
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        Parameter(
+            help="File with the password of the page; by default TFVAE_PASSWORD holds it, if any."
+        ),
+    ] = None,
+    open_browser: Annotated[
+        bool, Parameter(name="--open", help="Open the page in a browser.", negative=())
+    ] = False,
+    data: DataOptions = DataOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Open a page to explore the latent space: sliders, samples, a map, your own images.
+
+    Ctrl-C ends it.
+    """
+    from tfvae.serving import web
+
+    password = web.read_password(password_file)
+    web.check_access(host, password)
+    trained = _open(model)
+    from tfvae import datasets
+    from tfvae.serving import explorer
+
+    with datasets.input_errors():
+        explorer.explore(
+            trained, data, host=host, port=port, password=password, open_browser=open_browser
+        )
 
 
 if __name__ == "__main__":

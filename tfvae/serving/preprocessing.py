@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from tfvae.serving.uploads import JPEG_SIGNATURE, MAX_BYTES, MAX_PIXELS, PNG_SIGNATURE
+
 if TYPE_CHECKING:
     from tfvae.datasets import Split
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +34,8 @@ class Preprocessing:
 
     binarize: str = "none"
     dequantize: bool = False
-    max_bytes: int = 10 * 2**20
-    max_pixels: int = 2**24
+    max_bytes: int = MAX_BYTES
+    max_pixels: int = MAX_PIXELS
     seed: int = 0
     step: float | None = None
 
@@ -83,8 +82,8 @@ class Preprocessing:
 
     def _pixels(self, file: Any, channels: int) -> tf.Tensor:
         """Decode one file to bytes `[h, w, C]`."""
-        is_png = tf.strings.substr(file, 0, len(_PNG)) == _PNG
-        is_jpeg = tf.strings.substr(file, 0, len(_JPEG)) == _JPEG
+        is_png = tf.strings.substr(file, 0, len(PNG_SIGNATURE)) == PNG_SIGNATURE
+        is_jpeg = tf.strings.substr(file, 0, len(JPEG_SIGNATURE)) == JPEG_SIGNATURE
         size = tf.strings.length(file)
         with tf.control_dependencies(
             [

@@ -8,7 +8,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,6 +39,16 @@ class Exported:
     left_out: dict[str, str]
     differences: dict[str, dict[str, float]]
     bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give all of it, for JSON."""
+        return {
+            "out": str(self.path),
+            "functions": list(self.functions),
+            "left_out": self.left_out,
+            "differences": self.differences,
+            "bytes": self.bytes,
+        }
 
 
 def export_onnx(vae: "VAE", path: str | Path, *, replace: bool = False) -> Exported:

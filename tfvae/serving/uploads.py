@@ -11,8 +11,8 @@ from tfvae.errors import InputError
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 2**24
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
 
 
 def decode_image(
@@ -70,9 +70,9 @@ def _size(data: bytes) -> tuple[int, int]:
     from PIL import JpegImagePlugin, PngImagePlugin
 
     reader: Any
-    if data.startswith(_PNG):
+    if data.startswith(PNG_SIGNATURE):
         reader = PngImagePlugin.PngImageFile
-    elif data.startswith(_JPEG):
+    elif data.startswith(JPEG_SIGNATURE):
         reader = JpegImagePlugin.JpegImageFile
     else:
         begins = data[:4].hex(" ") or "nothing"
