@@ -34,6 +34,10 @@ def test_the_readme_has_the_table_of_the_results(combinations):
     assert combinations.table(kept["results"]).strip() in README
 
 
+def test_the_readme_has_the_table_of_published_numbers():
+    assert benchmark("reproduce").table().strip() in README
+
+
 def test_rows_are_measured_once_and_kept(combinations, monkeypatch, tmp_path, capsys):
     rows = [{"likelihood": "poisson:step=0.0625"}, {"prior": "vamp:pseudo_inputs=4"}]
     monkeypatch.setattr(combinations, "ROWS", {"digits": rows[:1]})

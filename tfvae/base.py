@@ -64,7 +64,8 @@ class LatentImageModel(ImageTrainer):
         Args:
             image_shape: (H, W, C).
             latent_dim: d.
-            network: "conv", "residual" or "dense"; see `tfvae.networks`.
+            network: "conv", "residual" or "dense", with options as in
+                ``"residual:filters=32x64,blocks=2"``; see `tfvae.networks`.
             likelihood: p(x|z), a `tfvae.likelihoods.Likelihood` or a name.
             num_classes: labels, for a model that is conditional on one.
             seed: seed of all initial weights and of the model's own noise.

@@ -586,6 +586,7 @@ def explore(
 
     password = web.read_password(password_file)
     web.check_access(host, password)
+    web.gradio()  # that it is missing shows at once, not when TensorFlow has loaded
     trained = _open(model)
     from tfvae import datasets
     from tfvae.serving import explorer

@@ -25,14 +25,7 @@ def default_run_dir(dataset: str) -> Path:
 
 def load_data(options: TrainConfig) -> datasets.Dataset:
     """Load the images that options name."""
-    return datasets.load(
-        options.dataset,
-        binarize=options.binarize,
-        dequantize=options.dequantize,
-        image_size=options.image_size,
-        manual_dir=options.manual_dir,
-        seed=options.seed,
-    )
+    return datasets.load(**options.data_options())
 
 
 def grid_labels(vae: VAE, n: int) -> np.ndarray | None:
