@@ -124,7 +124,7 @@ def test_options_of_the_dense_networks():
         ),
         (networks.Dense(hidden=9), "dense", {"hidden": (9,)}),
     ],
-    ids=["conv", "residual", "dense", "an object"],
+    ids=["no options", "conv", "residual", "dense", "an object"],
 )
 def test_a_name_with_options_stands_for_the_functions(text, functions, options):
     make_encoder = getattr(networks, f"{functions}_encoder")
