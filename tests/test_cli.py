@@ -446,7 +446,7 @@ def write_images(folder, count=12, corrupt=None):
         (["train", "--run-dir", "taken"], "taken exists: choose another --run-dir"),
         (["sample"], "requires an argument"),
         (["sample", "nothing"], "there is nothing at nothing"),
-        (["sample", "taken"], "taken is a directory without model.keras"),
+        (["sample", "taken"], "taken is a directory that holds none"),
         (["sample", "broken.toml"], "expected a run directory of tfvae train"),
         (["sample", "foreign.keras", "--out", "x.bmp"], "--out is a .png"),
         (["explain"], "Unknown command"),

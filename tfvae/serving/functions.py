@@ -120,9 +120,9 @@ def functions_of(vae: "VAE") -> tuple[list[Function], dict[str, str]]:
     blank = tf.zeros((1, *vae.image_shape))
     # What does without noise, and what the noise of the others is pushed through.
     wanted: list[tuple[str, Callable[..., Any], list[str], Callable[[], Any] | None]] = [
-        ("reconstruct", _reconstruct, ["images"], None),
-        ("encode", _encode, ["images"], None),
-        ("decode", _decode, ["z"], None),
+        ("reconstruct", reconstruct, ["images"], None),
+        ("encode", encode, ["images"], None),
+        ("decode", decode, ["z"], None),
         ("sample", _sample, ["noise"], lambda: vae.prior_of(label)),
         ("elbo", _elbo, ["images", "noise"], lambda: vae.encode(blank, label)),
     ]
@@ -220,11 +220,13 @@ def _graph(vae: "VAE", function: Callable[..., Any], inputs: tuple[tf.TensorSpec
     return graph
 
 
-def _reconstruct(vae: "VAE", images: Any, label: Any = None) -> dict[str, Any]:
+def reconstruct(vae: "VAE", images: Any, label: Any = None) -> dict[str, Any]:
+    """Give the mean of p(x|z) at the code of each image."""
     return {"images": vae.reconstruct(images, label)}
 
 
-def _encode(vae: "VAE", images: Any, label: Any = None) -> dict[str, Any]:
+def encode(vae: "VAE", images: Any, label: Any = None) -> dict[str, Any]:
+    """Give the code of each image, and the scale of q(z|x) where that has a closed form."""
     q = vae.encode(images, label)
     code = {"loc": vae.posterior_family.code(q)}
     try:
@@ -244,13 +246,14 @@ def _scale(q: Any) -> tf.Tensor:
     return q.stddev()
 
 
-def _decode(vae: "VAE", z: Any, label: Any = None) -> dict[str, Any]:
+def decode(vae: "VAE", z: Any, label: Any = None) -> dict[str, Any]:
+    """Give the mean of p(x|z)."""
     return {"images": vae.likelihood_family.mean(vae.decode(z, label))}
 
 
 def _sample(vae: "VAE", noise: Any, label: Any = None) -> dict[str, Any]:
     z, _ = push(vae.prior_of(label), noise)
-    return _decode(vae, z, label)
+    return decode(vae, z, label)
 
 
 def _elbo(vae: "VAE", images: Any, noise: Any, label: Any = None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfvae.checks import checked_count
 from tfvae.evaluation.batches import check_vae, compiled, default_chunk
 from tfvae.evaluation.importance import weight_sums
+from tfvae.serving.functions import decode, encode, reconstruct
 from tfvae.serving.preprocessing import Preprocessing, to_png
 
 if TYPE_CHECKING:
@@ -128,9 +129,19 @@ class _Functions:
         weight = tf.TensorSpec((None,), tf.float32, name="weight")
         ends = [tf.TensorSpec(image.shape, tf.float32, name=name) for name in ("start", "end")]
         found: list[tuple[str, Callable[..., dict[str, Any]], list[Any], str]] = [
-            ("reconstruct", self.reconstruct, [image], "the mean of p(x|z) at the image's code"),
-            ("encode", self.encode, [image], "the code (loc), and the scale of q(z|x)"),
-            ("decode", self.decode, [z], "the mean of p(x|z)"),
+            (
+                "reconstruct",
+                functools.partial(reconstruct, vae),
+                [image],
+                "the mean of p(x|z) at the image's code",
+            ),
+            (
+                "encode",
+                functools.partial(encode, vae),
+                [image],
+                "the code (loc), and the scale of q(z|x)",
+            ),
+            ("decode", functools.partial(decode, vae), [z], "the mean of p(x|z)"),
             ("sample", self.sample, [seed], "the mean of p(x|z) at a draw of z from p(z)"),
             (
                 "interpolate",
@@ -160,27 +171,13 @@ class _Functions:
 
     # --- what each gives --------------------------------------------------------------------------
 
-    def reconstruct(self, images: Any, label: Any = None) -> dict[str, Any]:
-        return {"images": self.vae.reconstruct(images, label)}
-
-    def encode(self, images: Any, label: Any = None) -> dict[str, Any]:
-        q = self.vae.encode(images, label)
-        code = {"loc": self.vae.posterior_family.code(q)}
-        try:
-            return {**code, "scale": q.stddev()}
-        except NotImplementedError:  # a flow has none in closed form
-            return code
-
-    def decode(self, z: Any, label: Any = None) -> dict[str, Any]:
-        return {"images": self.vae.likelihood_family.mean(self.vae.decode(z, label))}
-
     def sample(self, seed: Any, label: Any = None) -> dict[str, Any]:
-        return self.decode(self.vae.draw_latent(seed, label), label)
+        return decode(self.vae, self.vae.draw_latent(seed, label), label)
 
     def interpolate(self, start: Any, end: Any, weight: Any, label: Any = None) -> dict[str, Any]:
         codes = [self.vae.code(images, label) for images in (start, end)]
         weight = weight[:, None]
-        return self.decode((1 - weight) * codes[0] + weight * codes[1], label)
+        return decode(self.vae, (1 - weight) * codes[0] + weight * codes[1], label)
 
     def elbo(self, images: Any, seed: Any, label: Any = None) -> dict[str, Any]:
         return self.vae.elbo(images, label, seed=seed)._asdict()

@@ -133,29 +133,30 @@ def serving(
     with _listening(host, port) as listener, _UPLOADS():
         app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         app.add_middleware(Gate, loopback=is_loopback(host))
-        page = make_page()
-        gr.mount_gradio_app(
-            app,
-            page,
-            path="/",
-            server_name=host,
-            server_port=listener.getsockname()[1],
-            auth=None if password is None else _login(password),
-            auth_message="Any user name will do.",
-            allowed_paths=[],
-            max_file_size=MAX_BYTES,
-            show_error=False,
-            footer_links=[],
-            run_history=False,
-            enable_monitoring=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            theme=gr.themes.Default(primary_hue="blue"),
-        )
-        # Of a page that is mounted, not launched, Gradio would take the path of any file of this
-        # machine for an upload.
-        page.has_launched = page.is_running = True
+        with _MAKING:
+            page = make_page()
+            gr.mount_gradio_app(
+                app,
+                page,
+                path="/",
+                server_name=host,
+                server_port=listener.getsockname()[1],
+                auth=None if password is None else _login(password),
+                auth_message="Any user name will do.",
+                allowed_paths=[],
+                max_file_size=MAX_BYTES,
+                show_error=False,
+                footer_links=[],
+                run_history=False,
+                enable_monitoring=False,
+                ssr_mode=False,
+                pwa=False,
+                mcp_server=False,
+                theme=gr.themes.Default(primary_hue="blue"),
+            )
+            # Of a page that is mounted, not launched, Gradio would take the path of any file of
+            # this machine for an upload.
+            page.has_launched = page.is_running = True
         # Its log would tell of pages that were open when the server ended.
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)
@@ -289,6 +290,8 @@ class _UploadFolder:
 
 
 _UPLOADS = _UploadFolder()
+# Gradio notes in a place of its own which page components go to: one page at a time.
+_MAKING = threading.Lock()
 
 
 def _set_variable(name: str, value: str | None) -> None:
