@@ -38,6 +38,20 @@ def test_the_readme_has_the_table_of_published_numbers():
     assert benchmark("reproduce").table().strip() in README
 
 
+@pytest.mark.parametrize("name", ["log_prob", "runtimes"])
+def test_the_readme_has_the_tables_of_speed(name):
+    module = benchmark(name)
+    assert module.table(json.loads(module.RESULTS.read_text())) in README
+
+
+def test_memory_stays_flat_whatever_the_draws(log_prob):
+    kept = json.loads(log_prob.RESULTS.read_text())
+    assert sorted(kept["networks"]) == sorted(log_prob.NETWORKS)
+    assert kept["pythae"] in README
+    memory = [kept["memory"][str(draws)] for draws in log_prob.DRAWS]
+    assert max(memory) < 1.05 * memory[0]
+
+
 def test_rows_are_measured_once_and_kept(combinations, monkeypatch, tmp_path, capsys):
     rows = [{"likelihood": "poisson:step=0.0625"}, {"prior": "vamp:pseudo_inputs=4"}]
     monkeypatch.setattr(combinations, "ROWS", {"digits": rows[:1]})
