@@ -29,6 +29,7 @@ from cyclopts import Parameter
 from tfvae.config import TrainConfig, whole
 from tfvae.errors import DivergenceError, InputError
 from tfvae.files import new_file
+from tfvae.finite import without_nan
 
 FOLDER = Path(__file__).with_suffix("")
 # Seconds between two notes of how long a training has taken.
@@ -252,7 +253,7 @@ def score(row: Row, run_dir: Path, limit: int | None) -> dict[str, Any]:
     if not found.complete:
         raise KeyboardInterrupt
     print(found, file=sys.stderr)
-    facts = _without_nan(found.as_dict())
+    facts = without_nan(found.as_dict())
     diagnosis = facts.pop("diagnosis")
     curve = read_metrics(run_dir)["val_elbo"]
     seconds = seconds_of(run_dir)
@@ -272,20 +273,11 @@ def score(row: Row, run_dir: Path, limit: int | None) -> dict[str, Any]:
     }
 
 
-def _without_nan(value: Any) -> Any:
-    """Put None where there is no number: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {name: _without_nan(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def images(config: TrainConfig, asked: Evaluation) -> Any:
     """Load a row's images, the test images drawn as its protocol says."""
-    from tfvae import datasets
+    from tfvae.runs import load_data
 
-    data = datasets.load(**config.data_options())
+    data = load_data(config)
     if asked.binarization != "redrawn":
         return data
     return dataclasses.replace(data, test=data.test.redrawn(asked.seed))

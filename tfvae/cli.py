@@ -1,7 +1,6 @@
 """The command line. It loads TensorFlow only when a command runs."""
 
 import json
-import math
 import os
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from cyclopts.config import Toml
 from tfvae import __version__
 from tfvae.config import DataOptions, TrainConfig, whole
 from tfvae.errors import DivergenceError, InputError, WorkerError
+from tfvae.finite import without_nan
 
 if TYPE_CHECKING:
     from tfvae.runs import TrainedModel
@@ -129,16 +129,7 @@ def _check_picture(out: Path, overwrite: bool, option: str = "--out") -> None:
 
 
 def _print(facts: dict[str, Any], as_json: bool, text: str) -> None:
-    print(json.dumps(_without_nan(facts)) if as_json else text)
-
-
-def _without_nan(value: Any) -> Any:
-    """Put None where there is no number: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {name: _without_nan(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json.dumps(without_nan(facts)) if as_json else text)
 
 
 @app.command

@@ -27,7 +27,7 @@ from tfvae.model import VAE
 from tfvae.monitoring import MetricsFile, Pictures
 from tfvae.precision import best_precision
 from tfvae.priors import VampPrior
-from tfvae.runs import default_run_dir, grid_labels, read_metrics
+from tfvae.runs import default_run_dir, grid_labels, load_data, read_metrics
 from tfvae.serving.calibration import DEFAULT_RATE, calibrate
 from tfvae.serving.card import Card, licence_of
 from tfvae.serving.preprocessing import Preprocessing
@@ -126,7 +126,7 @@ class _Job:
             InputError: if an option or the images do not fit.
         """
         config = self.config
-        self.data = datasets.load(**config.data_options())
+        self.data = load_data(config)
         if config.conditional and not self.data.has_labels:
             raise InputError(f"{self.data.name} has no labels for a conditional model")
         steps = self.data.train.steps(config.batch_size)

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfvae.checks import is_number
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import image_batches
-from tfvae.serving.card import Anomaly, check_rate
+from tfvae.serving.card import Anomaly
 from tfvae.serving.signatures import signatures
 
 if TYPE_CHECKING:
     from tfvae.model import VAE
-
 
 # One false alarm in a hundred.
 DEFAULT_RATE = 0.01
@@ -35,7 +35,8 @@ def calibrate(vae: "VAE", data: Any, *, rate: float = DEFAULT_RATE) -> Anomaly:
     Raises:
         InputError: if the rate does not fit, or there are too few images for it.
     """
-    check_rate(rate)
+    if not is_number(rate) or not 0 < rate < 1:
+        raise InputError(f"the rate of anomalies lies between 0 and 1; received {rate!r}")
     (scorer,) = (one for one in signatures(vae) if one.name == "anomaly_score")
     scores = np.concatenate(
         [

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfvae.checks import is_number
 from tfvae.errors import InputError
 from tfvae.serving.preprocessing import Preprocessing
 
@@ -99,17 +98,6 @@ def licence_of(dataset: str) -> str:
     return LICENCES.get(dataset.partition(":")[0], UNKNOWN_LICENCE)
 
 
-def check_rate(rate: Any) -> float:
-    """Give a share of the images that is to be called unusual.
-
-    Raises:
-        InputError: if it does not lie between 0 and 1.
-    """
-    if not is_number(rate) or not 0 < rate < 1:
-        raise InputError(f"the rate of anomalies lies between 0 and 1; received {rate!r}")
-    return float(rate)
-
-
 def _model(vae: "VAE") -> dict[str, Any]:
     families = {
         "posterior": vae.posterior_family,
@@ -122,12 +110,8 @@ def _model(vae: "VAE") -> dict[str, Any]:
         "latent_dim": vae.latent_dim,
         "num_classes": vae.num_classes,
         "parameters": vae.count_params(),
-        **{name: _named(family) for name, family in families.items()},
+        **{name: type(family).__name__ for name, family in families.items()},
     }
-
-
-def _named(family: Any) -> str:
-    return type(family).__name__
 
 
 def _described(signature: "Signature") -> dict[str, Any]:
