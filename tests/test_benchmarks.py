@@ -38,7 +38,7 @@ def test_the_readme_has_the_table_of_published_numbers():
     assert benchmark("reproduce").table().strip() in README
 
 
-@pytest.mark.parametrize("name", ["log_prob", "runtimes"])
+@pytest.mark.parametrize("name", ["explorer", "log_prob", "runtimes"])
 def test_the_readme_has_the_tables_of_speed(name):
     module = benchmark(name)
     assert module.table(json.loads(module.RESULTS.read_text())) in README

@@ -51,8 +51,9 @@ class ProgressBar(keras.callbacks.Callback):
 
     def go_on(self, taken: int, step: int) -> None:
         """Start from so many steps in all, and so many in the epoch, that were taken before."""
-        self._bar.initial = taken
-        self._bar.update(taken - self._bar.n)
+        # Not by `update`, which would take these steps for this process' own, at their speed.
+        self._bar.initial = self._bar.n = self._bar.last_print_n = taken
+        self._bar.refresh()
         self._done = step
 
     def count(self, images: int, seconds: float, skipped: int) -> None:
