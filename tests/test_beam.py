@@ -8,12 +8,16 @@ import sys
 import apache_beam as beam
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import tfvae
 from tfvae.divergences import exact_kl
+from tfvae.export import export_saved_model
 from tfvae.serving.beam import Encode
+from tfvae.serving.card import Card
 from tfvae.serving.embedding import Encoder
+from tfvae.serving.preprocessing import Preprocessing
 
 SHAPE = (8, 8, 1)
 
@@ -95,6 +99,19 @@ def test_bytes_and_files_are_scaled_as_those_of_a_data_set(plain, rng):
     found = run(elements, Encode(path))
     for key, _ in elements:
         np.testing.assert_allclose(found[key]["code"], expected, atol=1e-6)
+
+
+def test_bytes_are_binarized_where_the_training_images_were(plain, tmp_path, rng):
+    vae, _ = plain
+    card = Card(preprocessing=Preprocessing("dynamic", seed=3))
+    export_saved_model(vae, tmp_path / "1", card=card)
+    encode = tf.saved_model.load(str(tmp_path / "1")).signatures["encode_uint8"]
+    pixels = rng.integers(0, 256, (3, *SHAPE), np.uint8)
+    expected = encode(images=tf.constant(pixels))["loc"]
+    found = run([*enumerate(pixels[:2]), (2, png(pixels[2, ..., 0]))], Encode(tmp_path / "1"))
+    for i in range(3):
+        np.testing.assert_allclose(found[i]["code"], expected[i], atol=1e-6)
+        assert np.abs(found[i]["code"] - vae.code(pixels[i : i + 1] / 255)[0]).max() > 1e-3
 
 
 def test_a_conditional_model_takes_a_label_with_each_image(conditional, images):

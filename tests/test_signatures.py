@@ -221,6 +221,12 @@ def test_labels_go_with_every_request(tmp_path):
         assert all(len(value) == 6 for value in found.values())
     with pytest.raises(TypeError):
         signatures["encode"](images=tf.constant(x))
+    for unknown in (-1, 3):
+        label[4] = unknown
+        for name in ("reconstruct", "sample", "elbo_uint8"):
+            inputs = inputs_for(name, 6) | {"label": label}
+            with pytest.raises(tf.errors.InvalidArgumentError, match="labels from 0 to"):
+                call(signatures[name], inputs)
 
 
 @pytest.mark.parametrize("posterior", ["iaf:flows=1,hidden=8", "full_normal"])

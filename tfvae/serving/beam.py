@@ -42,8 +42,9 @@ class Encode(beam.PTransform):
     """From elements ``(key, image)`` to ``(key, {"code": …, "scale": …, "kl": …})``.
 
     An image is an array `[H, W, C]`, or the content of a PNG or JPEG file of any size, which is
-    resized. As in `tfvae.datasets`, bytes are divided by 255; other numbers have to lie in the
-    support of the model's likelihood. A conditional model takes ``(key, (image, label))``.
+    resized. Bytes are scaled, and binarized where the training images were, as by the signatures
+    ``encode_uint8`` and ``encode_png`` of the model's SavedModel; other numbers have to lie in the
+    support of its likelihood. A conditional model takes ``(key, (image, label))``.
 
     ``code`` and ``scale`` are float32 `[d]`, ``kl`` is a number, nats; `scale` and `kl` only where
     they have a closed form. They are what `tfvae.serving.embedding.encode` writes of the same
@@ -53,8 +54,8 @@ class Encode(beam.PTransform):
     process of a worker reads the model once.
 
     Args:
-        model: a run directory of ``tfvae train`` or a `.keras` file, which all workers find at the
-            same path.
+        model: a run directory of ``tfvae train``, a SavedModel, or a `.keras` file, which does not
+            know of preprocessing: bytes are divided by 255; all workers find it at the same path.
         batch_size: the most images encoded at a time; Beam finds the best number up to there.
 
     Raises:
@@ -109,10 +110,21 @@ class _EncodeBatch(beam.DoFn):
             keys.append(key)
             images.append(_pixels(key, image, vae.image_shape))
             labels.append(label)
-        found = self._encoded(keys, np.stack(images), labels)
+        found = self._encoded(keys, self._values(images), labels)
         for index, key in enumerate(keys):
             # Copies: rows that are kept would keep all others of their batch.
             yield key, {name: values[index].copy() for name, values in found.items()}
+
+    def _values(self, images: list[np.ndarray]) -> np.ndarray:
+        """Give the model's values for images of bytes and of floats, float32 `[B, H, W, C]`."""
+        values = np.empty((len(images), *images[0].shape), np.float32)
+        in_bytes = np.array([image.dtype == np.uint8 for image in images])
+        for index in np.flatnonzero(~in_bytes):
+            values[index] = images[index]
+        if in_bytes.any():
+            bytes_ = np.stack([images[index] for index in np.flatnonzero(in_bytes)])
+            values[in_bytes] = self._encoder.of_bytes(bytes_)
+        return values
 
     def _encoded(self, keys: list[Any], images: np.ndarray, labels: list[Any]) -> Codes:
         def encode(rows: slice) -> Codes:
@@ -131,12 +143,12 @@ class _EncodeBatch(beam.DoFn):
 
 
 def _pixels(key: Any, image: Any, shape: tuple[int, int, int]) -> np.ndarray:
-    """Give an element's image as float32 `[H, W, C]`."""
+    """Give an element's image `[H, W, C]`, of bytes or of floats."""
     if isinstance(image, bytes):
         from tfvae.serving.uploads import decode_image
 
         try:
-            return decode_image(image, shape)
+            return np.round(255 * decode_image(image, shape)).astype(np.uint8)
         except InputError as error:
             raise InputError(f"image of key {key!r}: {error}") from None
     pixels = np.asarray(image)
@@ -145,4 +157,4 @@ def _pixels(key: Any, image: Any, shape: tuple[int, int, int]) -> np.ndarray:
             f"image of key {key!r}: expected numbers {list(shape)}; received shape "
             f"{list(pixels.shape)} of type {pixels.dtype}"
         )
-    return pixels.astype(np.float32) / np.float32(255 if pixels.dtype == np.uint8 else 1)
+    return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)

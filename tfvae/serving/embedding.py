@@ -32,6 +32,7 @@ from tfvae.files import new_file, refuse_existing
 from tfvae.model import VAE
 from tfvae.runs import TrainedModel
 from tfvae.serving.parts import Parts
+from tfvae.serving.preprocessing import Preprocessing
 from tfvae.sources import SPLITS
 
 # What a kill loses at most; fewer would make a file of every few batches.
@@ -50,6 +51,7 @@ class Encoder:
 
     Args:
         vae: a built `VAE`.
+        preprocessing: how bytes become the model's values; by default they are divided by 255.
 
     Attributes:
         vae: the same.
@@ -60,12 +62,15 @@ class Encoder:
         InputError: if it is no `VAE`, or has not been built.
     """
 
-    def __init__(self, vae: VAE):
+    def __init__(self, vae: VAE, preprocessing: Preprocessing | None = None):
         if not isinstance(vae, VAE):
             raise InputError(f"expected a VAE, which has a q(z|x); received {type(vae).__name__}")
         if vae.image_shape is None:
             raise InputError("the model does not know its image shape yet: call it on images first")
         self.vae = vae
+        self._preprocessing = dataclasses.replace(
+            preprocessing or Preprocessing(), step=vae.likelihood_family.support.step
+        )
         signature = [tf.TensorSpec((None, *vae.image_shape), tf.float32)]
         if vae.num_classes is not None:
             signature.append(tf.TensorSpec((None,), tf.int32))
@@ -81,7 +86,12 @@ class Encoder:
         Raises:
             InputError: if it is neither, or holds no `VAE`.
         """
-        return cls(TrainedModel.open(path).vae)
+        trained = TrainedModel.open(path)
+        return cls(trained.vae, trained.card().preprocessing)
+
+    def of_bytes(self, images: np.ndarray) -> np.ndarray:
+        """Give float32 images `[B, H, W, C]` of the model for images of bytes of the same shape."""
+        return self._preprocessing.of_bytes(images).numpy()
 
     def __call__(self, images: Any, labels: Any = None) -> dict[str, np.ndarray]:
         """Describe q(z|x) of some images.

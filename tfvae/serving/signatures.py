@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # The draws of z in an anomaly score: the same noise for every image, so that equal images have
 # equal scores. More cost as many decodes each.
 SCORE_DRAWS = 8
+_IMAGES = ("images", "start", "end")  # inputs of values that the likelihood has to admit
 _SCORE_SEED = (0, 7)
 
 
@@ -213,12 +214,12 @@ class _Functions:
         vae, preprocessing = self.vae, self.preprocessing
         if vae.num_classes is not None:
             inputs = [*inputs, tf.TensorSpec((None,), tf.int32, name="label")]
-        takes_images = [spec.name in ("images", "start", "end") for spec in inputs]
+        checks = {"label": self._checked_label} | dict.fromkeys(_IMAGES, self._checked)
 
         def checked(*given: Any) -> list[Any]:
             return [
-                self._checked(value) if is_images else value
-                for value, is_images in zip(given, takes_images, strict=True)
+                checks[spec.name](value) if spec.name in checks else value
+                for value, spec in zip(given, inputs, strict=True)
             ]
 
         plain = Signature.of(name, lambda *given: function(*checked(*given)), inputs, says)
@@ -280,3 +281,12 @@ class _Functions:
             [tf.debugging.Assert(family.support.admits(images), [*words, low, "and", high])]
         ):
             return tf.identity(images)
+
+    def _checked_label(self, label: Any) -> tf.Tensor:
+        """Refuse labels of no class, which would be taken for none of all."""
+        count: Any = self.vae.num_classes
+        words = ["expected labels from 0 to", count - 1, "; received labels between"]
+        low, high = tf.reduce_min(label), tf.reduce_max(label)
+        is_known = tf.reduce_all((label >= 0) & (label < count))
+        with tf.control_dependencies([tf.debugging.Assert(is_known, [*words, low, "and", high])]):
+            return tf.identity(label)
