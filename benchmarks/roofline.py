@@ -188,33 +188,41 @@ def measure(precision: str, least: float) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Give the measured shares as Markdown."""
-    lines = []
-    for precision, one in found.items():
-        rates, rows, step = one["rates"], one["rows"], one["step"]
-        least, seconds = (sum(row[key] for row in rows.values()) for key in ("least", "seconds"))
-        lines += [
-            f"**{precision}**: matrix products {rates['matrix'] / 1e9:,.0f} GFLOP/s, "
-            f"memory {rates['memory'] / 1e9:,.1f} GB/s",
-            "",
-            "| | MFLOP | MB | ms | share of the roofline |",
-            "| --- | ---: | ---: | ---: | ---: |",
+    """Give the measured shares as Markdown, the precisions side by side."""
+    lines = [
+        f"- {precision}: matrix products {one['rates']['matrix'] / 1e9:,.0f} GFLOP/s, memory "
+        f"{one['rates']['memory'] / 1e9:,.0f} GB/s"
+        for precision, one in found.items()
+    ]
+    heads = [head for precision in found for head in (f"{precision}, ms", "of the roofline")]
+    lines += [
+        "",
+        f"| | MFLOP | {' | '.join(heads)} |",
+        f"| --- | ---: |{' ---: |' * len(heads)}",
+    ]
+    first = next(iter(found.values()))
+    for name, row in first["rows"].items():
+        cells = [
+            cell
+            for one in found.values()
+            for cell in _cells(one["rows"][name]["least"], one["rows"][name]["seconds"])
         ]
-        for name, row in rows.items():
-            lines.append(
-                f"| {name} | {row['operations'] / 1e6:,.0f} | {row['bytes'] / 1e6:,.1f} | "
-                f"{row['seconds'] * 1e3:.2f} | {_share(row['least'], row['seconds'])} |"
-            )
-        lines += [
-            f"| all of these | | | {seconds * 1e3:.1f} | {_share(least, seconds)} |",
-            f"| **a whole step** | | | {step * 1e3:.1f} | **{_share(least, step)}** |",
-            "",
-        ]
-    return "\n".join(lines).rstrip()
+        lines.append(f"| {name} | {row['operations'] / 1e6:,.0f} | {' | '.join(cells)} |")
+    whole: dict[str, list[str]] = {"all of these": [], "a whole step": []}
+    for one in found.values():
+        least, seconds = (
+            sum(row[key] for row in one["rows"].values()) for key in ("least", "seconds")
+        )
+        whole["all of these"] += _cells(least, seconds)
+        whole["a whole step"] += _cells(least, one["step"])
+    operations = sum(row["operations"] for row in first["rows"].values())
+    for name, cells in whole.items():
+        lines.append(f"| **{name}** | {operations / 1e6:,.0f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def _share(least: float, seconds: float) -> str:
-    return f"{least / seconds:.0%}" if seconds else ""
+def _cells(least: float, seconds: float) -> list[str]:
+    return [f"{seconds * 1e3:.2f}", f"{least / seconds:.0%}" if seconds else ""]
 
 
 if __name__ == "__main__":

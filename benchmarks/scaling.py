@@ -65,12 +65,13 @@ def seconds_a_step(setting: dict[str, int], steps: int) -> float:
     return min(taken[1:])
 
 
-def slope(points: dict[str, float]) -> float:
-    """Fit the exponent of seconds ~ size ** exponent."""
+def fit(points: dict[str, float]) -> tuple[float, float]:
+    """Fit seconds = factor * size ** exponent; give the exponent, to two places, and the factor."""
     import numpy as np
 
     sizes = [float(size) for size in points]
-    return float(np.polyfit(np.log(sizes), np.log(list(points.values())), 1)[0])
+    exponent, log_factor = np.polyfit(np.log(sizes), np.log(list(points.values())), 1)
+    return round(float(exponent), 2) + 0.0, float(np.exp(log_factor))  # + 0.0: not "-0.00"
 
 
 def table(found: dict[str, dict[str, float]]) -> str:
@@ -80,7 +81,7 @@ def table(found: dict[str, dict[str, float]]) -> str:
         first, *_, last = points
         lines.append(
             f"| {axis} | {int(first):,} | {int(last):,} | "
-            f"{points[first] * 1e3:.1f} to {points[last] * 1e3:.1f} | {slope(points):.2f} |"
+            f"{points[first] * 1e3:.1f} to {points[last] * 1e3:.1f} | {fit(points)[0]:.2f} |"
         )
     return "\n".join(lines)
 
@@ -89,20 +90,26 @@ def picture(found: dict[str, dict[str, float]], file: Path) -> None:
     """Draw one panel an axis, with the line that the slope is of."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(2.3 * len(found), 2.4), layout="constrained")
+    figure = Figure(figsize=(2.6 * len(found), 2.4), layout="constrained")
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for panel, (axis, points) in zip(panels, found.items(), strict=True):
         sizes = [float(size) for size in points]
         milliseconds = [1e3 * seconds for seconds in points.values()]
-        exponent = slope(points)
-        middle = len(sizes) // 2
-        line = [milliseconds[middle] * (size / sizes[middle]) ** exponent for size in sizes]
+        exponent, factor = fit(points)
+        line = [1e3 * factor * size**exponent for size in sizes]
         panel.loglog(sizes, line, color="0.75")
         panel.loglog(sizes, milliseconds, "o", color="C0")
+        labels = [f"{size / 1000:g}k" if size >= 1000 else f"{size:g}" for size in sizes]
+        for place in range(1, len(sizes)):
+            if sizes[place] < 1.5 * sizes[place - 1]:
+                labels[place] = ""  # no room
+        panel.set_xticks(sizes, labels, fontsize="small")
+        panel.minorticks_off()
         panel.set_xlabel(axis)
         panel.set_title(f"slope {exponent:.2f}", fontsize="medium")
         panel.grid(which="major", color="0.92")
     panels[0].set_ylabel("ms a step")
+    panels[0].set_yticks([10, 30, 100, 300], ["10", "30", "100", "300"])
     figure.savefig(file, dpi=120)
 
 

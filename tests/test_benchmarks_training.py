@@ -100,7 +100,7 @@ def test_slopes(training, options, tmp_path, monkeypatch):
     found = run(training, options, tmp_path, "scaling")["scaling"]["found"]
     assert {axis: tuple(map(int, points)) for axis, points in found.items()} == axes
     assert (tmp_path / "scaling.png").stat().st_size > 0
-    assert training.scaling.slope({"1": 3.0, "10": 300.0}) == pytest.approx(2)
+    assert training.scaling.fit({"1": 3.0, "10": 300.0}) == pytest.approx((2, 3))
 
 
 def test_startup(training, options, tmp_path, monkeypatch):
