@@ -170,7 +170,7 @@ def _section(title: str, facts: dict[str, Any]) -> list[str]:
 
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        value = ", ".join(f"{name} {one}" for name, one in value.items())
+        value = ", ".join(f"{name} {_cell(one)}" for name, one in value.items())
     elif isinstance(value, list):
         value = " x ".join(map(str, value))
     elif isinstance(value, float):

@@ -1,0 +1,123 @@
+"""Make the trained models of this folder anew.
+
+    python saved_models/make.py mnist --data.mnist FOLDER
+
+trains as saved_models/mnist/config.toml says, in runs/saved_models/mnist, which is a run directory
+of `tfvae train`, and puts what others need of it beside the configuration: model.keras without its
+optimiser, the SavedModel with its card, metrics and pictures. Stopped in whatever way, the same
+command goes on where it was. test_images.npz are the first test images, as the model takes them;
+their ELBO is in the card, so that whoever loads the model can see that it computes the same.
+"""
+
+import dataclasses
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+import numpy as np
+from cyclopts import Parameter
+
+from tfvae.config import TrainConfig
+from tfvae.errors import DivergenceError, InputError
+
+FOLDER = Path(__file__).parent
+CHECKED = 100  # test images whose ELBO is in the card
+SEED = 0  # of its draws
+KEPT = (
+    "metrics.csv",
+    "test.json",
+    "samples.png",
+    "reconstructions.png",
+    "latent.png",
+    "curves.png",
+)
+
+
+def names() -> list[str]:
+    """List the models that have a configuration."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/config.toml"))
+
+
+def train(name: str, run_dir: Path, data: dict[str, Path]) -> int | None:
+    """Train, or go on training.
+
+    Returns:
+        The signal that stopped it, None if none did.
+
+    Raises:
+        InputError: if the run directory is that of another training.
+    """
+    from tfvae import job
+
+    wanted = TrainConfig.read(FOLDER / name / "config.toml")
+    place = str(data.get(wanted.dataset, wanted.dataset))
+    wanted = dataclasses.replace(wanted, dataset=place, run_dir=run_dir)
+    if not (run_dir / "config.toml").exists():
+        return job.start(wanted).stopped
+    return job.resume(run_dir).stopped
+
+
+def publish(name: str, run_dir: Path) -> None:
+    """Put the model of a run into its place here, whole or not at all."""
+    import keras
+
+    from tfvae.evaluation import elbo
+    from tfvae.export import export_saved_model
+    from tfvae.files import new_directory
+    from tfvae.runs import TrainedModel, load_data
+    from tfvae.serving.card import licence_of
+
+    place = FOLDER / name
+    dataset = TrainConfig.read(place / "config.toml").dataset
+    trained = TrainedModel.open(run_dir)
+    card = trained.card()
+    vae = keras.models.load_model(run_dir / "model.keras", compile=False)  # without its optimiser
+    images, _ = load_data(trained.config).test.arrays(limit=CHECKED)
+    score = elbo(vae, [images], seed=SEED)
+    # A folder's name says less of the images than the data set's.
+    card = dataclasses.replace(
+        card,
+        data={**card.data, "name": dataset, "licence": licence_of(dataset)},
+        metrics={**card.metrics, "test_images.npz": {**dataclasses.asdict(score), "seed": SEED}},
+    )
+    with new_directory(place, replace=True) as partial:
+        shutil.copy(place / "config.toml", partial)
+        for file in KEPT:
+            shutil.copy(run_dir / file, partial)
+        vae.save(partial / "model.keras")
+        export_saved_model(vae, partial / "saved_model" / "1", card=card)
+        np.savez_compressed(partial / "test_images.npz", images=images)
+
+
+def main(
+    *chosen: Annotated[str, Parameter(help="Models by name; by default all.")],
+    data: Annotated[
+        dict[str, Path] | None,
+        Parameter(
+            help="Where images are: --data.mnist FOLDER and --data.fashion_mnist FOLDER of IDX "
+            "files, which TensorFlow Datasets downloads otherwise."
+        ),
+    ] = None,
+    runs: Annotated[Path, Parameter(help="Where run directories go.")] = Path("runs/saved_models"),
+) -> None:
+    """Train models, and put them into this folder."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        for name in chosen or names():
+            if name not in names():
+                raise InputError(f"no model {name!r}: expected one of {', '.join(names())}")
+            run_dir = runs / name
+            stopped = train(name, run_dir, data or {})
+            if stopped is not None:
+                print("stopped: the same command goes on from here", file=sys.stderr)
+                sys.exit(128 + stopped)
+            publish(name, run_dir)
+    except (InputError, DivergenceError) as error:
+        sys.exit(f"make: error: {error}")
+
+
+if __name__ == "__main__":
+    cyclopts.run(main)
