@@ -12,8 +12,6 @@ import dataclasses
 import json
 import math
 import os
-import platform
-import re
 import sys
 import threading
 import time
@@ -25,6 +23,7 @@ from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import Parameter
+from machine import machine
 
 from tfvae.config import TrainConfig, whole
 from tfvae.errors import DivergenceError, InputError
@@ -264,7 +263,7 @@ def score(row: Row, run_dir: Path, limit: int | None) -> dict[str, Any]:
         "dimensions": math.prod(vae.image_shape),
         "seconds": round(seconds["elapsed"]),
         "processor_seconds": round(seconds["processor"]),
-        "hardware": hardware(),
+        "hardware": machine(),
         "precision": config.precision,
         "train": {**dataclasses.asdict(row.train), "manual_dir": None, "run_dir": None},
         "evaluation": facts,
@@ -281,21 +280,6 @@ def images(config: TrainConfig, asked: Evaluation) -> Any:
     if asked.binarization != "redrawn":
         return data
     return dataclasses.replace(data, test=data.test.redrawn(asked.seed))
-
-
-def hardware() -> str:
-    """Name the devices that TensorFlow computes on here."""
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-        return f"{len(gpus)} x {name}"
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")  # on Linux
-    if info.exists() and (found := re.search(r"model name\s*: (.*)", info.read_text("utf-8"))):
-        model = found[1]
-    return f"{os.cpu_count()} cores of {model}"
 
 
 # --- the table ------------------------------------------------------------------------------------

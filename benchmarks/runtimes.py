@@ -11,7 +11,6 @@ are what it prints at its end and writes to benchmarks/runtimes.json, or at once
 
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import Annotated, Any
 import cyclopts
 import numpy as np
 from cyclopts import Parameter
+from machine import machine
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -189,7 +189,7 @@ def main(
         results: dict[str, Any] = {
             "options": {"rounds": rounds, "seconds": seconds, "threads": THREADS},
             "versions": {name: version(name) for name in PACKAGES},
-            "machine": platform.machine(),
+            "machine": machine(),
         }
         with tempfile.TemporaryDirectory() as folder:
             for function, calls in callers(vae, Path(folder)).items():

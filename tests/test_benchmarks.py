@@ -2,12 +2,15 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+# As when they run as scripts: they share modules.
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
 
 def benchmark(name):
