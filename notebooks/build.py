@@ -12,6 +12,7 @@ are folded away in the text, `<details> ... </details>`; their code runs too, af
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -79,15 +80,19 @@ def run(notebook: NotebookNode, title: str) -> None:
     notebook.cells = cells
     config = Config()
     config.KernelManager.transport = "ipc"  # over TCP it would speak in the clear, and warn
-    client = NotebookClient(
-        notebook,
-        config=config,
-        timeout=SECONDS,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(FOLDER)}},
-        record_timing=False,
-    )
-    with tqdm(total=len(cells), desc=title, unit="cell", disable=None) as bar:
+    with (
+        tempfile.TemporaryDirectory() as sockets,
+        tqdm(total=len(cells), desc=title, unit="cell", disable=None) as bar,
+    ):
+        config.KernelManager.ip = str(Path(sockets) / "kernel")
+        client = NotebookClient(
+            notebook,
+            config=config,
+            timeout=SECONDS,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(FOLDER)}},
+            record_timing=False,
+        )
         client.on_cell_complete = lambda **_: bar.update()
         client.execute()
     notebook.cells = [cell for cell in cells if cell.id not in hidden]
