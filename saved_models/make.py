@@ -6,10 +6,12 @@ trains as saved_models/mnist/config.toml says, in runs/saved_models/mnist, which
 of `tfvae train`, and puts what others need of it beside the configuration: model.keras without its
 optimiser, the SavedModel with its card, metrics and pictures. Stopped in whatever way, the same
 command goes on where it was. test_images.npz are the first test images, as the model takes them;
-their ELBO is in the card, so that whoever loads the model can see that it computes the same.
+their ELBO is in the card, so that whoever loads the model can see that it computes the same. The
+README's table is what --table prints.
 """
 
 import dataclasses
+import json
 import os
 import shutil
 import sys
@@ -92,6 +94,26 @@ def publish(name: str, run_dir: Path) -> None:
         np.savez_compressed(partial / "test_images.npz", images=images)
 
 
+def table() -> str:
+    """Give what the cards say as Markdown."""
+    lines = [
+        "| directory | images | likelihood | d | parameters | test ELBO, nats |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    for name in names():
+        card = json.loads((FOLDER / name / "saved_model/1/card.json").read_text("utf-8"))
+        data, model, training, metrics = (
+            card[part] for part in ("data", "model", "training", "metrics")
+        )
+        binarized = training["binarize"] != "none"
+        lines.append(
+            f"| [`{name}`](saved_models/{name}) | {data['name']}{', binarized' * binarized} "
+            f"| `{training['likelihood']}` | {model['latent_dim']} | {model['parameters']:,} "
+            f"| {metrics['elbo']:.2f} ± {metrics['standard_error']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 def main(
     *chosen: Annotated[str, Parameter(help="Models by name; by default all.")],
     data: Annotated[
@@ -102,9 +124,15 @@ def main(
         ),
     ] = None,
     runs: Annotated[Path, Parameter(help="Where run directories go.")] = Path("runs/saved_models"),
+    show: Annotated[
+        bool, Parameter(name="--table", help="Only print the README's table.", negative=())
+    ] = False,
 ) -> None:
     """Train models, and put them into this folder."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if show:
+        print(table())
+        return
     try:
         for name in chosen or names():
             if name not in names():

@@ -79,6 +79,12 @@ def test_it_is_that_of_its_configuration(folder, vae, card):
     assert vae.latent_dim == config.latent_dim
 
 
+def test_the_readme_has_its_line(name):
+    readme = (FOLDER.parent / "README.md").read_text("utf-8")
+    assert make.table() in readme
+    assert f"[`{name}`](saved_models/{name})" in make.table()
+
+
 def test_it_is_small(folder):
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 9e6
 
