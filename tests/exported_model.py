@@ -1,7 +1,12 @@
 """A trained model and its SavedModel, with every signature there is."""
 
+import atexit
+import functools
 import io
+import tempfile
+from pathlib import Path
 
+import keras
 import numpy as np
 from PIL import Image
 
@@ -15,6 +20,7 @@ DRAWS = 40
 
 def export(folder, shape=SHAPE, **options):
     """Train a small model for a moment; give it and the directory of its SavedModel."""
+    keras.utils.set_random_seed(0)  # or it is another model each time, by the order of its images
     options = {"latent_dim": 3, "likelihood": "normal:scale=learned", "seed": 0} | options
     vae = tfvae.VAE.for_images(shape, **options)
     vae.compile("adam")
@@ -33,6 +39,14 @@ def export(folder, shape=SHAPE, **options):
     path = folder / "saved_model"
     vae.export(path, card=card, num_samples=DRAWS)
     return vae, path
+
+
+@functools.cache
+def shared():
+    """Give what `export` gives, the same to all tests of a process, which leave it as it is."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return export(Path(folder.name))
 
 
 def seeds(count, first=0):

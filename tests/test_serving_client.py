@@ -1,9 +1,11 @@
 """The client of TensorFlow Serving's two interfaces, against servers of their formats."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from exported_model import export, inputs_for, seeds
+from exported_model import inputs_for, seeds, shared
 from model_server import model_server
 
 import tfvae
@@ -11,26 +13,35 @@ from tfvae.serving.client import Client
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    return export(tmp_path_factory.mktemp("export"))[1]
+def addresses():
+    with model_server(shared()[1]) as found:
+        yield dict(zip(("rest", "grpc"), found, strict=True))
 
 
 @pytest.fixture(scope="module")
-def addresses(exported):
-    with model_server(exported) as found:
-        yield dict(zip(("rest", "grpc"), found, strict=True))
+def in_python():
+    """Give what every signature gives in Python for a batch, with its inputs; made once."""
+    signatures = tf.saved_model.load(str(shared()[1])).signatures
+
+    @functools.cache
+    def of_batch(batch):
+        found = {}
+        for name, signature in signatures.items():
+            inputs = inputs_for(name.replace("serving_default", "reconstruct"), batch)
+            outputs = signature(**{key: tf.constant(one) for key, one in inputs.items()})
+            found[name] = inputs, outputs
+        return found
+
+    return of_batch
 
 
 @pytest.mark.parametrize("batch", [1, 3, 257])
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
-def test_every_signature_gives_what_it_gives_in_python(exported, addresses, protocol, batch):
+def test_every_signature_gives_what_it_gives_in_python(in_python, addresses, protocol, batch):
     client = Client(addresses[protocol])
-    signatures = tf.saved_model.load(str(exported)).signatures
     # What a server says itself is what there is.
-    assert set(client.signatures) - {"__saved_model_init_op"} == set(signatures)
-    for name, signature in signatures.items():
-        inputs = inputs_for(name.replace("serving_default", "reconstruct"), batch)
-        expected = signature(**{key: tf.constant(one) for key, one in inputs.items()})
+    assert set(client.signatures) - {"__saved_model_init_op"} == set(in_python(batch))
+    for name, (inputs, expected) in in_python(batch).items():
         found = client(name, **inputs)
         assert set(found) == set(expected)
         for key, value in expected.items():
