@@ -12,7 +12,8 @@ import termios
 
 import numpy as np
 import pytest
-from command_line import QUICK, TFVAE, refused, tfvae_command, within
+from command_line import QUICK, TFVAE, refused, within
+from forked_commands import forked_command
 
 import tfvae
 from tfvae import datasets, evaluation, report, runs
@@ -28,7 +29,7 @@ def run(tmp_path_factory):
 
 def test_everything_about_a_run(run, tmp_path):
     folder, score = run
-    done = tfvae_command(
+    done = forked_command(
         "evaluate", folder, "--num-samples", 30, "--ais", "--ais-images", 6, "--ais-steps", 20,
         "--latent", "--picture", "picture.png", "--json", cwd=tmp_path,
     )  # fmt: skip
@@ -53,7 +54,7 @@ def test_everything_about_a_run(run, tmp_path):
     assert 0 < found["latent"]["linear_probe"]["accuracy"] < 1
     assert found["latent"]["disentanglement"] is None
     assert (tmp_path / "picture.png").stat().st_size > 10_000
-    again = tfvae_command("evaluate", folder, "--num-samples", 30, "--json", cwd=tmp_path)
+    again = forked_command("evaluate", folder, "--num-samples", 30, "--json", cwd=tmp_path)
     assert json.loads(again.stdout)["importance_sampling"] == importance
 
 
