@@ -31,7 +31,6 @@
 
 # %%
 import base64
-import importlib
 import io
 import json
 import os
@@ -55,9 +54,6 @@ from tensorflow_serving.apis import get_model_metadata_pb2 as metadata_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2, prediction_service_pb2_grpc
 
 import tfvae
-
-for part in ("calibration", "card", "client", "preprocessing", "runtimes"):
-    importlib.import_module(f"tfvae.serving.{part}")  # modules that load when they are asked for
 
 tf.get_logger().setLevel("ERROR")  # or it tells where each export lies
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or it tells of each connection's end
@@ -548,7 +544,7 @@ false_positives, caught = np.mean(own > threshold), np.mean(other > threshold)
 error = np.sqrt(rate * (1 - rate) * (1 / len(own) + 1 / anomaly.images))
 print(f"threshold {threshold:.1f} nats: above it {checked:.1%} of the validation images,")
 print(f"{false_positives:.2%} of the test images (calibrated: {rate:.0%}, error {error:.2%}),")
-print(f"and {caught:.1%} of the {strange_name}")
+print(f"and {caught:.1%} of the images of {strange_name}")
 assert abs(checked - rate) <= 2 / anomaly.images
 assert abs(false_positives - rate) < 4 * error
 
