@@ -407,9 +407,9 @@ server = grpc.server(ThreadPoolExecutor(1))
 prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Server(), server)
 port = server.add_insecure_port("127.0.0.1:0")
 server.start()
-client = tfvae.serving.client.Client(f"grpc://127.0.0.1:{port}", "digits")
-found = client("sample", seed=seeds)["images"]
-code = client("encode_png", image_bytes=files)["loc"]
+with tfvae.serving.client.Client(f"grpc://127.0.0.1:{port}", "digits") as client:
+    found = client("sample", seed=seeds)["images"]
+    code = client("encode_png", image_bytes=files)["loc"]
 server.stop(None).wait()
 np.testing.assert_allclose(found, first, atol=1e-6)
 np.testing.assert_allclose(code, vae.code(few), atol=1e-5)

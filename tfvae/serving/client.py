@@ -82,7 +82,19 @@ class Client:
     @functools.cached_property
     def signatures(self) -> dict[str, Any]:
         """The signatures of the model as the server tells them, a `SignatureDef` each."""
-        return dict(self._protocol.signatures())
+        known = self._protocol.signatures()
+        # TensorFlow's own, such as __saved_model_init_op, are for nobody to call.
+        return {name: one for name, one in known.items() if not name.startswith("__")}
+
+    def close(self) -> None:
+        """End the connection; so does the end of a ``with`` block."""
+        self._protocol.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
 
 
 def _array(name: str, value: Any, spec: Any) -> np.ndarray:
@@ -115,6 +127,9 @@ class _Rest:
         known = get_model_metadata_pb2.SignatureDefMap()
         json_format.ParseDict(found, known, ignore_unknown_fields=True)
         return known.signature_def
+
+    def close(self) -> None:
+        """Nothing is open between two requests."""
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         body = {
@@ -159,7 +174,7 @@ class _Grpc:
             channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(), options)
         else:
             channel = grpc.insecure_channel(target, options)
-        self._client = client
+        self._client, self._channel = client, channel
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
     def signatures(self) -> Mapping[str, Any]:
@@ -172,6 +187,9 @@ class _Grpc:
         known = get_model_metadata_pb2.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(known)
         return known.signature_def
+
+    def close(self) -> None:
+        self._channel.close()
 
     def predict(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         import tensorflow as tf
