@@ -1,16 +1,15 @@
 """``tfvae train`` through signals and crashes, with several workers, and what it refuses."""
 
 import json
-import os
 import signal
-import subprocess
 import time
 import tomllib
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from command_line import TFVAE, cluster, refused, tfvae_command, within
+from command_line import cluster, refused, within
+from forked_commands import Command, forked_command
 
 from tfvae.precision import best_precision
 
@@ -21,14 +20,7 @@ LONG += ["--patience", "35", "--precision", "float32"]
 
 
 def begun(folder, name, *options, env=None):
-    return subprocess.Popen(
-        [TFVAE, "train", "--run-dir", name, *options],
-        cwd=folder,
-        env={**os.environ, **(env or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Command("train", "--run-dir", name, *options, cwd=folder, env=env)
 
 
 def wait_for_checkpoint(run, steps):
@@ -55,7 +47,7 @@ def figures(run):
 def whole(tmp_path_factory):
     """A run that nobody stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    tfvae_command("train", "--run-dir", "run", *LONG, cwd=folder)
+    forked_command("train", "--run-dir", "run", *LONG, cwd=folder)
     return folder / "run"
 
 
@@ -77,13 +69,13 @@ def test_a_stopped_training_goes_on_to_the_same_end(whole, tmp_path, number):
         assert (process.returncode, kept) == (0, True)
         assert "interrupted: keeping the model as it is now" in err
         assert "test ELBO" in out
-    tfvae_command("train", "--resume", "run", cwd=tmp_path)
+    forked_command("train", "--resume", "run", cwd=tmp_path)
     assert figures(tmp_path / "run") == figures(whole)
 
 
 def test_resuming_a_finished_training_changes_nothing(whole):
     before = figures(whole)
-    done = tfvae_command("train", "--resume", "run", "--json", cwd=whole.parent)
+    done = forked_command("train", "--resume", "run", "--json", cwd=whole.parent)
     assert figures(whole) == before
     assert json.loads(done.stdout)["elbo"] == before[2]["elbo"]
     rows = before[1].splitlines()
@@ -95,7 +87,7 @@ def test_resuming_a_finished_training_changes_nothing(whole):
 
 def test_two_workers_train_one_model(whole, tmp_path):
     options = [*LONG[:4], "--epochs", "3", "--precision", "float32"]
-    alone = tfvae_command("train", "--run-dir", "alone", *options, "--json", cwd=tmp_path)
+    alone = forked_command("train", "--run-dir", "alone", *options, "--json", cwd=tmp_path)
     workers = [begun(tmp_path, "run", *options, "--json", env=env) for env in cluster(2)]
     outputs = [worker.communicate(timeout=300) for worker in workers]
     for worker, (_, err) in zip(workers, outputs, strict=True):

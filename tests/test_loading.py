@@ -17,7 +17,8 @@ from tfvae.export import publish_saved_model
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
-    vae, _ = export(folder, posterior="iaf:flows=1,hidden=8", prior="realnvp:flows=2,hidden=8")
+    flows = {"posterior": "iaf:flows=1,hidden=8", "prior": "realnvp:flows=2,hidden=8"}
+    vae, _ = export(folder, network="dense:hidden=16", **flows)
     vae.save(folder / "model.keras")
     publish_saved_model(vae, folder / "versions")
     return vae, folder

@@ -1,11 +1,12 @@
 """Each signature of a SavedModel gives what the model gives, whatever else is in the batch."""
 
 import concurrent.futures
+import functools
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from exported_model import DRAWS, SHAPE, export, inputs_for, png, seeds
+from exported_model import DRAWS, SHAPE, export, inputs_for, png, seeds, shared
 from linear_vae import as_images, exact_vae, linear_gaussian, linear_vae, points
 
 import tfvae
@@ -22,8 +23,8 @@ ALL = {
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    return export(tmp_path_factory.mktemp("export"))
+def exported():
+    return shared()
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +53,18 @@ def test_each_equals_keras(exported, signatures, batch):
     np.testing.assert_allclose(found["encode"]["scale"], q.stddev(), rtol=1e-5)
     z = given["decode"]["z"]
     np.testing.assert_allclose(found["decode"]["images"], vae.decode(z).mean(), atol=1e-5)
-    drawn = vae.sample(batch, seed=seeds(batch))
+    one_seed = np.tile([[0, 7]], (batch, 1)).astype("int32")
+    # Outside of a graph a loop over many seeds takes seconds.
+    drawing = functools.partial(draws, vae, x, seeds(batch), one_seed)
+    drawn, elbo, log_weights, score = (tf.function(drawing) if batch > 3 else drawing)()
     np.testing.assert_allclose(found["sample"]["images"], drawn, atol=1e-5)
     ends = given["interpolate"]
     weight = ends["weight"][:, None]
     line = (1 - weight) * vae.code(ends["start"]) + weight * vae.code(ends["end"])
     middle = vae.decode(line).mean()
     np.testing.assert_allclose(found["interpolate"]["images"], middle, atol=1e-5)
-    for name, expected in vae.elbo(x, seed=seeds(batch))._asdict().items():
+    for name, expected in elbo.items():
         np.testing.assert_allclose(found["elbo"][name], expected, rtol=1e-5, atol=1e-4)
-    terms = vae.terms(x, num_samples=DRAWS, seed=seeds(batch))
-    log_weights = terms.log_likelihood + terms.log_prior - terms.log_posterior
     expected = tf.reduce_logsumexp(log_weights, axis=0) - np.log(DRAWS)
     np.testing.assert_allclose(found["log_prob"]["log_prob"], expected, rtol=1e-5, atol=1e-4)
     weights = tf.nn.softmax(log_weights, axis=0)
@@ -70,12 +72,21 @@ def test_each_equals_keras(exported, signatures, batch):
     np.testing.assert_allclose(
         found["log_prob"]["effective_sample_size"], effective, rtol=1e-3, atol=1e-3
     )
-    one_seed = np.tile([[0, 7]], (batch, 1)).astype("int32")
-    score = -vae.elbo(x, num_samples=SCORE_DRAWS, seed=one_seed).elbo
     np.testing.assert_allclose(found["anomaly_score"]["score"], score, rtol=1e-5, atol=1e-4)
     np.testing.assert_array_equal(found["anomaly_score"]["threshold"], np.float32(30))
     np.testing.assert_array_equal(
         found["anomaly_score"]["is_anomaly"], found["anomaly_score"]["score"] > 30
+    )
+
+
+def draws(vae, x, seed, one_seed):
+    """Give in Keras what depends on seeds: samples, ELBO, weights of log p(x), scores."""
+    terms = vae.terms(x, num_samples=DRAWS, seed=seed)
+    return (
+        vae.sample(len(seed), seed=seed),
+        vae.elbo(x, seed=seed)._asdict(),
+        terms.log_likelihood + terms.log_prior - terms.log_posterior,
+        -vae.elbo(x, num_samples=SCORE_DRAWS, seed=one_seed).elbo,
     )
 
 
@@ -267,16 +278,15 @@ def test_a_seed_for_each_image_must_be_one_for_each(exported):
     assert drawn.shape == (3, *SHAPE)
 
 
-def test_colour_and_more_channels(tmp_path):
-    vae, path = export(tmp_path, shape=(6, 5, 3), network="dense")
-    signatures = tf.saved_model.load(str(path)).signatures
+def test_colour_and_more_channels():
+    vae = tfvae.VAE.for_images((6, 5, 3), latent_dim=3, network="dense", seed=0)
+    bytes_in = {"preprocessing": Preprocessing()}
     pixels = np.random.default_rng(0).integers(0, 256, (2, 6, 5, 3)).astype("uint8")
     files = np.array([png(one) for one in pixels], object)
-    found = call(signatures["encode_png"], {"image_bytes": files})["loc"]
+    found = function_of(vae, "encode_png", **bytes_in)(files)["loc"]
     np.testing.assert_allclose(found, vae.code(pixels / np.float32(255)), atol=1e-5)
-    (tmp_path / "more").mkdir()
-    _, path = export(tmp_path / "more", shape=(4, 4, 2), network="dense")
-    names = set(tf.saved_model.load(str(path)).signatures)
+    vae = tfvae.VAE.for_images((4, 4, 2), latent_dim=3, network="dense")
+    names = {one.name for one in tfvae.serving.signatures.signatures(vae, **bytes_in)}
     assert "encode_uint8" in names
     assert not {name for name in names if name.endswith("_png")}
 
