@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -79,3 +82,15 @@ def test_curves_show_training_and_validation():
     assert [line.get_label() for line in lines] == ["training", "validation"]
     assert lines[1].get_ydata().tolist() == [-3.5, -2.5]
     assert lines[0].get_xdata().tolist() == [1, 2]
+
+
+def test_notebooks_show_figures_before_pyplot_is_used():
+    code = (
+        "import sys, numpy as np, tfvae\n"
+        "from IPython.core.formatters import DisplayFormatter\n"
+        "figure = tfvae.plotting.image_grid(np.zeros((4, 8, 8, 1)))\n"
+        "shown, _ = DisplayFormatter().format(figure)\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+        "assert shown['image/png'].startswith(b'\\x89PNG')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,5 +1,6 @@
 """Arrays in, matplotlib figures out. Save one with ``figure.savefig("name.png")``."""
 
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
 _INCHES_PER_IMAGE = 0.8
 
 
+class _Shown(Figure):
+    """A figure that notebooks show; others they show only once pyplot has been used."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def image_grid(images: Any, columns: int | None = None) -> Figure:
     """Show images in rows.
 
@@ -25,7 +35,7 @@ def image_grid(images: Any, columns: int | None = None) -> Figure:
     images = np.asarray(images)
     columns = columns or int(np.ceil(np.sqrt(len(images))))
     rows = -(-len(images) // columns)
-    figure = Figure(
+    figure = _Shown(
         figsize=(columns * _INCHES_PER_IMAGE, rows * _INCHES_PER_IMAGE), layout="constrained"
     )
     _draw(figure.add_subplot(), _tiled(images, columns))
@@ -91,7 +101,7 @@ def latent_map(codes: Any, labels: Any = None, manifold: Any = None) -> Figure:
     # Few points may be large; many must not hide each other.
     area = float(np.clip(4000 / len(codes), 3, 20))
     panels = 1 if manifold is None else 2
-    figure = Figure(figsize=(5.5 * panels, 5), layout="constrained")
+    figure = _Shown(figsize=(5.5 * panels, 5), layout="constrained")
     axes = figure.add_subplot(1, panels, 1)
     axes.set(xlabel=names[0], ylabel=names[1], title="codes of test images")
     if labels is None:
@@ -135,7 +145,7 @@ def curves(history: Mapping[str, Sequence[float]]) -> Figure:
     """
     titles = {"elbo": "ELBO", "log_likelihood": "log-likelihood", "kl": "KL"}
     shown = [name for name in titles if name in history]
-    figure = Figure(figsize=(4 * len(shown), 3.2), layout="constrained")
+    figure = _Shown(figsize=(4 * len(shown), 3.2), layout="constrained")
     for position, name in enumerate(shown, start=1):
         axes = figure.add_subplot(1, len(shown), position)
         epochs = np.arange(1, len(history[name]) + 1)
@@ -161,7 +171,7 @@ def diagnosis(found: "Diagnosis") -> Figure:
     heights = found.activity if found.kl_per_dimension is None else found.kl_per_dimension
     order = np.argsort(-heights)
     positions = np.arange(found.latent_dim)
-    figure = Figure(figsize=(max(7, 0.32 * found.latent_dim), 5.6), layout="constrained")
+    figure = _Shown(figsize=(max(7, 0.32 * found.latent_dim), 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     colours = np.where(found.active[order], "C0", "0.75")
     upper.bar(positions, heights[order], color=colours)
