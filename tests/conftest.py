@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 # Before TensorFlow is imported: its start-up messages would drown a failure's text.
@@ -7,6 +8,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import pytest
+
+# Started in the background, this process ignores Ctrl-C, and those that it starts would too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
