@@ -94,6 +94,9 @@ def opened(browser, url):
     page.goto(url)
     for part in ("decoded", "map", "samples", "reconstruction", "interpolation"):
         page.wait_for_selector(f"#{part} :is(img, svg)")
+    # They come by themselves, on a busy machine after the pictures.
+    page.wait_for_selector("#slider-0 input[type=range]")
+    page.locator("[id^=slider-] label").last.wait_for()
     return page
 
 
