@@ -44,13 +44,13 @@ def names() -> list[str]:
 
 
 def train(name: str, run_dir: Path, data: dict[str, Path]) -> int | None:
-    """Train, or go on training.
+    """Train, or go on with what is in the run directory, by the options that it was begun with.
 
     Returns:
         The signal that stopped it, None if none did.
 
     Raises:
-        InputError: if the run directory is that of another training.
+        InputError: if an option or the images do not fit, or the checkpoints are damaged.
     """
     from tfvae import job
 

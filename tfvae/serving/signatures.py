@@ -275,18 +275,18 @@ class _Functions:
     def _checked(self, images: Any) -> tf.Tensor:
         """Refuse images with values that have no density, as the model does outside of a graph."""
         family = self.vae.likelihood_family
-        words = [f"{type(family).__name__} expects {family.support}; received values between"]
-        low, high = tf.reduce_min(images), tf.reduce_max(images)
-        with tf.control_dependencies(
-            [tf.debugging.Assert(family.support.admits(images), [*words, low, "and", high])]
-        ):
-            return tf.identity(images)
+        expected = f"{type(family).__name__} expects {family.support}; received values between"
+        return _admitted(images, family.support.admits(images), expected)
 
     def _checked_label(self, label: Any) -> tf.Tensor:
         """Refuse labels of no class, which would be taken for none of all."""
         count: Any = self.vae.num_classes
-        words = ["expected labels from 0 to", count - 1, "; received labels between"]
-        low, high = tf.reduce_min(label), tf.reduce_max(label)
-        is_known = tf.reduce_all((label >= 0) & (label < count))
-        with tf.control_dependencies([tf.debugging.Assert(is_known, [*words, low, "and", high])]):
-            return tf.identity(label)
+        expected = f"expected labels from 0 to {count - 1}; received labels between"
+        return _admitted(label, tf.reduce_all((label >= 0) & (label < count)), expected)
+
+
+def _admitted(value: Any, fits: Any, expected: str) -> tf.Tensor:
+    """Give a value, or end the call with what was expected and the range of what came."""
+    words = [expected, tf.reduce_min(value), "and", tf.reduce_max(value)]
+    with tf.control_dependencies([tf.debugging.Assert(fits, words)]):
+        return tf.identity(value)
