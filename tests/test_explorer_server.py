@@ -1,5 +1,6 @@
 """The page's server: who may reach it, and what they may ask for."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -200,6 +201,44 @@ def test_what_the_page_does_not_need_is_not_there(url, path):
     assert ask(url, path, "POST", b"{}", Content_Type="application/json")[0] == 404
 
 
+def open_connection(url):
+    return socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=20)
+
+
+def test_a_refusal_arrives_whatever_the_visitor_still_sends(url):
+    head = b"POST /gradio_api/info HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
+    for _ in range(100):
+        with open_connection(url) as connection:
+            connection.sendall(head)
+            connection.sendall(b"{}")
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 404")
+        assert answer.endswith(b"not found")
+
+
+def test_a_refused_visitor_who_sends_no_more_is_left(url):
+    begun = time.monotonic()
+    with open_connection(url) as connection:
+        connection.sendall(
+            b"POST /gradio_api/info HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nfew"
+        )
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.endswith(b"not found")
+    assert time.monotonic() - begun < 15
+
+
+def test_a_web_socket_is_refused():
+    """By the gate itself, as whether the server speaks to any depends on what is installed."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    gate = web.Gate(None, loopback=True)
+    asyncio.run(gate({"type": "websocket", "path": "/", "headers": []}, None, send))
+    assert sent == [{"type": "websocket.close"}]
+
+
 def test_nothing_is_shared_counted_or_documented(url):
     config = settings(url)
     assert not config["analytics_enabled"]
@@ -225,7 +264,7 @@ def test_large_uploads_are_refused(url):
     assert (status, body) == (413, b"at most 10 MiB")
     # Of a length that it does not tell, only as much is read.
     chunk = b"100000\r\n" + bytes(2**20) + b"\r\n"
-    with socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), 20) as connection:
+    with open_connection(url) as connection:
         head = "POST /gradio_api/run/predict HTTP/1.1\r\nHost: localhost\r\n"
         head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         connection.sendall(head.encode())

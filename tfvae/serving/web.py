@@ -1,5 +1,6 @@
 """The page's server: who may reach it, what they may ask for, and what they leave behind."""
 
+import asyncio
 import contextlib
 import errno
 import hmac
@@ -39,6 +40,8 @@ _PATHS = re.compile(
 )
 # An upload comes with some lines around it; no other request is as large.
 _MOST_BODY = MAX_BYTES + 2**16
+# Seconds for which what comes after a refusal is still read.
+_LINGER = 2.0
 
 
 def gradio() -> Any:
@@ -196,7 +199,7 @@ class Gate:
             return
         refusal = self._refusal(scope)
         if refusal is not None:
-            await _answer(send, *refusal)
+            await _refuse(scope, receive, send, *refusal)
             return
         received = 0
 
@@ -226,10 +229,31 @@ class Gate:
         return None
 
 
-async def _answer(send: Any, status: int, text: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+async def _refuse(scope: Any, receive: Any, send: Any, status: int, text: str) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close"})
+        return
+    body = text.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text.encode()})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    # A connection closed on bytes not yet read is reset, and the visitor may lose the answer.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER):
+            await _drain(receive)
+    await send({"type": "http.response.body"})
+
+
+async def _drain(receive: Any) -> None:
+    received, more = 0, True
+    while more and received <= _MOST_BODY:
+        message = await receive()
+        received += len(message.get("body", b""))
+        more = message.get("more_body", False)
 
 
 def _login(password: str) -> Callable[[str, str], bool]:
