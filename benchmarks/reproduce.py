@@ -61,6 +61,7 @@ class Evaluation:
         binarization: "fixed" for the one draw of the test images that all rows with the same seed
             share; "redrawn" for a draw of the evaluation's own, as where each pass over them has
             its own; None where the images are not drawn.
+        images: score so many test images, drawn at random; by default all.
         annealed_images: images, and samples from the model, for annealed importance sampling.
         annealing_steps: its temperatures.
         seed: of draws of z and, if redrawn, of the images.
@@ -68,6 +69,7 @@ class Evaluation:
 
     num_samples: int
     binarization: Literal["fixed", "redrawn"] | None = None
+    images: int | None = None
     annealed_images: int = 20
     annealing_steps: int = 200
     seed: int = 1
@@ -229,7 +231,7 @@ def score(row: Row, run_dir: Path, limit: int | None) -> dict[str, Any]:
     Args:
         row: the row.
         run_dir: where it was trained.
-        limit: take so many test images; by default all.
+        limit: take so many test images in place of the row's.
 
     Raises:
         KeyboardInterrupt: by Ctrl-C.
@@ -243,7 +245,7 @@ def score(row: Row, run_dir: Path, limit: int | None) -> dict[str, Any]:
         vae,
         images(config, asked),
         num_samples=asked.num_samples,
-        limit=limit,
+        limit=asked.images if limit is None else limit,
         annealed_images=asked.annealed_images,
         annealing_steps=asked.annealing_steps,
         seed=asked.seed,
@@ -371,7 +373,8 @@ def main(
         ),
     ] = None,
     limit: Annotated[
-        int | None, whole("Score so many test images, drawn at random; by default all.", least=1)
+        int | None,
+        whole("Score so many test images, in place of as many as the row says.", least=1),
     ] = None,
     show: Annotated[
         bool, Parameter(name="--table", help="Print the table, trained rows or not.", negative=())
