@@ -15,7 +15,9 @@ def machine() -> str:
     text = info.read_text(encoding="utf-8") if info.exists() else ""
     name = re.search(r"model name\s*:\s*(.*)", text)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    words = [f"{cores} cores of {name[1] if name else platform.processor()}"]
+    words = [
+        f"{cores} core{'' if cores == 1 else 's'} of {name[1] if name else platform.processor()}"
+    ]
     if "avx512_bf16" in text:
         words.append("AVX512-BF16")
     gpus = tf.config.list_physical_devices("GPU")

@@ -4,8 +4,9 @@
 
 trains as benchmarks/reproduce/mnist-vae.toml says, into runs/reproduce/mnist-vae, which is a run
 directory of `tfvae train`; estimates log p(x) of the test images with as many draws as the paper
-took; and writes benchmarks/reproduce/mnist-vae.json. Stopped in whatever way, the same command goes
-on where it was. The README's table is what --table prints.
+took; and writes benchmarks/reproduce/mnist-vae.json, and samples beside it as a picture. Stopped in
+whatever way, the same command goes on where it was. The README's table is what --table prints, and
+its curves are what --curves draws.
 """
 
 import dataclasses
@@ -274,6 +275,31 @@ def score(row: Row, run_dir: Path, limit: int | None) -> dict[str, Any]:
     }
 
 
+def draw_samples(row: Row, run_dir: Path) -> None:
+    """Draw samples of the model of a run directory, as a picture beside the row's result."""
+    import reproduce_pictures
+
+    from tfvae.runs import TrainedModel
+
+    figure = reproduce_pictures.samples(TrainedModel.open(run_dir).vae, row.evaluation.seed)
+    write_picture(figure, row.path.with_suffix(".png"))
+
+
+def draw_curves(file: Path) -> None:
+    """Draw the validation ELBO of all rows that have a result."""
+    import reproduce_pictures
+
+    results = {row.name: row.result for row in rows()}
+    found = {name: one["validation_elbo"] for name, one in results.items() if one is not None}
+    write_picture(reproduce_pictures.curves(found), file)
+
+
+def write_picture(figure: Any, file: Path) -> None:
+    """Write a figure as PNG."""
+    with new_file(file) as partial:
+        figure.savefig(partial, format="png", dpi=80)
+
+
 def images(config: TrainConfig, asked: Evaluation) -> Any:
     """Load a row's images, the test images drawn as its protocol says."""
     from tfvae.runs import load_data
@@ -299,8 +325,8 @@ def table() -> str:
                 f"**{heading}**",
                 "",
                 f"| row | model | published | {'−log p(x)' if row.unit == 'nats' else row.unit} | "
-                "K, images | −ELBO | AIS less IS (gap) | epochs | parameters | hours |",
-                "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+                "K, images | −ELBO | AIS less IS (gap) | epochs | parameters | hours | on |",
+                "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
             ]
         published = row.published
         cells = [
@@ -320,7 +346,7 @@ def _cited(published: Published) -> str:
 
 def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
     if result is None:
-        return ["not run yet", *[""] * 6]
+        return ["not run yet", *[""] * 7]
     found = result["evaluation"]
     marginal = found["importance_sampling"]
     error = marginal["standard_error"]
@@ -344,6 +370,7 @@ def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
         f"{epochs:,}" if epochs == planned else f"{epochs:,} of {planned:,}",
         f"{result['parameters']:,}",
         f"{result['seconds'] / 3600:.2f}",
+        f"{result['hardware'].partition(';')[0]}, {result['precision']}",
     ]
 
 
@@ -379,13 +406,17 @@ def main(
     show: Annotated[
         bool, Parameter(name="--table", help="Print the table, trained rows or not.", negative=())
     ] = False,
+    curves: Annotated[
+        Path | None,
+        Parameter(help="Draw the validation ELBO of the rows trained so far, into this PNG file."),
+    ] = None,
 ) -> None:
     """Train rows of the table of published numbers, score them, and write their results."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        if not names and not show:
+        if not names and not show and curves is None:
             known = ", ".join(row.name for row in rows())
-            raise InputError(f"expected a row, or --table; the rows are {known}")
+            raise InputError(f"expected a row, --table or --curves; the rows are {known}")
         for row in [Row.read(_path(name)) for name in names]:
             run_dir = runs / row.name
             stopped = train(row, run_dir, data or {}, epochs)
@@ -395,8 +426,11 @@ def main(
             result = score(row, run_dir, limit)
             with new_file(row.result_path) as partial:
                 partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+            draw_samples(row, run_dir)
         if show:
             print(table())
+        if curves is not None:
+            draw_curves(curves)
     except (InputError, DivergenceError) as error:
         sys.exit(f"reproduce: error: {error}")
     except KeyboardInterrupt:

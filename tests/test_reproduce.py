@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_benchmarks import ROOT, benchmark
 
 import tfvae
@@ -246,10 +247,14 @@ def test_a_row_is_trained_scored_and_gone_on_with(tiny, tmp_path, monkeypatch, c
     assert second["seconds"] >= first["seconds"] and second["processor_seconds"] > 0
     for folder in ("model.keras", "metrics.csv", "test.json"):
         assert (runs / "tiny" / folder).exists()
+    # 3 rows of 12 samples.
+    width, height = Image.open(tiny.with_suffix(".png")).size
+    assert width == pytest.approx(4 * height, rel=0.2)
 
     monkeypatch.setattr(reproduce, "FOLDER", tmp_path)
     capsys.readouterr()
-    reproduce.main(show=True)
+    reproduce.main(show=True, curves=tmp_path / "curves.png")
+    assert np.asarray(Image.open(tmp_path / "curves.png").convert("L")).std() > 10
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("| `tiny`")]
     marginal = second["evaluation"]["importance_sampling"]
     assert "| 30.00 (nobody; K = 3) |" in line
@@ -294,6 +299,31 @@ def test_seconds_are_noted_while_they_pass(tmp_path, monkeypatch):
         assert reproduce.seconds_of(run_dir)["elapsed"] >= before + 0.4
 
 
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def test_curves_have_a_panel_a_row():
+    pictures = benchmark("reproduce_pictures")
+    curve = [-200.0, *np.linspace(-100, -90, 19)]
+    found = dict.fromkeys(("one", "two", "three", "four", "five"), curve)
+    figure = pictures.curves(found)
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in panels] == list(found)
+    (line,) = panels[0].lines
+    assert list(line.get_xdata()) == list(range(1, 21))
+    # The first tenth may leave the panel; the rest is in it.
+    bottom, top = panels[0].get_ylim()
+    assert -102 < bottom < -99.5 and top > -90
+    assert panels[0].texts[0].get_text() == "-90.00\nlast tenth +1.11"
+
+
+@pytest.mark.parametrize(
+    ("curve", "gain"), [([-5.0], 0.0), ([-5.0, -3.0], 2.0), ([0.0] * 90 + [1.0] * 10, 1.0)]
+)
+def test_gain_of_the_last_tenth(curve, gain):
+    assert benchmark("reproduce_pictures").gain(curve) == gain
+
+
 # --- the table ------------------------------------------------------------------------------------
 
 
@@ -321,9 +351,10 @@ def test_a_partial_row_in_bits_says_so(tmp_path, monkeypatch):
     marginal |= {"images": 2000, "bits_per_dimension": 2.25}
     result = {"evaluation": {"importance_sampling": marginal, "elbo": -95.5}, "dimensions": 64}
     result |= {"epochs": 7, "epochs_planned": 1200, "parameters": 12345, "seconds": 5400}
+    result |= {"hardware": "2 cores of a processor; TensorFlow 2", "precision": "float32"}
     (tmp_path / "grey.json").write_text(json.dumps(result))
-    assert (
-        reproduce.table()
-        .splitlines()[-1]
-        .endswith("| 2.2500 ± 0.0100 | 1,000, 2,000 | 95.50 |  | 7 of 1,200 | 12,345 | 1.50 |")
+    line = reproduce.table().splitlines()[-1]
+    assert line.endswith(
+        "| 2.2500 ± 0.0100 | 1,000, 2,000 | 95.50 |  | 7 of 1,200 | 12,345 | 1.50 "
+        "| 2 cores of a processor, float32 |"
     )
