@@ -226,11 +226,12 @@ def clock(run_dir: Path) -> Iterator[None]:
 # --- scoring --------------------------------------------------------------------------------------
 
 
-def score(row: Row, run_dir: Path, limit: int | None) -> dict[str, Any]:
-    """Score the model of a run directory as the row says, and tell how it came about.
+def score(row: Row, trained: Any, run_dir: Path, limit: int | None) -> dict[str, Any]:
+    """Score a model as the row says, and tell how it came about.
 
     Args:
         row: the row.
+        trained: the `TrainedModel` of the run directory.
         run_dir: where it was trained.
         limit: take so many test images in place of the row's.
 
@@ -238,9 +239,8 @@ def score(row: Row, run_dir: Path, limit: int | None) -> dict[str, Any]:
         KeyboardInterrupt: by Ctrl-C.
     """
     from tfvae import report
-    from tfvae.runs import TrainedModel, read_metrics
+    from tfvae.runs import read_metrics
 
-    trained = TrainedModel.open(run_dir)
     vae, config, asked = trained.vae, trained.config, row.evaluation
     found = report.evaluate(
         vae,
@@ -275,13 +275,11 @@ def score(row: Row, run_dir: Path, limit: int | None) -> dict[str, Any]:
     }
 
 
-def draw_samples(row: Row, run_dir: Path) -> None:
-    """Draw samples of the model of a run directory, as a picture beside the row's result."""
+def draw_samples(row: Row, vae: Any) -> None:
+    """Draw samples of a row's model, as a picture beside its result."""
     import reproduce_pictures
 
-    from tfvae.runs import TrainedModel
-
-    figure = reproduce_pictures.samples(TrainedModel.open(run_dir).vae, row.evaluation.seed)
+    figure = reproduce_pictures.samples(vae, row.evaluation.seed)
     write_picture(figure, row.path.with_suffix(".png"))
 
 
@@ -423,10 +421,14 @@ def main(
             if stopped is not None:
                 print("stopped: the same command goes on from here", file=sys.stderr)
                 sys.exit(128 + stopped)
-            result = score(row, run_dir, limit)
+            # Not at the top, as --help is to come at once.
+            from tfvae.runs import TrainedModel
+
+            trained = TrainedModel.open(run_dir)
+            result = score(row, trained, run_dir, limit)
             with new_file(row.result_path) as partial:
                 partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-            draw_samples(row, run_dir)
+            draw_samples(row, trained.vae)
         if show:
             print(table())
         if curves is not None:

@@ -197,10 +197,6 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope)
-        if refusal is not None:
-            await _refuse(scope, receive, send, *refusal)
-            return
         received = 0
 
         async def counted() -> Any:
@@ -210,7 +206,11 @@ class Gate:
             # As if the visitor had gone.
             return {"type": "http.disconnect"} if received > _MOST_BODY else message
 
-        await self._app(scope, counted, send)
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self._app(scope, counted, send)
+        else:
+            await _refuse(scope, counted, send, *refusal)
 
     def _refusal(self, scope: Any) -> tuple[int, str] | None:
         if scope["type"] != "http" or not _PATHS.fullmatch(scope["path"]):
@@ -244,16 +244,9 @@ async def _refuse(scope: Any, receive: Any, send: Any, status: int, text: str) -
     # A connection closed on bytes not yet read is reset, and the visitor may lose the answer.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER):
-            await _drain(receive)
+            while (await receive()).get("more_body", False):
+                pass
     await send({"type": "http.response.body"})
-
-
-async def _drain(receive: Any) -> None:
-    received, more = 0, True
-    while more and received <= _MOST_BODY:
-        message = await receive()
-        received += len(message.get("body", b""))
-        more = message.get("more_body", False)
 
 
 def _login(password: str) -> Callable[[str, str], bool]:
