@@ -5,8 +5,8 @@
 trains as benchmarks/reproduce/mnist-vae.toml says, into runs/reproduce/mnist-vae, which is a run
 directory of `tfvae train`; estimates log p(x) of the test images with as many draws as the paper
 took; and writes benchmarks/reproduce/mnist-vae.json, and samples beside it as a picture. Stopped in
-whatever way, the same command goes on where it was. The README's table is what --table prints, and
-its curves are what --curves draws.
+whatever way, the same command goes on where it was. The README's tables are what --table prints,
+and its curves are what --curves draws.
 """
 
 import dataclasses
@@ -32,6 +32,8 @@ from tfvae.files import new_file
 from tfvae.finite import without_nan
 
 FOLDER = Path(__file__).with_suffix("")
+# Pixels an inch: a README is not a poster.
+_DPI = 80
 # Seconds between two notes of how long a training has taken.
 _EVERY = 5.0
 
@@ -128,6 +130,11 @@ class Row:
     def result_path(self) -> Path:
         """The file of its result."""
         return self.path.with_suffix(".json")
+
+    @property
+    def picture_path(self) -> Path:
+        """The file of samples of its model."""
+        return self.path.with_suffix(".png")
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -279,23 +286,27 @@ def draw_samples(row: Row, vae: Any) -> None:
     """Draw samples of a row's model, as a picture beside its result."""
     import reproduce_pictures
 
+    from tfvae import plotting
+
     figure = reproduce_pictures.samples(vae, row.evaluation.seed)
-    write_picture(figure, row.path.with_suffix(".png"))
+    plotting.save(figure, row.picture_path, dpi=_DPI)
 
 
 def draw_curves(file: Path) -> None:
-    """Draw the validation ELBO of all rows that have a result."""
+    """Draw the validation ELBO of all rows that have a result.
+
+    Raises:
+        InputError: if none has.
+    """
     import reproduce_pictures
+
+    from tfvae import plotting
 
     results = {row.name: row.result for row in rows()}
     found = {name: one["validation_elbo"] for name, one in results.items() if one is not None}
-    write_picture(reproduce_pictures.curves(found), file)
-
-
-def write_picture(figure: Any, file: Path) -> None:
-    """Write a figure as PNG."""
-    with new_file(file) as partial:
-        figure.savefig(partial, format="png", dpi=80)
+    if not found:
+        raise InputError("no row has been scored yet: there are no curves to draw")
+    plotting.save(reproduce_pictures.curves(found), file, dpi=_DPI)
 
 
 def images(config: TrainConfig, asked: Evaluation) -> Any:
@@ -337,6 +348,16 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def samples_table() -> str:
+    """Give the samples of all rows that have them as Markdown, for a page of the repository."""
+    lines = ["| row | samples |", "| --- | --- |"]
+    for row in rows():
+        if row.picture_path.exists():
+            link = f"benchmarks/{FOLDER.name}/{row.picture_path.name}"
+            lines.append(f"| `{row.name}` | ![samples of {row.name}]({link}) |")
+    return "\n".join(lines)
+
+
 def _cited(published: Published) -> str:
     note = f"; {published.note}" if published.note else ""
     return f"{published.value:.2f} ({published.source}; K = {published.num_samples:,}{note})"
@@ -358,7 +379,7 @@ def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
     if annealing is not None:
         gain = annealing["annealed"]["log_prob"] - annealing["importance_sampling"]["log_prob"]
         gap = annealing["sandwich"]["gap"]
-        difference = f"{-gain:+.2f} ({gap:.2f})"
+        difference = f"{-gain:+z.2f} ({gap:z.2f})"  # z: no minus before a zero
     epochs, planned = result["epochs"], result["epochs_planned"]
     return [
         figure,
@@ -402,7 +423,12 @@ def main(
         whole("Score so many test images, in place of as many as the row says.", least=1),
     ] = None,
     show: Annotated[
-        bool, Parameter(name="--table", help="Print the table, trained rows or not.", negative=())
+        bool,
+        Parameter(
+            name="--table",
+            help="Print the tables, trained rows or not, and that of the samples.",
+            negative=(),
+        ),
     ] = False,
     curves: Annotated[
         Path | None,
@@ -430,7 +456,7 @@ def main(
                 partial.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
             draw_samples(row, trained.vae)
         if show:
-            print(table())
+            print(f"{table()}\n\n{samples_table()}")
         if curves is not None:
             draw_curves(curves)
     except (InputError, DivergenceError) as error:

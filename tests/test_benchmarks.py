@@ -37,8 +37,10 @@ def test_the_readme_has_the_table_of_the_results(combinations):
     assert combinations.table(kept["results"]).strip() in README
 
 
-def test_the_readme_has_the_table_of_published_numbers():
-    assert benchmark("reproduce").table().strip() in README
+def test_the_readme_has_the_tables_of_published_numbers():
+    reproduce = benchmark("reproduce")
+    assert reproduce.table().strip() in README
+    assert reproduce.samples_table() in README
 
 
 @pytest.mark.parametrize("name", ["explorer", "log_prob", "runtimes"])

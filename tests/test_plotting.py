@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tfvae import plotting
+from tfvae.errors import InputError
 
 
 def picture(figure, axes=0):
@@ -82,6 +83,21 @@ def test_curves_show_training_and_validation():
     assert [line.get_label() for line in lines] == ["training", "validation"]
     assert lines[1].get_ydata().tolist() == [-3.5, -2.5]
     assert lines[0].get_xdata().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("b.PDF", b"%PDF")])
+def test_a_figure_is_saved_as_its_name_says(tmp_path, name, start):
+    plotting.save(plotting.image_grid(np.zeros((1, 2, 2, 1))), tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a"])
+def test_a_format_that_is_none_loses_nothing(tmp_path, name):
+    file = tmp_path / name
+    file.write_text("kept")
+    with pytest.raises(InputError, match=r"picture named .*\.pdf, .*\.png, .*; received .*a"):
+        plotting.save(plotting.image_grid(np.zeros((1, 2, 2, 1))), str(file))
+    assert file.read_text() == "kept"
 
 
 def test_notebooks_show_figures_before_pyplot_is_used():

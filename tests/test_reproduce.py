@@ -255,7 +255,8 @@ def test_a_row_is_trained_scored_and_gone_on_with(tiny, tmp_path, monkeypatch, c
     capsys.readouterr()
     reproduce.main(show=True, curves=tmp_path / "curves.png")
     assert np.asarray(Image.open(tmp_path / "curves.png").convert("L")).std() > 10
-    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("| `tiny`")]
+    line, shown = [x for x in capsys.readouterr().out.splitlines() if x.startswith("| `tiny`")]
+    assert shown.endswith("tiny.png) |")
     marginal = second["evaluation"]["importance_sampling"]
     assert "| 30.00 (nobody; K = 3) |" in line
     assert f"| {-marginal['log_prob']:.2f} ± {marginal['standard_error']:.2f} | 3, 5 |" in line
@@ -324,6 +325,13 @@ def test_gain_of_the_last_tenth(curve, gain):
     assert benchmark("reproduce_pictures").gain(curve) == gain
 
 
+def test_without_a_result_there_are_no_curves(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "FOLDER", tmp_path)
+    with pytest.raises(SystemExit, match="no row has been scored yet"):
+        reproduce.main(curves=tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()
+
+
 # --- the table ------------------------------------------------------------------------------------
 
 
@@ -342,6 +350,10 @@ def test_rows_without_a_result_stay_in_the_table(tiny, tmp_path, monkeypatch):
     (line,) = [line for line in reproduce.table().splitlines() if line.startswith("| `tiny`")]
     assert line.split(" | ")[3] == "not run yet"
     assert line.count("|") == reproduce.table().splitlines()[2].count("|")
+    assert "tiny" not in reproduce.samples_table()
+
+
+BOUNDS = {"annealed": -88.5, "importance_sampling": -90.0}
 
 
 def test_a_partial_row_in_bits_says_so(tmp_path, monkeypatch):
@@ -349,12 +361,15 @@ def test_a_partial_row_in_bits_says_so(tmp_path, monkeypatch):
     (tmp_path / "grey.toml").write_text('unit = "bits/dim"\n' + TINY)
     marginal = {"log_prob": -90.0, "standard_error": 0.64 * math.log(2), "num_samples": 1000}
     marginal |= {"images": 2000, "bits_per_dimension": 2.25}
-    result = {"evaluation": {"importance_sampling": marginal, "elbo": -95.5}, "dimensions": 64}
+    annealing = {name: {"log_prob": value} for name, value in BOUNDS.items()}
+    annealing["sandwich"] = {"gap": -0.001}
+    found = {"importance_sampling": marginal, "elbo": -95.5, "annealing": annealing}
+    result = {"evaluation": found, "dimensions": 64}
     result |= {"epochs": 7, "epochs_planned": 1200, "parameters": 12345, "seconds": 5400}
     result |= {"hardware": "2 cores of a processor; TensorFlow 2", "precision": "float32"}
     (tmp_path / "grey.json").write_text(json.dumps(result))
     line = reproduce.table().splitlines()[-1]
     assert line.endswith(
-        "| 2.2500 ± 0.0100 | 1,000, 2,000 | 95.50 |  | 7 of 1,200 | 12,345 | 1.50 "
+        "| 2.2500 ± 0.0100 | 1,000, 2,000 | 95.50 | -1.50 (0.00) | 7 of 1,200 | 12,345 | 1.50 "
         "| 2 cores of a processor, float32 |"
     )

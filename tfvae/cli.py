@@ -111,11 +111,10 @@ def _write_picture(figure: Any, out: Path, overwrite: bool, as_json: bool, **fac
 
 
 def _save_picture(figure: Any, out: Path, overwrite: bool, option: str = "--out") -> None:
-    from tfvae.files import new_file
+    from tfvae import plotting
 
     _check_picture(out, overwrite, option)  # again: the work may have taken hours
-    with new_file(out) as partial:
-        figure.savefig(partial, dpi=120)
+    plotting.save(figure, out)
 
 
 def _check_picture(out: Path, overwrite: bool, option: str = "--out") -> None:

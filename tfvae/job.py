@@ -264,8 +264,7 @@ class _Job:
         if history:
             pictures["curves"] = plotting.curves(history)
         for name, figure in pictures.items():
-            with new_file(run_dir / f"{name}.png") as partial:
-                figure.savefig(partial, dpi=120)
+            plotting.save(figure, run_dir / f"{name}.png")
         return score
 
     def _card(self, vae: VAE, score: ELBOEstimate) -> Card:

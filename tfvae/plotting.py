@@ -1,13 +1,17 @@
-"""Arrays in, matplotlib figures out. Save one with ``figure.savefig("name.png")``."""
+"""Arrays in, matplotlib figures out. Save one with `save`, or ``figure.savefig("name.png")``."""
 
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from tfvae.errors import InputError
+from tfvae.files import new_file
 
 if TYPE_CHECKING:
     from tfvae.diagnostics import Diagnosis
@@ -22,6 +26,25 @@ class _Shown(Figure):
         file = io.BytesIO()
         self.savefig(file, format="png")
         return file.getvalue()
+
+
+def save(figure: Figure, file: str | Path, *, dpi: float = 120) -> None:
+    """Write a figure into a file, whole or not at all.
+
+    Args:
+        figure: any matplotlib figure.
+        file: its ending says the format, as in .png, .pdf or .svg.
+        dpi: pixels an inch.
+
+    Raises:
+        InputError: if matplotlib writes no such format.
+    """
+    known = figure.canvas.get_supported_filetypes()
+    if Path(file).suffix[1:].lower() not in known:
+        endings = ", ".join(f".{one}" for one in sorted(known))
+        raise InputError(f"expected a picture named {endings}; received {file}")
+    with new_file(file) as partial:
+        figure.savefig(partial, dpi=dpi)
 
 
 def image_grid(images: Any, columns: int | None = None) -> Figure:
