@@ -171,25 +171,9 @@ def train(row: Row, run_dir: Path, data: dict[str, Path], until: int | None) -> 
             "--data.static_mnist FILE"
         )
     path = str(data.get(row.train.dataset, row.train.dataset))
-    wanted = dataclasses.replace(row.train, dataset=path, run_dir=run_dir)
-    if not (run_dir / "config.toml").exists():
-        with clock(run_dir):
-            return job.start(wanted, until).stopped
-    begun = TrainConfig.read(run_dir / "config.toml")
-    # Where the images lie, and in what precision this machine computes, may be others.
-    same = {"dataset": begun.dataset, "precision": begun.precision, "run_dir": run_dir}
-    for field in dataclasses.fields(TrainConfig):
-        was, now = (
-            getattr(dataclasses.replace(one, **same), field.name)  # type: ignore[arg-type]
-            for one in (begun, wanted)
-        )
-        if was != now:
-            raise InputError(
-                f"{run_dir} was begun with {field.name} {was}, and the row has {now}: remove it, "
-                "or give another --runs"
-            )
     with clock(run_dir):
-        return job.resume(run_dir, until).stopped
+        wanted = dataclasses.replace(row.train, dataset=path, run_dir=run_dir)
+        return job.start_or_resume(wanted, until).stopped
 
 
 def clock_file(run_dir: Path) -> Path:

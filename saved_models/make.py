@@ -44,22 +44,20 @@ def names() -> list[str]:
 
 
 def train(name: str, run_dir: Path, data: dict[str, Path]) -> int | None:
-    """Train, or go on with what is in the run directory, by the options that it was begun with.
+    """Train, or go on with what is in the run directory.
 
     Returns:
         The signal that stopped it, None if none did.
 
     Raises:
-        InputError: if an option or the images do not fit, or the checkpoints are damaged.
+        InputError: if an option or the images do not fit, the checkpoints are damaged, or the
+            directory is that of another training.
     """
     from tfvae import job
 
     wanted = TrainConfig.read(FOLDER / name / "config.toml")
     place = str(data.get(wanted.dataset, wanted.dataset))
-    wanted = dataclasses.replace(wanted, dataset=place, run_dir=run_dir)
-    if not (run_dir / "config.toml").exists():
-        return job.start(wanted).stopped
-    return job.resume(run_dir).stopped
+    return job.start_or_resume(dataclasses.replace(wanted, dataset=place, run_dir=run_dir)).stopped
 
 
 def publish(name: str, run_dir: Path) -> None:

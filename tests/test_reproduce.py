@@ -262,7 +262,7 @@ def test_a_row_is_trained_scored_and_gone_on_with(tiny, tmp_path, monkeypatch, c
     assert f"| {-marginal['log_prob']:.2f} ± {marginal['standard_error']:.2f} | 3, 5 |" in line
 
     tiny.write_text(TINY.replace("epochs = 3", "epochs = 4"))
-    with pytest.raises(SystemExit, match="was begun with epochs 3, and the row has 4: remove it"):
+    with pytest.raises(SystemExit, match="was begun with epochs 3, and is to go on with 4: remove"):
         reproduce.main(str(tiny), runs=runs)
 
 

@@ -103,6 +103,37 @@ def resume(run_dir: Path, until: int | None = None) -> Done:
     return job.run(until)
 
 
+def start_or_resume(config: TrainConfig, until: int | None = None) -> Done:
+    """Train as `config` says in its `run_dir`, or go on where this was stopped.
+
+    Where the images lie, and the precision, may be others than at the beginning.
+
+    Args:
+        config: the options.
+        until: epochs after which to stop for now; the same call goes on.
+
+    Raises:
+        InputError: as `start` and `resume` do, and if `run_dir` was begun with other options.
+        DivergenceError: if the loss is not finite any more.
+    """
+    run_dir = config.run_dir or default_run_dir(config.dataset)
+    config = dataclasses.replace(config, run_dir=run_dir)
+    if not (run_dir / "config.toml").exists():
+        return start(config, until)
+    begun = TrainConfig.read(run_dir / "config.toml")
+    begun = dataclasses.replace(
+        begun, dataset=config.dataset, precision=config.precision, run_dir=run_dir
+    )
+    for field in dataclasses.fields(TrainConfig):
+        was, now = getattr(begun, field.name), getattr(config, field.name)
+        if was != now:
+            raise InputError(
+                f"{run_dir} was begun with {field.name} {was}, and is to go on with {now}: remove "
+                "it, or give another directory"
+            )
+    return resume(run_dir, until)
+
+
 class _Job:
     """Options, and what is made of them."""
 
