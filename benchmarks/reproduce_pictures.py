@@ -9,7 +9,7 @@ from tfvae import plotting
 
 _COLUMNS = 4
 # The steep first epochs would leave no height for the last.
-_LEFT_OUT = 0.1
+_LEFT_OUT = 0.25
 
 
 def gain(curve: Sequence[float]) -> float:

@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 from pathlib import Path
@@ -8,6 +9,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import pytest
+
+# Tracing makes millions of objects that live: to look through them all, time and again, would take
+# a tenth of the suite.
+gc.freeze()
+gc.set_threshold(200_000, 20, 50)
 
 # Started in the background, this process ignores Ctrl-C, and those that it starts would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
