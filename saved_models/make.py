@@ -95,20 +95,24 @@ def publish(name: str, run_dir: Path) -> None:
 def table() -> str:
     """Give what the cards say as Markdown."""
     lines = [
-        "| directory | images | likelihood | d | parameters | test ELBO, nats |",
-        "| --- | --- | --- | ---: | ---: | ---: |",
+        "| directory | images | network, prior | likelihood | d | parameters | test ELBO, nats |",
+        "| --- | --- | --- | --- | ---: | ---: | ---: |",
     ]
     for name in names():
         card = json.loads((FOLDER / name / "saved_model/1/card.json").read_text("utf-8"))
         data, model, training, metrics = (
             card[part] for part in ("data", "model", "training", "metrics")
         )
-        binarized = training["binarize"] != "none"
-        lines.append(
-            f"| [`{name}`](saved_models/{name}) | {data['name']}{', binarized' * binarized} "
-            f"| `{training['likelihood']}` | {model['latent_dim']} | {model['parameters']:,} "
-            f"| {metrics['elbo']:.2f} ± {metrics['standard_error']:.2f} |"
-        )
+        cells = [
+            f"[`{name}`](saved_models/{name})",
+            f"{data['name']}{', binarized' * (training['binarize'] != 'none')}",
+            f"`{training['network']}`, `{training['prior']}`",
+            f"`{training['likelihood']}`",
+            f"{model['latent_dim']}",
+            f"{model['parameters']:,}",
+            f"{metrics['elbo']:.2f} ± {metrics['standard_error']:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from exported_model import SHAPE, seeds, shared
+from tensorflow.core.protobuf import saved_model_pb2
 
 import tfvae
 from tfvae.export import publish_saved_model
 from tfvae.serving.card import Anomaly, Card
 from tfvae.serving.preprocessing import Preprocessing
+from tfvae.tracing import networks_traced_once
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,33 @@ np.save(sys.argv[3], out["elbo"])
     assert done.returncode == 0, done.stderr[-3000:]
     expected = vae.elbo(x, seed=seeds(4)).elbo
     np.testing.assert_allclose(np.load(tmp_path / "elbo.npy"), expected, rtol=1e-5)
+
+
+def test_it_holds_each_network_once(exported):
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((exported[1] / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    for layer, operation in (("conv_encoder", "Conv2D"), ("conv_decoder", "Conv2DBackpropInput")):
+        holding = {
+            function.signature.name
+            for function in functions
+            for node in function.node_def
+            if layer in node.name and node.op == operation
+        }
+        assert len(holding) == 1
+
+
+def test_networks_run_as_functions_within_alone(exported):
+    vae, _ = exported
+    x = np.random.default_rng(2).random((3, *SHAPE)).astype("float32")
+    code = vae.code(x)
+    with networks_traced_once():
+        graph = tf.function(vae.code).get_concrete_function(tf.TensorSpec((None, *SHAPE)))
+        assert [one.name for one in graph.graph.get_operations() if one.type == "Conv2D"] == []
+        np.testing.assert_allclose(vae.code(x), code, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(graph(x), code, rtol=1e-5, atol=1e-6)
+    graph = tf.function(vae.code).get_concrete_function(tf.TensorSpec((None, *SHAPE)))
+    assert [one.name for one in graph.graph.get_operations() if one.type == "Conv2D"]
 
 
 def test_what_exists_is_not_overwritten(exported):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfvae import likelihoods, networks
 from tfvae.errors import InputError
 from tfvae.step import ImageTrainer
+from tfvae.tracing import run
 
 
 class LatentImageModel(ImageTrainer):
@@ -234,7 +235,7 @@ class LatentImageModel(ImageTrainer):
         """Give what the encoder puts out for images `[B, H, W, C]` and their labels."""
         x = self._images(x)
         condition = self._condition(label, x, 3)
-        return self.encoder([x, *condition] if condition else x, training=training)
+        return run(self.encoder, [x, *condition] if condition else x, training)
 
     def decode(self, z: Any, label: Any = None, training: bool = False) -> Any:
         """Give p(x|z), or p(x|z, y) of a conditional model.
@@ -263,7 +264,7 @@ class LatentImageModel(ImageTrainer):
         batch_shape = tf.shape(z)[:-1]
         flat = tf.reshape(z, (-1, self.latent_dim))
         condition = self._condition(label, z, 1)
-        features = self.decoder([flat, *condition] if condition else flat, training=training)
+        features = run(self.decoder, [flat, *condition] if condition else flat, training)
         parameters = self.likelihood_family(features)
         if z.shape.rank != 2:
             parameters = {

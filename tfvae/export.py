@@ -13,6 +13,7 @@ from tfvae.loading import CONFIG_FILE
 from tfvae.serving.card import Card
 from tfvae.serving.signatures import signatures
 from tfvae.serving.warmup import write_warmup_requests
+from tfvae.tracing import networks_traced_once
 
 if TYPE_CHECKING:
     from tfvae.model import VAE
@@ -58,7 +59,8 @@ def export_saved_model(
     # In this order `tfvae.load` finds them again.
     module.weights = [weight.value for weight in vae.weights]
     module.others = [variable.value for variable in vae.variables]
-    graphs = {one.name: one.function.get_concrete_function() for one in found}
+    with networks_traced_once():
+        graphs = {one.name: one.function.get_concrete_function() for one in found}
     graphs["serving_default"] = graphs[found[0].name]
     with new_directory(path, replace=replace) as partial:
         tf.saved_model.save(module, str(partial), signatures=graphs)

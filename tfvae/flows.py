@@ -67,8 +67,8 @@ class Conditioner(keras.layers.Layer):
         self.build()
 
     def masks(self) -> list[Any]:
-        """Give what the three kernels are multiplied by: 1 where all units connect."""
-        return [1.0, 1.0, 1.0]
+        """Give what the three kernels are multiplied by, None where all units connect."""
+        return [None, None, None]
 
     def build(self, input_shape: Any = None) -> None:
         """Create the weights; their shapes do not depend on the input."""
@@ -97,15 +97,17 @@ class Conditioner(keras.layers.Layer):
 
     def call(self, z: Any, context: Any = None) -> tuple[Any, Any]:
         """Give shift and log-scale, each `[..., m]`, for z `[..., n]` and context `[..., c]`."""
-        values = z
-        for layer, (kernel, mask, bias) in enumerate(
-            zip(self.kernels, self._masks, self.biases, strict=True)
-        ):
-            values = tf.tensordot(values, kernel * mask, axes=1) + bias
-            if layer == 0 and self.context:
-                values += tf.tensordot(context, tf.convert_to_tensor(self.context_kernel), axes=1)
-            if layer < 2:
-                values = tf.nn.elu(values)
+        first, second, third = (
+            tf.convert_to_tensor(kernel) if mask is None else kernel * mask
+            for kernel, mask in zip(self.kernels, self._masks, strict=True)
+        )
+        values = _product(z, first) + self.biases[0]
+        if self.context:
+            values += _product(context, tf.convert_to_tensor(self.context_kernel))
+        # From here on the axes before the last stay as they are.
+        rows = tf.nn.elu(tf.reshape(values, (-1, self.hidden)))
+        rows = tf.nn.elu(tf.matmul(rows, second) + self.biases[1])
+        values = _with_axes_of(values, tf.matmul(rows, third) + self.biases[2])
         shift, log_scale = tf.split(values, 2, axis=-1)
         bound = GATE_BOUND if self.gated else BOUND
         log_scale = bound * tf.tanh(log_scale / bound)
@@ -114,6 +116,27 @@ class Conditioner(keras.layers.Layer):
             shift *= tf.sigmoid(-(log_scale + GATE))
             log_scale = tf.math.log_sigmoid(log_scale + GATE)
         return shift, log_scale
+
+
+def _product(values: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Give `[..., n]` times `[n, m]`, `[..., m]`.
+
+    Not by `tf.tensordot`, which makes some twenty operations of it where a size is not known before
+    the graph runs.
+    """
+    if values.shape.rank == 2:
+        return tf.matmul(values, kernel)
+    rows = tf.matmul(tf.reshape(values, (-1, kernel.shape[0])), kernel)
+    return _with_axes_of(values, rows)
+
+
+def _with_axes_of(values: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Give rows `[N, m]` the axes of values `[..., n]` before the last: `[..., m]`."""
+    if values.shape.rank == 2:
+        return rows
+    restored = tf.reshape(rows, tf.concat([tf.shape(values)[:-1], rows.shape[1:]], axis=0))
+    restored.set_shape(values.shape[:-1].concatenate(rows.shape[1:]))
+    return restored
 
 
 class MADE(Conditioner):
@@ -223,8 +246,10 @@ class Coupling(_Affine):
         return kept, moved
 
     def _join(self, kept: tf.Tensor, moved: tf.Tensor) -> tf.Tensor:
-        # The context may have given the moved half axes that the kept one lacks.
-        halves = [kept + tf.zeros_like(moved[..., :1]), moved]
+        if self._context is not None:
+            # It may have given the moved half axes that the kept one lacks.
+            kept += tf.zeros_like(moved[..., :1])
+        halves = [kept, moved]
         return tf.concat(halves[:: -1 if self._conditioner.reverse else 1], axis=-1)
 
     def _compute_terms(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -309,4 +334,6 @@ class Flow(keras.layers.Layer):
         bijectors of TFP remember what they have computed.
         """
         steps = [self.step(conditioner, context) for conditioner in self.conditioners]
-        return tfb.Chain(steps[::-1])
+        # Its own name would grow with each step, and it is in the names of all operations: most of
+        # a SavedModel's graph.
+        return tfb.Chain(steps[::-1], name="flow")

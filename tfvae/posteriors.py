@@ -256,7 +256,9 @@ class FlowPosterior(Posterior):
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
         """Give q(z|x), a `tfd.TransformedDistribution` with batch `[B]` and event `[d]`."""
         return tfd.TransformedDistribution(
-            _diagonal_normal(parameters), self.flow.bijector(parameters["context"])
+            _diagonal_normal(parameters),
+            self.flow.bijector(parameters["context"]),
+            name="flow_posterior",
         )
 
     def code(self, distribution: Any) -> tf.Tensor:

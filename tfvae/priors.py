@@ -254,7 +254,7 @@ class FlowPrior(Prior):
     def distribution(self, label: Any = None) -> Any:
         """Give p(z), a `tfd.TransformedDistribution` with event shape `[d]`."""
         return tfd.TransformedDistribution(
-            _standard_normal(self.event_shape), tfb.Invert(self.flow.bijector())
+            _standard_normal(self.event_shape), tfb.Invert(self.flow.bijector()), name="flow_prior"
         )
 
     def get_config(self) -> dict[str, Any]:
