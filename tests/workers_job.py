@@ -83,7 +83,7 @@ def job(index, ports, directory, *, at=None, stop_at=None):
         result |= {f"history {name}": np.array(of) for name, of in history.history.items()}
         np.savez(Path(directory) / f"result-{index}.npz", **result)
         # One that ends before the other has is taken for one that has died.
-        replicas.any_of(strategy, False)
+        replicas.part(strategy)
     except tfvae.WorkerError as error:
         facts["error"] = str(error)
     facts["files"] = sorted(path.name for path in own.glob("*"))

@@ -225,8 +225,8 @@ class _Job:
                 print("\ninterrupted: keeping the model as it is now", file=sys.stderr)
                 vae.optimizer.finalize_variable_values(vae.trainable_variables)
             score = self._finish()
-        # The others wait: a worker that has gone looks like one that has died.
-        replicas.any_of(self.strategy, False)
+        # The others wait for the chief.
+        replicas.part(self.strategy)
         return Done(self.run_dir, score, by)
 
     def _announce(self) -> None:

@@ -7,12 +7,16 @@ same on one device and on many, the last and smaller batch of an epoch included.
 import functools
 import json
 import os
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfvae.errors import InputError
+
+# Seconds that a process waits for others to read what it has sent.
+_LINGER = 2.0
 
 
 class Share(NamedTuple):
@@ -175,6 +179,16 @@ def any_of(strategy: tf.distribute.Strategy, flag: bool) -> bool:
     if worker_of(strategy)[1] == 1:
         return flag
     return bool(_sum(strategy, np.array(flag, np.int32)) > 0)
+
+
+def part(strategy: tf.distribute.Strategy) -> None:
+    """Wait until all processes are here, before any of them ends."""
+    if worker_of(strategy)[1] == 1:
+        return
+    any_of(strategy, False)
+    # One that has heard from all may be what another still reads from: gone, it looks like one that
+    # has died.
+    time.sleep(_LINGER)
 
 
 def _sum(strategy: tf.distribute.Strategy, value: np.ndarray) -> np.ndarray:
