@@ -1,11 +1,11 @@
 """The benchmarks run, and the README shows what they wrote."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
+import scripts
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -14,10 +14,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 
 def benchmark(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.loaded(ROOT / "benchmarks" / f"{name}.py")
 
 
 @pytest.fixture

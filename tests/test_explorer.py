@@ -1,7 +1,6 @@
 """The page to explore a latent space, in a browser."""
 
 import base64
-import importlib.util
 import io
 import re
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import scripts
 from PIL import Image
 
 import tfvae
@@ -345,9 +345,7 @@ def test_a_conditional_model_without_a_run_is_explored_by_label(browser):
 
 def test_the_benchmark_times_moves(url):
     file = Path(__file__).parents[1] / "benchmarks" / "explorer.py"
-    spec = importlib.util.spec_from_file_location("explorer_benchmark", file)
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+    benchmark = scripts.loaded(file)
     # In a thread of its own: in this one a browser is being driven already.
     with ThreadPoolExecutor(1) as pool:
         taken = pool.submit(benchmark.moves, url, 4, 1).result(timeout=60)

@@ -1,11 +1,11 @@
 """The command that makes the trained models of the repository."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 
 import tfvae
 
@@ -15,9 +15,7 @@ CONFIG = 'dataset = "digits"\nlatent_dim = 2\nnetwork = "dense:hidden=8"\nepochs
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("make_saved_models", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = scripts.loaded(FILE)
     monkeypatch.setattr(module, "FOLDER", tmp_path / "models")
     (tmp_path / "models" / "tiny").mkdir(parents=True)
     (tmp_path / "models" / "tiny" / "config.toml").write_text(CONFIG)

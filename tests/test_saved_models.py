@@ -1,11 +1,11 @@
 """The trained models of the repository load, and compute what their cards say."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import tensorflow as tf
 from command_line import within
 
@@ -15,9 +15,7 @@ from tfvae.evaluation import elbo
 from tfvae.serving.card import licence_of
 
 FOLDER = Path(__file__).parents[1] / "saved_models"
-spec = importlib.util.spec_from_file_location("make_saved_models", FOLDER / "make.py")
-make = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(make)
+make = scripts.loaded(FOLDER / "make.py")
 
 pytestmark = pytest.mark.parametrize("name", make.names(), scope="module")
 
