@@ -16,7 +16,7 @@ from recipes import functions_of, mean_elbo
 from turns import say
 
 import tfvae
-from tfvae.config import TrainConfig
+from tfvae.saving.config import TrainConfig
 
 EVERY = 50
 DEFAULTS = TrainConfig()

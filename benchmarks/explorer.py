@@ -51,13 +51,13 @@ value => new Promise(done => {
 
 def subject(path: Path | None) -> Any:
     """Give the model to explore, and images or None."""
-    from tfvae.serving.explorable import CompiledVAE, Examples
+    from tfvae.app.explorable import CompiledVAE, Examples
 
     if path is None:
         import tfvae
 
         return CompiledVAE(tfvae.VAE.for_images((28, 28, 1), latent_dim=16, seed=0)), None
-    from tfvae.runs import TrainedModel
+    from tfvae.saving.run import TrainedModel
 
     trained = TrainedModel.open(path)
     model = CompiledVAE(trained.vae)
@@ -66,7 +66,7 @@ def subject(path: Path | None) -> Any:
 
 def decoding(model: Any, calls: int) -> list[float]:
     """Give the milliseconds of what the server does for a move: to decode, and to write HTML."""
-    from tfvae.serving import views
+    from tfvae.app import views
 
     label = None if model.num_classes is None else 0
     taken = []
@@ -128,7 +128,8 @@ def main(
     """Measure how long a move of a slider takes."""
     if not show:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        from tfvae.serving import explorer, web
+        from tfvae.app import explorer
+        from tfvae.app import server as web
 
         explored, examples = subject(model)
         with web.serving(lambda: explorer.page(explored, examples)) as url:

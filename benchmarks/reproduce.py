@@ -26,10 +26,10 @@ import cyclopts
 from cyclopts import Parameter
 from machine import machine
 
-from tfvae.config import TrainConfig, whole
 from tfvae.errors import DivergenceError, InputError
-from tfvae.files import new_file
 from tfvae.finite import without_nan
+from tfvae.saving.config import TrainConfig, whole
+from tfvae.saving.files import new_file
 
 FOLDER = Path(__file__).with_suffix("")
 # Pixels an inch: a README is not a poster.
@@ -163,7 +163,7 @@ def train(row: Row, run_dir: Path, data: dict[str, Path], until: int | None) -> 
     Raises:
         InputError: if the run directory is that of another training.
     """
-    from tfvae import job
+    from tfvae.cli import job
 
     if row.train.dataset == "static_mnist" and "static_mnist" not in data:
         raise InputError(
@@ -229,8 +229,8 @@ def score(row: Row, trained: Any, run_dir: Path, limit: int | None) -> dict[str,
     Raises:
         KeyboardInterrupt: by Ctrl-C.
     """
-    from tfvae import report
-    from tfvae.runs import read_metrics
+    from tfvae.evaluation import report
+    from tfvae.saving.run import read_metrics
 
     vae, config, asked = trained.vae, trained.config, row.evaluation
     found = report.evaluate(
@@ -295,7 +295,7 @@ def draw_curves(file: Path) -> None:
 
 def images(config: TrainConfig, asked: Evaluation) -> Any:
     """Load a row's images, the test images drawn as its protocol says."""
-    from tfvae.runs import load_data
+    from tfvae.saving.run import load_data
 
     data = load_data(config)
     if asked.binarization != "redrawn":
@@ -432,7 +432,7 @@ def main(
                 print("stopped: the same command goes on from here", file=sys.stderr)
                 sys.exit(128 + stopped)
             # Not at the top, as --help is to come at once.
-            from tfvae.runs import TrainedModel
+            from tfvae.saving.run import TrainedModel
 
             trained = TrainedModel.open(run_dir)
             result = score(row, trained, run_dir, limit)

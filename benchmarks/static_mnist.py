@@ -15,7 +15,7 @@ import numpy as np
 from cyclopts import Parameter
 
 from tfvae.errors import InputError
-from tfvae.files import new_file
+from tfvae.saving.files import new_file
 
 SPLITS = ("train", "valid", "test")
 SIDE = 28

@@ -22,7 +22,7 @@ def train(path: str, images: int, epochs: int, hooks: Any) -> None:
     from recipes import BATCH_SIZE, LEARNING_RATE, small_vae
 
     import tfvae
-    from tfvae.replicas import strategy_of_environment
+    from tfvae.training.replicas import strategy_of_environment
 
     strategy = strategy_of_environment()
     data = tfvae.datasets.load(path, binarize="static")

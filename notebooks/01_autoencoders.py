@@ -453,7 +453,9 @@ tfvae.plotting.latent_map(vae.code(x_test[:1500]), labels_test[:1500], manifold)
 def mismatch(codes):
     """KL(N(mean, variance of the codes) ‖ N(0, 1)) summed over dimensions, nats."""
     return (
-        tfvae.divergences.gaussian_kl(codes.mean(axis=0), np.log(codes.var(axis=0))).numpy().sum()
+        tfvae.distributions.kl.gaussian_kl(codes.mean(axis=0), np.log(codes.var(axis=0)))
+        .numpy()
+        .sum()
     )
 
 
@@ -534,7 +536,8 @@ assert estimate.elbo.elbo < estimate.log_prob
 # )
 # assert clearly_above(far["evenly from the box"], image_distances(decoded(ae, drawn)))
 # # It generates, and has no density of images: what it draws is a surface of two dimensions among
-# # D. Ghosh et al. (2020) do this on purpose; `tfvae.expost` fits such densities to a VAE.
+# # D. Ghosh et al. (2020) do this on purpose; `tfvae.evaluation.expost` fits such densities to a
+# VAE.
 # ```
 #
 # </details>
@@ -580,6 +583,7 @@ assert estimate.elbo.elbo < estimate.log_prob
 #   https://arxiv.org/abs/1312.6114.
 # - P. Ghosh et al. (2020), *From variational to deterministic autoencoders*,
 #   https://arxiv.org/abs/1903.12436, section 4: a density fitted to the codes afterwards.
-# - In the library: [`autoencoder.py`](../tfvae/autoencoder.py),
-#   [`networks.py`](../tfvae/networks.py), [`model.py`](../tfvae/model.py),
-#   [`expost.py`](../tfvae/expost.py). Next: `02_elbo_from_scratch`, where the bound is derived.
+# - In the library: [`autoencoder.py`](../tfvae/models/autoencoder.py),
+#   [`networks.py`](../tfvae/networks/networks.py), [`model.py`](../tfvae/models/vae.py),
+#   [`expost.py`](../tfvae/evaluation/expost.py). Next: `02_elbo_from_scratch`, where the bound is
+#   derived.

@@ -992,7 +992,7 @@ plt.show()
 #   [arXiv:1801.03558](https://arxiv.org/abs/1801.03558).
 # - D. M. Blei, A. Kucukelbir, J. D. McAuliffe. Variational Inference: A Review for Statisticians,
 #   2017. [arXiv:1601.00670](https://arxiv.org/abs/1601.00670).
-# - In the library: the model [`model.py`](../tfvae/model.py), the terms of the ELBO
+# - In the library: the model [`model.py`](../tfvae/models/vae.py), the terms of the ELBO
 #   [`objectives/base.py`](../tfvae/objectives/base.py), the KL
-#   [`divergences.py`](../tfvae/divergences.py), log p(x)
+#   [`divergences.py`](../tfvae/distributions/kl.py), log p(x)
 #   [`evaluation/importance.py`](../tfvae/evaluation/importance.py).

@@ -151,8 +151,8 @@ plt.show()
 # ## Against TFP, quadrature and Monte Carlo
 #
 # TFP has a table of closed forms, `tfd.kl_divergence`. The library's own is
-# `tfvae.divergences.gaussian_kl`, which takes the log-variance. And the definition itself can be
-# estimated: draw $z_k$ from $q$ and average $\log q(z_k) - \log p(z_k)$.
+# `tfvae.distributions.kl.gaussian_kl`, which takes the log-variance. And the definition itself can
+# be estimated: draw $z_k$ from $q$ and average $\log q(z_k) - \log p(z_k)$.
 #
 # How far may that mean be off? With $z = \mu + \sigma \varepsilon$ the summand is
 # $\frac{1}{2} (\sigma^2 - 1) \varepsilon^2 + \mu \sigma \varepsilon$ plus a constant. The
@@ -174,7 +174,7 @@ for mu, sigma in cases:
     formula = gaussian_kl(mu, sigma)
     q, p = tfd.Normal(tf.constant(mu, tf.float64), sigma), tfd.Normal(tf.zeros((), tf.float64), 1.0)
     by_tfp = tfd.kl_divergence(q, p).numpy()
-    by_tfvae = tfvae.divergences.gaussian_kl(np.float64(mu), 2 * np.log(sigma)).numpy()
+    by_tfvae = tfvae.distributions.kl.gaussian_kl(np.float64(mu), 2 * np.log(sigma)).numpy()
     sample = log_ratio(mu, sigma, rng.standard_normal(K))
     error = np.sqrt((0.5 * (sigma**2 - 1) ** 2 + mu**2 * sigma**2) / K)
     print(f"{mu:4} {sigma:4}  {formula:10.6f} {by_tfp:9.6f} {by_tfvae:9.6f}", end="  ")
@@ -217,7 +217,7 @@ plt.show()
 # = \frac{1}{2} \sum_{i=1}^{d} \left(\sigma_i^2 + \mu_i^2 - 1 - \log \sigma_i^2\right) .$$
 #
 # A sum, not a mean: two independent coordinates carry twice the information of one.
-# `tfvae.divergences.kl_divergence` gives one value an image, `kl_per_dimension` the summands.
+# `tfvae.distributions.kl.kl_divergence` gives one value an image, `kl_per_dimension` the summands.
 
 # %%
 B, d = 3, 5
@@ -228,8 +228,10 @@ q = tfd.Independent(tfd.Normal(loc, np.exp(0.5 * log_var)), 1)
 p = tfd.Independent(tfd.Normal(np.zeros(d), 1.0), 1)
 z = q.sample(2, seed=1)
 
-np.testing.assert_allclose(tfvae.divergences.kl_divergence(q, p, z), summands.sum(-1), rtol=1e-12)
-np.testing.assert_allclose(tfvae.divergences.kl_per_dimension(q, p), summands, rtol=1e-12)
+np.testing.assert_allclose(
+    tfvae.distributions.kl.kl_divergence(q, p, z), summands.sum(-1), rtol=1e-12
+)
+np.testing.assert_allclose(tfvae.distributions.kl.kl_per_dimension(q, p), summands, rtol=1e-12)
 mvn = tfd.MultivariateNormalDiag
 np.testing.assert_allclose(
     tfd.kl_divergence(mvn(loc, np.exp(0.5 * log_var)), mvn(np.zeros(d), np.ones(d))),
@@ -253,7 +255,7 @@ print("KL of each image, nats:", summands.sum(-1).round(4))
 loc, log_var = (tf.constant(value, tf.float64) for value in (loc, log_var))
 with tf.GradientTape() as tape:
     tape.watch((loc, log_var))
-    total = tf.reduce_sum(tfvae.divergences.gaussian_kl(loc, log_var))
+    total = tf.reduce_sum(tfvae.distributions.kl.gaussian_kl(loc, log_var))
 by_loc, by_log_var = tape.gradient(total, (loc, log_var))
 np.testing.assert_allclose(by_loc, loc, rtol=1e-12)
 np.testing.assert_allclose(by_log_var, 0.5 * (np.exp(log_var) - 1), rtol=1e-12)
@@ -389,7 +391,7 @@ print(f"{np.log(np.finfo(np.float32).smallest_subnormal) - np.log(2):.0f}")
 print("log σ²       through σ: KL, slope       tfvae: KL, slope")
 for value in (-300.0, -120.0, -60.0, 0.0, 60.0, 88.0, 90.0):
     naive, careful = (
-        value_and_slope(f, value) for f in (through_sigma, tfvae.divergences.gaussian_kl)
+        value_and_slope(f, value) for f in (through_sigma, tfvae.distributions.kl.gaussian_kl)
     )
     print("{:6.0f}  {:12.5g} {:12.5g}  {:12.5g} {:12.5g}".format(value, *naive, *careful))
     if value < 88.5:
@@ -432,7 +434,7 @@ axis.set_title("float32, near the prior")
 axis.legend(fontsize=8)
 plt.show()
 # Error of expm1(λ) − λ: two roundings of numbers of size λ, over λ²/2.
-careful = tfvae.divergences.gaussian_kl(np.zeros_like(offsets), offsets).numpy()
+careful = tfvae.distributions.kl.gaussian_kl(np.zeros_like(offsets), offsets).numpy()
 eps = np.finfo(np.float32).eps
 assert np.all(np.abs(careful - exact) <= 4 * eps * offsets)
 
@@ -441,8 +443,8 @@ assert np.all(np.abs(careful - exact) <= 4 * eps * offsets)
 # negative: $e^{\lambda}$ has been rounded next to one, and the $\lambda$ that is subtracted has
 # not. The first one takes the logarithm of the rounded number, so that both parts have the same
 # rounding; it is good here, and it was the one that failed at the ends of the range. The last is
-# good in both places, and is what `tfvae.divergences.gaussian_kl` computes. It matters little for
-# the loss, and much for the question whether a latent dimension is used at all.
+# good in both places, and is what `tfvae.distributions.kl.gaussian_kl` computes. It matters little
+# for the loss, and much for the question whether a latent dimension is used at all.
 #
 # ## In the model
 #
@@ -469,7 +471,7 @@ by_hand = gaussian_kl(loc, np.exp(0.5 * log_var))
 found = vae.elbo(x, seed=1)
 assert vae.kl_is_exact
 np.testing.assert_allclose(found.kl, by_hand.sum(-1), rtol=1e-5, atol=1e-5)
-per_dimension = tfvae.divergences.kl_per_dimension(vae.encode(x), vae.prior)
+per_dimension = tfvae.distributions.kl.kl_per_dimension(vae.encode(x), vae.prior)
 np.testing.assert_allclose(per_dimension, by_hand, rtol=1e-4, atol=1e-5)
 # The KL has no noise: another draw of z changes the likelihood only.
 other = vae.elbo(x, seed=2)
@@ -682,7 +684,8 @@ plt.show()
 #   Posterior Collapse. 2019. [arXiv:1911.02469](https://arxiv.org/abs/1911.02469).
 # - M. E. Tipping, C. M. Bishop. Probabilistic Principal Component Analysis. Journal of the Royal
 #   Statistical Society B 61, 1999.
-# - In the library: the KL [`divergences.py`](../tfvae/divergences.py), Gaussians that keep their
-#   log-variance [`gaussian.py`](../tfvae/gaussian.py), the posterior
+# - In the library: the KL [`divergences.py`](../tfvae/distributions/kl.py), Gaussians that keep
+#   their
+#   log-variance [`gaussian.py`](../tfvae/distributions/normal.py), the posterior
 #   [`posteriors.py`](../tfvae/posteriors.py), and the objective
 #   [`objectives/elbo.py`](../tfvae/objectives/elbo.py).

@@ -662,7 +662,7 @@ def pathwise_gradient(eps):
         parameters = twin.posterior_parameters(x)
         loc, log_var = parameters["loc"], parameters["log_var"]
         z = loc + tf.exp(0.5 * log_var) * eps
-        kl = tf.reduce_sum(tfvae.divergences.gaussian_kl(loc, log_var), axis=-1)
+        kl = tf.reduce_sum(tfvae.distributions.kl.gaussian_kl(loc, log_var), axis=-1)
         loss = tf.reduce_mean(-(twin.decode(z).log_prob(x) - kl))
     return tape.gradient(loss, twin.trainable_variables)
 
@@ -789,6 +789,7 @@ assert np.all(by_score.var(0) > path.var(0))
 #   [arXiv:1805.08498](https://arxiv.org/abs/1805.08498).
 # - C. J. Maddison, A. Mnih, Y. W. Teh. The Concrete Distribution. 2017.
 #   [arXiv:1611.00712](https://arxiv.org/abs/1611.00712).
-# - In the library: draws from the log-variance [`gaussian.py`](../tfvae/gaussian.py), the terms of
-#   the ELBO [`model.py`](../tfvae/model.py), the check of posteriors and gradients that run
+# - In the library: draws from the log-variance [`gaussian.py`](../tfvae/distributions/normal.py),
+#   the terms of
+#   the ELBO [`model.py`](../tfvae/models/vae.py), the check of posteriors and gradients that run
 #   through draws [`objectives/base.py`](../tfvae/objectives/base.py).

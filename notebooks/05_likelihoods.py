@@ -818,4 +818,4 @@ tfvae.plotting.image_rows(rows, list(models))
 #   [arXiv:1511.01844](https://arxiv.org/abs/1511.01844): section 3.1 on densities of levels.
 # - In this repository: [continuous likelihoods](../tfvae/likelihoods/continuous.py),
 #   [discrete ones](../tfvae/likelihoods/discrete.py),
-#   [their distributions](../tfvae/likelihoods/distributions.py).
+#   [their distributions](../tfvae/distributions/discrete.py).

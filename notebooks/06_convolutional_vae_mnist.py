@@ -323,7 +323,7 @@ plt.show()
 # number with the most, leave all others as they are, and set it to one value after the other.
 
 # %%
-kl_of = np.mean(tfvae.divergences.kl_per_dimension(vae.encode(x_test), vae.prior), axis=0)
+kl_of = np.mean(tfvae.distributions.kl.kl_per_dimension(vae.encode(x_test), vae.prior), axis=0)
 order = np.argsort(-kl_of)
 j = order[0]
 values = np.linspace(-3, 3, 9)
@@ -476,6 +476,8 @@ tfvae.plotting.latent_map(vae2.code(x_test[:1500]), labels_test[:1500], manifold
 #   https://arxiv.org/abs/1412.6980.
 # - I. Higgins et al. (2017), *beta-VAE: learning basic visual concepts with a constrained
 #   variational framework*, https://openreview.net/forum?id=Sy2fzU9gl.
-# - In the library: [`model.py`](../tfvae/model.py) for the model, [`step.py`](../tfvae/step.py) for
-#   the step that `fit` takes, [`training.py`](../tfvae/training.py) for the loop,
-#   [`networks.py`](../tfvae/networks.py) and [`plotting.py`](../tfvae/plotting.py).
+# - In the library: [`model.py`](../tfvae/models/vae.py) for the model,
+#   [`step.py`](../tfvae/models/step.py) for
+#   the step that `fit` takes, [`training.py`](../tfvae/training/loop.py) for the loop,
+#   [`networks.py`](../tfvae/networks/networks.py) and
+#   [`plotting.py`](../tfvae/plotting/figures.py).

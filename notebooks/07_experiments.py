@@ -93,7 +93,7 @@ def trained(seed=0, network="dense:hidden=256x128", **families):
 
 # %%
 too_strong = trained(objective="elbo:beta=100")
-found = tfvae.diagnostics.diagnose(too_strong, test.batches(200))
+found = tfvae.evaluation.diagnostics.diagnose(too_strong, test.batches(200))
 print(f"active units: {found.active_units} of {found.latent_dim}; rate {found.rate:.4f} nats")
 for line in found.warnings:
     print("warning:", line)
@@ -102,8 +102,9 @@ for line in found.warnings:
 found.plot()
 
 # %% [markdown]
-# `tfvae.diagnostics.diagnose` looks at every dimension. A dimension is an *active unit* if the mean
-# of $q(z|x)$ in it varies over the images. Here none does. Above the bars of the KL, below where
+# `tfvae.evaluation.diagnostics.diagnose` looks at every dimension. A dimension is an *active unit*
+# if the mean of $q(z|x)$ in it varies over the images. Here none does. Above the bars of the KL,
+# below where
 # the codes lie: all at the prior's own mean.
 #
 # No schedule can cure this model. A warm-up would let the KL rise for a while, and when β is back
@@ -140,7 +141,8 @@ runs = {
 # %%
 cured = {name: trained(**families) for name, families in runs.items()}
 diagnoses = {
-    name: tfvae.diagnostics.diagnose(vae, test.batches(200)) for name, vae in cured.items()
+    name: tfvae.evaluation.diagnostics.diagnose(vae, test.batches(200))
+    for name, vae in cured.items()
 }
 print(f"{'run':<12}{'active units':>13}{'rate, nats':>18}{'distortion, nats':>20}")
 for name, found in diagnoses.items():
@@ -537,6 +539,7 @@ print(f"over seeds: {by_seed.mean():.2f} ± {error:.2f}, from {len(seeds)} diffe
 #   bidirectional Monte Carlo*, [arXiv:1511.02543](https://arxiv.org/abs/1511.02543).
 # - Y. Wu, Y. Burda, R. Salakhutdinov, R. Grosse (2017), *On the Quantitative Analysis of
 #   Decoder-Based Generative Models*, [arXiv:1611.04273](https://arxiv.org/abs/1611.04273).
-# - In this repository: [diagnostics](../tfvae/diagnostics.py), [schedules](../tfvae/schedules.py),
+# - In this repository: [diagnostics](../tfvae/evaluation/diagnostics.py),
+#   [schedules](../tfvae/objectives/schedules.py),
 #   [objectives](../tfvae/objectives), [priors](../tfvae/priors.py),
 #   [posteriors](../tfvae/posteriors.py), [evaluation](../tfvae/evaluation).

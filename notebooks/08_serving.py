@@ -151,9 +151,9 @@ assert trained > untrained
 # %%
 rate = 0.05
 anomaly = tfvae.serving.calibration.calibrate(vae, validation, rate=rate)
-card = tfvae.serving.card.Card(
+card = tfvae.saving.card.Card(
     data={"name": kind, "images": {"train": len(data.train)}},
-    preprocessing=tfvae.serving.preprocessing.Preprocessing.like(data.validation),
+    preprocessing=tfvae.datasets.preprocessing.Preprocessing.like(data.validation),
     metrics={"validation ELBO": trained},
     anomaly=anomaly,
 )
@@ -826,7 +826,7 @@ workplace.cleanup()
 # - TensorFlow Serving: [REST](https://www.tensorflow.org/tfx/serving/api_rest),
 #   [warm-up](https://www.tensorflow.org/tfx/serving/saved_model_warmup).
 #
-# In this repository: the export ([export.py](../tfvae/export.py)), its signatures
+# In this repository: the export ([export.py](../tfvae/serving/export.py)), its signatures
 # ([signatures.py](../tfvae/serving/signatures.py)), the client
 # ([client.py](../tfvae/serving/client.py)), the threshold
 # ([calibration.py](../tfvae/serving/calibration.py)), ONNX

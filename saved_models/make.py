@@ -22,8 +22,8 @@ import cyclopts
 import numpy as np
 from cyclopts import Parameter
 
-from tfvae.config import TrainConfig
 from tfvae.errors import DivergenceError, InputError
+from tfvae.saving.config import TrainConfig
 
 FOLDER = Path(__file__).parent
 CHECKED = 100  # test images whose ELBO is in the card
@@ -53,7 +53,7 @@ def train(name: str, run_dir: Path, data: dict[str, Path]) -> int | None:
         InputError: if an option or the images do not fit, the checkpoints are damaged, or the
             directory is that of another training.
     """
-    from tfvae import job
+    from tfvae.cli import job
 
     wanted = TrainConfig.read(FOLDER / name / "config.toml")
     place = str(data.get(wanted.dataset, wanted.dataset))
@@ -65,10 +65,10 @@ def publish(name: str, run_dir: Path) -> None:
     import keras
 
     from tfvae.evaluation import elbo
-    from tfvae.export import export_saved_model
-    from tfvae.files import new_directory
-    from tfvae.runs import TrainedModel, load_data
-    from tfvae.serving.card import licence_of
+    from tfvae.saving.card import licence_of
+    from tfvae.saving.files import new_directory
+    from tfvae.saving.run import TrainedModel, load_data
+    from tfvae.serving.export import export_saved_model
 
     place = FOLDER / name
     dataset = TrainConfig.read(place / "config.toml").dataset

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tfvae import cli
+from tfvae.cli import main as cli
 
 TFVAE = str(Path(sys.executable).parent / "tfvae")
 QUICK = ["--epochs", "2", "--network", "dense", "--latent-dim", "2"]

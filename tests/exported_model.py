@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 import tfvae
-from tfvae.serving.card import Anomaly, Card
-from tfvae.serving.preprocessing import Preprocessing
+from tfvae.datasets.preprocessing import Preprocessing
+from tfvae.saving.card import Anomaly, Card
 
 SHAPE = (9, 7, 1)
 DRAWS = 40

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import processes
 
-from tfvae import cli
+from tfvae.cli import main as cli
 
 
 def _main(arguments, cwd, environment, streams):

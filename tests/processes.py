@@ -11,7 +11,7 @@ _CONTEXT.set_forkserver_preload(
     [
         "tensorflow_probability.python.distributions",
         "tfvae.training",
-        "tfvae.model",
+        "tfvae.models.vae",
         "sklearn.datasets",
     ]
 )

@@ -12,12 +12,12 @@ import tensorflow as tf
 from PIL import Image
 
 import tfvae
-from tfvae.divergences import exact_kl
-from tfvae.export import export_saved_model
+from tfvae.datasets.preprocessing import Preprocessing
+from tfvae.distributions.kl import exact_kl
+from tfvae.saving.card import Card
 from tfvae.serving.beam import Encode
-from tfvae.serving.card import Card
 from tfvae.serving.embedding import Encoder
-from tfvae.serving.preprocessing import Preprocessing
+from tfvae.serving.export import export_saved_model
 
 SHAPE = (8, 8, 1)
 

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 import tfvae
-from tfvae.checkpoints import Checkpoints, pack, unpack
 from tfvae.training import train
+from tfvae.training.checkpoints import Checkpoints, pack, unpack
 
 SHAPE = (8, 8, 1)
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 import tfvae
 from tfvae import datasets
-from tfvae.config import TrainConfig
+from tfvae.saving.config import TrainConfig
 
 PICTURES = ("samples.png", "reconstructions.png", "latent.png", "curves.png")
 

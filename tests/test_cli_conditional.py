@@ -10,8 +10,11 @@ import tensorflow as tf
 from command_line import QUICK, refused, within
 
 import tfvae
-from tfvae import cli, datasets, job, posteriors, priors, runs
-from tfvae.config import TrainConfig
+from tfvae import datasets, posteriors, priors
+from tfvae.cli import job
+from tfvae.cli import main as cli
+from tfvae.saving import run as runs
+from tfvae.saving.config import TrainConfig
 
 PICTURES = ("samples.png", "reconstructions.png", "latent.png", "curves.png")
 

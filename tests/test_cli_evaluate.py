@@ -16,7 +16,9 @@ from command_line import QUICK, TFVAE, refused, within
 from forked_commands import forked_command
 
 import tfvae
-from tfvae import datasets, evaluation, report, runs
+from tfvae import datasets, evaluation
+from tfvae.evaluation import report
+from tfvae.saving import run as runs
 
 
 @pytest.fixture(scope="module")

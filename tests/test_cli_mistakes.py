@@ -10,7 +10,8 @@ from command_files import snapshot, write_images
 from command_line import QUICK, tfvae_command, within
 from forked_commands import forked_command
 
-from tfvae import expost, likelihoods, objectives, posteriors, priors
+from tfvae import likelihoods, objectives, posteriors, priors
+from tfvae.evaluation import expost
 
 
 @pytest.mark.parametrize(

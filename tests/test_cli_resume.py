@@ -11,7 +11,7 @@ import tensorflow as tf
 from command_line import cluster, refused, within
 from forked_commands import Command, forked_command
 
-from tfvae.precision import best_precision
+from tfvae.training.precision import best_precision
 
 # Long enough to be stopped on the way, with a checkpoint after every call.
 LONG = ["--network", "dense", "--latent-dim", "2", "--epochs", "40", "--deterministic"]

@@ -14,7 +14,7 @@ from PIL import Image
 from tfvae import VAE
 from tfvae.datasets import Batches, input_errors, load
 from tfvae.errors import InputError
-from tfvae.replicas import share
+from tfvae.share import share
 from tfvae.training import train
 
 SPLITS = ("train", "validation", "test")

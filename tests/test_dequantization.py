@@ -11,11 +11,13 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from tfvae import cli, runs
-from tfvae.config import DataOptions, TrainConfig
-from tfvae.datasets import _dequantized, load
+from tfvae.cli import main as cli
+from tfvae.datasets import load
+from tfvae.datasets.dataset import _dequantized
+from tfvae.datasets.open import open_source
 from tfvae.errors import InputError
-from tfvae.sources import open_source
+from tfvae.saving import run as runs
+from tfvae.saving.config import DataOptions, TrainConfig
 
 SPLITS = ("train", "validation", "test")
 # A test that the noise fails by chance once in so many; the draws are fixed, so it is now or never.

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tfvae
-from tfvae.diagnostics import diagnose
+from tfvae.evaluation.diagnostics import diagnose
 
 SHAPE = (6, 5, 1)
 

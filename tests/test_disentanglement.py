@@ -11,9 +11,15 @@ from scipy import stats
 from sklearn.metrics import mutual_info_score
 
 import tfvae
-from tfvae.disentanglement import DCI, Disentanglement, dci, disentanglement, factor_vae_score
-from tfvae.disentanglement import mutual_information_gap as mig
-from tfvae.disentanglement import separated_attribute_predictability as sap
+from tfvae.evaluation.disentanglement import (
+    DCI,
+    Disentanglement,
+    dci,
+    disentanglement,
+    factor_vae_score,
+)
+from tfvae.evaluation.disentanglement import mutual_information_gap as mig
+from tfvae.evaluation.disentanglement import separated_attribute_predictability as sap
 
 EVERY = (mig, sap, dci, factor_vae_score, disentanglement)
 SIZES = (2, 3, 4)

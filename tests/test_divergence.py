@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 import tfvae
-from tfvae.checkpoints import Checkpoints
 from tfvae.training import train
+from tfvae.training.checkpoints import Checkpoints
 
 SHAPE = (8, 8, 1)
 STEPS = 6

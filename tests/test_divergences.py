@@ -6,8 +6,8 @@ from scipy import integrate, stats
 from tensorflow_probability import distributions as tfd
 
 import tfvae
-from tfvae.divergences import gaussian_kl, kl_divergence, kl_is_exact, kl_per_dimension
-from tfvae.gaussian import LogVarianceNormal
+from tfvae.distributions.kl import gaussian_kl, kl_divergence, kl_is_exact, kl_per_dimension
+from tfvae.distributions.normal import LogVarianceNormal
 
 LOCS = (-30.0, -3.0, -0.5, 0.0, 1e-3, 2.0, 10.0)
 LOG_VARS = (-20.0, -5.0, -1.0, -1e-3, 0.0, 1e-3, 0.5, 2.0, 5.0)

@@ -16,10 +16,10 @@ import pytest
 from embedding_job import SMALL, digits, model
 
 import tfvae
-from tfvae.divergences import exact_kl
-from tfvae.runs import TrainedModel
+from tfvae.datasets.open import SPLITS
+from tfvae.distributions.kl import exact_kl
+from tfvae.saving.run import TrainedModel
 from tfvae.serving import embedding, parts
-from tfvae.sources import SPLITS
 
 # Some thirty parts.
 LARGE = {"batch_size": 64, "part_images": 64}

@@ -14,10 +14,12 @@ import scripts
 from PIL import Image
 
 import tfvae
-from tfvae import datasets, runs
-from tfvae.config import TrainConfig
-from tfvae.serving import explorer, web
-from tfvae.serving.explorable import ELBO_DRAWS, CompiledVAE, Examples
+from tfvae import datasets
+from tfvae.app import explorer
+from tfvae.app import server as web
+from tfvae.app.explorable import ELBO_DRAWS, CompiledVAE, Examples
+from tfvae.saving import run as runs
+from tfvae.saving.config import TrainConfig
 
 pytest.importorskip("gradio", reason="the page needs gradio: pip install 'tfvae[app]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")

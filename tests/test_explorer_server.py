@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 import tfvae
+from tfvae.app import explorer
+from tfvae.app import server as web
+from tfvae.app.explorable import Examples, Score
+from tfvae.datasets import image_files as uploads
 from tfvae.errors import InputError
-from tfvae.serving import explorer, uploads, web
-from tfvae.serving.explorable import Examples, Score
 
 pytest.importorskip("gradio", reason="the page needs gradio: pip install 'tfvae[app]'")
 
@@ -391,7 +393,8 @@ def test_ctrl_c_ends_it_quietly_and_leaves_no_uploads(tmp_path):
     vae = tfvae.VAE.for_images((8, 8, 1), latent_dim=2, network="dense", seed=0)
     vae.save(tmp_path / "model.keras")
     script = (
-        "import pathlib; from tfvae.runs import TrainedModel; from tfvae.serving import explorer; "
+        "import pathlib; from tfvae.saving.run import TrainedModel; "
+        "from tfvae.app import explorer; "
         "explorer.explore(TrainedModel.open(pathlib.Path('model.keras')))"
     )
     environment = {name: value for name, value in os.environ.items() if "GRADIO" not in name}

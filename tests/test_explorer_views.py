@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 import tfvae
-from tfvae import runs
-from tfvae.config import TrainConfig
+from tfvae.app import views
+from tfvae.app.explorable import ELBO_DRAWS, CompiledVAE, Examples
+from tfvae.datasets.image_files import decode_image
 from tfvae.errors import InputError
-from tfvae.serving import views
-from tfvae.serving.explorable import ELBO_DRAWS, CompiledVAE, Examples
-from tfvae.serving.uploads import decode_image
+from tfvae.saving import run as runs
+from tfvae.saving.config import TrainConfig
 
 
 def pictures(html):

@@ -14,10 +14,10 @@ from exported_model import SHAPE, seeds, shared
 from tensorflow.core.protobuf import saved_model_pb2
 
 import tfvae
-from tfvae.export import publish_saved_model
-from tfvae.serving.card import Anomaly, Card
-from tfvae.serving.preprocessing import Preprocessing
-from tfvae.tracing import networks_traced_once
+from tfvae.datasets.preprocessing import Preprocessing
+from tfvae.models.tracing import networks_traced_once
+from tfvae.saving.card import Anomaly, Card
+from tfvae.serving.export import publish_saved_model
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_a_version_that_fails_leaves_the_ones_before(exported, tmp_path, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tfvae.export.write_warmup_requests", full)
+    monkeypatch.setattr("tfvae.serving.export.write_warmup_requests", full)
     with pytest.raises(OSError):
         publish_saved_model(vae, tmp_path / "vae")
     assert [one.name for one in (tmp_path / "vae").iterdir()] == ["1"]

@@ -9,7 +9,7 @@ from conditional_vae import CLASSES, LATENT, SHAPE, make
 from scipy import stats
 
 import tfvae
-from tfvae import expost
+from tfvae.evaluation import expost
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from tfvae.errors import InputError
-from tfvae.files import new_directory, new_file, refuse_existing
+from tfvae.saving.files import new_directory, new_file, refuse_existing
 
 
 def test_a_new_file_appears_whole_and_replaces_whole(tmp_path):

@@ -8,8 +8,8 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
-from tfvae import flows
-from tfvae.flows import MADE, Autoregressive, Conditioner, Coupling, Flow
+from tfvae.distributions import flows
+from tfvae.distributions.flows import MADE, Autoregressive, Conditioner, Coupling, Flow
 
 STEPS = [Autoregressive, Coupling]
 every_step = pytest.mark.parametrize("step", STEPS)

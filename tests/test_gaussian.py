@@ -5,8 +5,8 @@ import tensorflow as tf
 from scipy import stats
 from tensorflow_probability import distributions as tfd
 
-from tfvae.divergences import kl_divergence
-from tfvae.gaussian import FullNormal, LogVarianceNormal
+from tfvae.distributions.kl import kl_divergence
+from tfvae.distributions.normal import FullNormal, LogVarianceNormal
 
 EPS = float(np.finfo(np.float32).eps)
 

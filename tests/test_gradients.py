@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfvae.gaussian import LogVarianceNormal
+from tfvae.distributions.normal import LogVarianceNormal
 from tfvae.posteriors import DiagonalNormal
 
 EPS = float(np.finfo(np.float32).eps)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfvae
-from tfvae.layers import ConvToPixels
+from tfvae.networks.conv_to_pixels import ConvToPixels
 
 # Unit roundoff: half the distance from 1 to the next number.
 ROUNDOFF = {"float64": 2**-53, "float32": 2**-24, "bfloat16": 2**-8, "float16": 2**-11}

@@ -7,6 +7,7 @@ from likelihood_cases import CASES, bound, built
 from scipy import special, stats
 from tensorflow_probability import distributions as tfd
 
+from tfvae.distributions.discrete import CategoricalLevels, Lattice, LogisticLevels
 from tfvae.likelihoods import (
     KNOWN,
     Bernoulli,
@@ -16,7 +17,6 @@ from tfvae.likelihoods import (
     NegativeBinomial,
     Poisson,
 )
-from tfvae.likelihoods.distributions import CategoricalLevels, Lattice, LogisticLevels
 
 DISCRETE = [case for case in CASES if case.kind.is_discrete]
 

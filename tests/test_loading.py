@@ -11,7 +11,7 @@ import tensorflow as tf
 from exported_model import SHAPE, export, seeds
 
 import tfvae
-from tfvae.export import publish_saved_model
+from tfvae.serving.export import publish_saved_model
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 import tfvae
-from tfvae.monitoring import MetricsFile, Pictures
 from tfvae.training import train
+from tfvae.training.monitoring import MetricsFile, Pictures
 
 SHAPE = (8, 8, 1)
 

@@ -10,7 +10,7 @@ from exported_model import png
 from PIL import Image
 
 import tfvae
-from tfvae.serving.preprocessing import Preprocessing, to_png
+from tfvae.datasets.preprocessing import Preprocessing, to_png
 
 SIDES = [(28, 20), (56, 40), (31, 90), (10, 7), (100, 100), (20, 30), (3, 500), (1, 1)]
 

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 
 import tfvae
-from tfvae import probes
-from tfvae.probes import Accuracy, linear_probe, nearest_neighbours
+from tfvae.evaluation import probes
+from tfvae.evaluation.probes import Accuracy, linear_probe, nearest_neighbours
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +169,7 @@ def test_labels_of_any_name_and_type(rng, probe):
 
 def test_importing_loads_neither_tensorflow_nor_scikit_learn():
     program = (
-        "import sys, tfvae.disentanglement, tfvae.probes; "
+        "import sys, tfvae.evaluation.disentanglement, tfvae.evaluation.probes; "
         "print({'tensorflow', 'keras', 'sklearn'} & set(sys.modules))"
     )
     found = subprocess.run(

@@ -1,6 +1,6 @@
 import time
 
-from tfvae.progress import ProgressBar
+from tfvae.training.progress import ProgressBar
 
 
 def test_a_training_that_goes_on_shows_its_own_speed(capsys):

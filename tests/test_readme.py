@@ -66,7 +66,7 @@ def test_links_lead_somewhere(target):
 
 
 def test_the_commands_shown_exist():
-    from tfvae.cli import app
+    from tfvae.cli.main import app
 
     script = "\n".join(blocks("sh")).replace("\\\n", " ")
     shown = re.findall(r"^tfvae .*$", script, flags=re.MULTILINE)

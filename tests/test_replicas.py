@@ -9,9 +9,9 @@ import tensorflow as tf
 from replicas_job import CASES, FEW, REFUSED, SHAPE, job
 
 import tfvae
-from tfvae import posteriors, replicas
-from tfvae.replicas import share
-from tfvae.training import train
+from tfvae import posteriors
+from tfvae.share import share
+from tfvae.training import replicas, train
 
 
 @pytest.fixture(scope="module")

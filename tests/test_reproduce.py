@@ -16,9 +16,9 @@ from test_benchmarks import ROOT, benchmark
 
 import tfvae
 from tfvae import datasets
-from tfvae.config import TrainConfig
+from tfvae.cli.job import _learning_rate
 from tfvae.errors import InputError
-from tfvae.job import _learning_rate
+from tfvae.saving.config import TrainConfig
 
 reproduce = benchmark("reproduce")
 ROWS = reproduce.rows()

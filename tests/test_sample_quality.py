@@ -17,7 +17,7 @@ import sklearn.datasets
 from keras.src.applications import inception_v3
 
 import tfvae
-from tfvae import sample_quality as quality
+from tfvae.evaluation import sample_quality as quality
 
 
 def scores(real, generated, neighbours):
@@ -334,7 +334,8 @@ def test_weights_that_cannot_be_downloaded(tmp_path):
     code = """
 import sys
 import numpy as np
-from tfvae import InputError, sample_quality
+from tfvae import InputError
+from tfvae.evaluation import sample_quality
 points = np.arange(9.0)[:, None]
 sample_quality.precision_recall(points, points), sample_quality.frechet_distance(points, points)
 assert "keras" not in sys.modules

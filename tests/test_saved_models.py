@@ -10,9 +10,9 @@ import tensorflow as tf
 from command_line import within
 
 import tfvae
-from tfvae.config import TrainConfig
 from tfvae.evaluation import elbo
-from tfvae.serving.card import licence_of
+from tfvae.saving.card import licence_of
+from tfvae.saving.config import TrainConfig
 
 FOLDER = Path(__file__).parents[1] / "saved_models"
 make = scripts.loaded(FOLDER / "make.py")

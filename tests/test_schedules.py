@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 from linear_vae import LATENT, D, as_images, linear_gaussian, linear_vae
 
-from tfvae import InputError, objectives, schedules
-from tfvae.schedules import Constant, Cyclical, Linear
+from tfvae import InputError, objectives
+from tfvae.objectives import schedules
+from tfvae.objectives.schedules import Constant, Cyclical, Linear
 from tfvae.training import train
 
 # --- values ---------------------------------------------------------------------------------------

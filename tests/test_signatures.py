@@ -10,9 +10,9 @@ from exported_model import DRAWS, SHAPE, export, inputs_for, png, seeds, shared
 from linear_vae import as_images, exact_vae, linear_gaussian, linear_vae, points
 
 import tfvae
+from tfvae.datasets.preprocessing import Preprocessing
+from tfvae.saving.card import Card
 from tfvae.serving.calibration import calibrate
-from tfvae.serving.card import Card
-from tfvae.serving.preprocessing import Preprocessing
 from tfvae.serving.signatures import SCORE_DRAWS
 
 FORMS = ("reconstruct", "encode", "elbo", "log_prob", "anomaly_score")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tfvae.datasets.open import open_source
 from tfvae.errors import InputError
-from tfvae.sources import open_source
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def images(rng):
 
 def test_importing_is_light():
     heavy = "{'tensorflow', 'tensorflow_datasets', 'sklearn', 'PIL'}"
-    code = f"import sys, tfvae.sources; assert not {heavy} & sys.modules.keys()"
+    code = f"import sys, tfvae.datasets.open; assert not {heavy} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

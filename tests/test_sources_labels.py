@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfvae.sources import open_source
+from tfvae.datasets.open import open_source
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from tfvae import datasets
+from tfvae.datasets import image_files as uploads
+from tfvae.datasets.image_files import decode_image
 from tfvae.errors import InputError
-from tfvae.serving import uploads
-from tfvae.serving.uploads import decode_image
 
 GREY, COLOUR = (8, 8, 1), (8, 8, 3)
 

@@ -10,9 +10,8 @@ import tensorflow as tf
 from resuming_job import die
 
 import tfvae
-from tfvae import replicas
 from tfvae.datasets import Batches, load
-from tfvae.training import train
+from tfvae.training import replicas, train
 
 EPOCHS = 3
 

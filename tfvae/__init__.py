@@ -18,62 +18,50 @@ __all__ = [
     "InputError",
     "WorkerError",
     "datasets",
-    "diagnostics",
-    "disentanglement",
-    "divergences",
+    "distributions",
     "evaluation",
-    "expost",
     "likelihoods",
     "load",
+    "models",
     "networks",
     "objectives",
     "plotting",
     "posteriors",
     "priors",
-    "probes",
-    "replicas",
-    "sample_quality",
-    "schedules",
+    "saving",
     "serving",
-    "shapes",
     "training",
 ]
 # Where the names are that are no modules.
 _NAMES = {
-    "VAE": "tfvae.model",
-    "Autoencoder": "tfvae.autoencoder",
+    "VAE": "tfvae.models.vae",
+    "Autoencoder": "tfvae.models.autoencoder",
     "DivergenceError": "tfvae.errors",
     "InputError": "tfvae.errors",
     "WorkerError": "tfvae.errors",
-    "load": "tfvae.loading",
+    "load": "tfvae.saving.load",
 }
 
 if TYPE_CHECKING:
     from tfvae import (
         datasets,
-        diagnostics,
-        disentanglement,
-        divergences,
+        distributions,
         evaluation,
-        expost,
         likelihoods,
+        models,
         networks,
         objectives,
         plotting,
         posteriors,
         priors,
-        probes,
-        replicas,
-        sample_quality,
-        schedules,
+        saving,
         serving,
-        shapes,
         training,
     )
-    from tfvae.autoencoder import Autoencoder
     from tfvae.errors import DivergenceError, InputError, WorkerError
-    from tfvae.loading import load
-    from tfvae.model import VAE
+    from tfvae.models.autoencoder import Autoencoder
+    from tfvae.models.vae import VAE
+    from tfvae.saving.load import load
 
 
 def __getattr__(name: str) -> Any:
@@ -93,8 +81,8 @@ def _register_with_keras() -> None:
 
     Keras finds a class of a saved model only if the class has been registered before.
     """
-    importlib.import_module("tfvae.autoencoder")
-    importlib.import_module("tfvae.model")
+    importlib.import_module("tfvae.models.autoencoder")
+    importlib.import_module("tfvae.models.vae")
 
 
 class _KerasWatcher(importlib.abc.MetaPathFinder):

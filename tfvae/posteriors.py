@@ -17,10 +17,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.checks import checked_count
+from tfvae.distributions.family import PACKAGE, Family, resolve
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE, Family, resolve
 from tfvae.lazy import tfd
-from tfvae.replicas import Share
+from tfvae.share import Share
 
 
 class Posterior(Family):
@@ -174,8 +174,8 @@ class FullNormal(Posterior):
     """q(z|x) = N(μ(x), Σ(x)) with a full covariance, Σ = L Lᵀ.
 
     The head makes μ, log L_ii² and, for each pair of dimensions, a number below the diagonal of N
-    in L = diag(L_ii) (I + N); see `tfvae.gaussian.FullNormal`. Each row of N is divided by √d, so
-    that at the start correlations are as strong in many dimensions as in few.
+    in L = diag(L_ii) (I + N); see `tfvae.distributions.normal.FullNormal`. Each row of N is divided
+    by √d, so that at the start correlations are as strong in many dimensions as in few.
     """
 
     def _sizes(self) -> list[int]:
@@ -193,8 +193,8 @@ class FullNormal(Posterior):
         return {"loc": loc, "log_var": log_var, "lower": lower / self.event_shape[0] ** 0.5}
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give q(z|x), a `tfvae.gaussian.FullNormal` with batch `[B]` and event `[d]`."""
-        from tfvae import gaussian
+        """Give q(z|x), a `FullNormal` with batch `[B]` and event `[d]`."""
+        from tfvae.distributions import normal as gaussian
 
         d, _, pairs = self._sizes()
         # Where each entry of the matrix comes from: on and above the diagonal from a zero.
@@ -228,7 +228,7 @@ class FlowPosterior(Posterior):
         self.hidden = checked_count("hidden", hidden)
 
     def _flow(self, options: dict[str, Any]) -> Any:
-        """Make the `tfvae.flows.Flow`."""
+        """Make the `tfvae.distributions.flows.Flow`."""
         raise NotImplementedError
 
     def build(self, input_shape: Any) -> None:
@@ -281,7 +281,7 @@ class InverseAutoregressive(FlowPosterior):
     """
 
     def _flow(self, options: dict[str, Any]) -> Any:
-        from tfvae.flows import Autoregressive, Flow
+        from tfvae.distributions.flows import Autoregressive, Flow
 
         return Flow(Autoregressive, gated=True, **options)
 
@@ -299,7 +299,7 @@ class Coupling(FlowPosterior):
         super().bind(event_shape, seed)
 
     def _flow(self, options: dict[str, Any]) -> Any:
-        from tfvae import flows
+        from tfvae.distributions import flows
 
         return flows.Flow(flows.Coupling, **options)
 
@@ -318,7 +318,7 @@ def check_halves(event_shape: tuple[int, ...], instead: str) -> None:
 
 
 def _diagonal_normal(parameters: dict[str, tf.Tensor]) -> Any:
-    from tfvae.gaussian import diagonal_normal
+    from tfvae.distributions.normal import diagonal_normal
 
     return diagonal_normal(parameters["loc"], parameters["log_var"])
 

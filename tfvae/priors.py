@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.checks import checked_count
+from tfvae.distributions.family import PACKAGE, Family, resolve
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE, Family, resolve
 from tfvae.lazy import tfb, tfd
 from tfvae.posteriors import check_halves
 
@@ -96,7 +96,7 @@ class Mixture(Prior):
 
     def distribution(self, label: Any = None) -> Any:
         """Give p(z), a `tfd.MixtureSameFamily` with event shape `[d]`."""
-        from tfvae.gaussian import diagonal_normal
+        from tfvae.distributions.normal import diagonal_normal
 
         return tfd.MixtureSameFamily(
             tfd.Categorical(logits=tf.convert_to_tensor(self.logits)),
@@ -235,12 +235,12 @@ class FlowPrior(Prior):
         self.hidden = checked_count("hidden", hidden)
 
     def _step(self) -> Any:
-        """Give the class of the steps, from `tfvae.flows`."""
+        """Give the class of the steps, from `tfvae.distributions.flows`."""
         raise NotImplementedError
 
     def build(self, input_shape: Any) -> None:
         """Create the flow's networks."""
-        from tfvae.flows import Flow
+        from tfvae.distributions.flows import Flow
 
         self.flow = Flow(
             self._step(),
@@ -275,7 +275,7 @@ class RealNVP(FlowPrior):
         super().bind(event_shape, seed)
 
     def _step(self) -> Any:
-        from tfvae.flows import Coupling
+        from tfvae.distributions.flows import Coupling
 
         return Coupling
 
@@ -288,7 +288,7 @@ class MaskedAutoregressive(FlowPrior):
     """
 
     def _step(self) -> Any:
-        from tfvae.flows import Autoregressive
+        from tfvae.distributions.flows import Autoregressive
 
         return Autoregressive
 
@@ -324,7 +324,7 @@ class ClassNormal(Prior):
 
     def distribution(self, label: Any = None) -> Any:
         """Give p(z|y) with batch `[B]`, or p(z) without a label; event shape `[d]`."""
-        from tfvae.gaussian import diagonal_normal
+        from tfvae.distributions.normal import diagonal_normal
 
         if label is None:
             return _uniform_mixture(self._num_classes, diagonal_normal(self.loc, self.log_var))

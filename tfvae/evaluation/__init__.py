@@ -15,6 +15,7 @@ from tfvae.evaluation.annealed import (
 )
 from tfvae.evaluation.estimates import ELBOEstimate, WeightedEstimate, bits_per_dimension
 from tfvae.evaluation.importance import LogProbEstimate, elbo, log_prob
+from tfvae.lazy import submodules
 
 __all__ = [
     "SCHEDULES",
@@ -29,3 +30,5 @@ __all__ = [
     "elbo",
     "log_prob",
 ]
+
+__getattr__, __dir__ = submodules(__name__)

@@ -28,7 +28,7 @@ from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress, default_chunk, image_batches, until_interrupted
 from tfvae.evaluation.chains import IMAGES, Chains, Group
 from tfvae.evaluation.estimates import WeightedEstimate, log_mean_and_effective, mean_and_error
-from tfvae.model import VAE
+from tfvae.models.vae import VAE
 
 
 def linear_schedule(num_steps: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
-from tfvae.model import VAE
+from tfvae.models.vae import VAE
 
 # Draws decoded at a time: on a CPU more are no faster; an accelerator wants many.
 _CPU_CHUNK = 256

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfvae.checks import checked_count
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress, check_vae, compiled
-from tfvae.model import VAE
+from tfvae.models.vae import VAE
 
 # Temperatures in one call of a graph: an interrupt comes through between two calls.
 _STEPS_A_CALL = 8

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.checks import checked_count
-from tfvae.divergences import exact_kl
+from tfvae.distributions.kl import exact_kl
 from tfvae.evaluation.batches import (
     Progress,
     check_vae,
@@ -25,7 +25,7 @@ from tfvae.evaluation.estimates import (
     log_mean_and_effective,
     mean_and_error,
 )
-from tfvae.model import VAE
+from tfvae.models.vae import VAE
 
 # Draws are made so many at a time, for one image or for several, whatever number is then decoded at
 # a time. Each block of an image's draws has a seed of its own, whatever else is drawn beside it.

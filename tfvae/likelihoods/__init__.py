@@ -19,7 +19,7 @@ discrete ones (`Likelihood.is_discrete`) have bits per dimension.
 
 from typing import Any
 
-from tfvae.families import resolve
+from tfvae.distributions.family import resolve
 from tfvae.likelihoods.base import Likelihood, Support
 from tfvae.likelihoods.continuous import (
     Beta,

@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.checks import is_number
+from tfvae.distributions.family import Family
 from tfvae.errors import InputError
-from tfvae.families import Family
-from tfvae.layers import ConvToPixels
+from tfvae.networks.conv_to_pixels import ConvToPixels
 
 
 @dataclasses.dataclass(frozen=True)

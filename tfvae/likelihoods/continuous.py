@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfvae.families import PACKAGE
+from tfvae.distributions.family import PACKAGE
 from tfvae.lazy import tfd
 from tfvae.likelihoods.base import Likelihood, Positive, Support, check_floor, check_positive
 

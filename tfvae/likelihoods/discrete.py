@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfvae.checks import checked_count
-from tfvae.families import PACKAGE
+from tfvae.distributions.family import PACKAGE
 from tfvae.lazy import tfd
 from tfvae.likelihoods.base import (
     Likelihood,
@@ -46,7 +46,7 @@ class Bernoulli(Likelihood):
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
         """Give p(x|z), a `tfd.Independent` Bernoulli with event shape `[H, W, C]`."""
-        from tfvae.likelihoods.distributions import Pixels
+        from tfvae.distributions.discrete import Pixels
 
         return tfd.Independent(Pixels(logits=parameters["logits"], dtype=tf.float32), 3)
 
@@ -115,7 +115,7 @@ class DiscretizedLogistic(LocationScale):
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
         """Give p(x|z), a `tfd.Independent` discretised logistic with event `[H, W, C]`."""
-        from tfvae.likelihoods.distributions import Lattice, LogisticLevels
+        from tfvae.distributions.discrete import Lattice, LogisticLevels
 
         last = self.levels - 1
         level = LogisticLevels(
@@ -182,7 +182,7 @@ class DiscretizedLogisticMixture(Likelihood):
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
         """Give p(x|z), a `tfd.Independent` mixture with event shape `[H, W, C]`."""
-        from tfvae.likelihoods.distributions import Choice, Lattice, LogisticLevels
+        from tfvae.distributions.discrete import Choice, Lattice, LogisticLevels
 
         loc, logits, scale = (
             _components_last(parameters[name], self.components)
@@ -237,7 +237,7 @@ class Categorical(Likelihood):
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
         """Give p(x|z), a `tfd.Independent` categorical with event shape `[H, W, C]`."""
-        from tfvae.likelihoods.distributions import CategoricalLevels, Lattice
+        from tfvae.distributions.discrete import CategoricalLevels, Lattice
 
         level = CategoricalLevels(_components_last(parameters["logits"], self.levels))
         return tfd.Independent(Lattice(level, self.high / (self.levels - 1)), 3)
@@ -311,7 +311,7 @@ class Poisson(Count):
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
         """Give p(x|z), a `tfd.Independent` Poisson on the lattice, with event `[H, W, C]`."""
-        from tfvae.likelihoods.distributions import Lattice
+        from tfvae.distributions.discrete import Lattice
 
         count = tfd.Poisson(log_rate=parameters["log_rate"])
         return tfd.Independent(Lattice(count, self._exact_step), 3)
@@ -369,7 +369,7 @@ class NegativeBinomial(Count):
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
         """Give p(x|z), a `tfd.Independent` negative binomial on the lattice."""
-        from tfvae.likelihoods.distributions import Lattice
+        from tfvae.distributions.discrete import Lattice
 
         log_mean = parameters["log_mean"]
         if self.dispersion == "per_pixel":

@@ -9,7 +9,7 @@ is taken once, in the training step. Whatever the objective is, validation repor
 from collections.abc import Mapping
 from typing import Any
 
-from tfvae.families import resolve
+from tfvae.distributions.family import resolve
 from tfvae.objectives.aggregate import (
     BetaTC,
     FactorVAE,

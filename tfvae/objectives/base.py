@@ -6,11 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfvae.divergences import exact_kl, factorizes
+from tfvae.distributions.kl import exact_kl, factorizes
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
-from tfvae.replicas import Share
-from tfvae.schedules import Schedule
+from tfvae.objectives.schedules import Schedule
+from tfvae.share import Share
 
 
 class PathWeight:

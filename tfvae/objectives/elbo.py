@@ -5,13 +5,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfvae import schedules
 from tfvae.checks import checked_count, checked_weight
-from tfvae.divergences import kl_per_dimension
+from tfvae.distributions.family import PACKAGE
+from tfvae.distributions.kl import kl_per_dimension
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE
+from tfvae.objectives import schedules
 from tfvae.objectives.base import Objective, Terms
-from tfvae.replicas import batch_mean
+from tfvae.share import batch_mean
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -22,7 +22,8 @@ class ELBO(Objective):
     with another β the objective of Higgins et al. (2017), equation 4.
 
     Args:
-        beta: weight of the KL: a number of at least 0, or a schedule; see `tfvae.schedules.get`.
+        beta: weight of the KL: a number of at least 0, or a schedule; see
+            `tfvae.objectives.schedules.get`.
         num_samples: K, draws of z for each image.
 
     Raises:

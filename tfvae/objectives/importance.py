@@ -13,8 +13,8 @@ import keras
 import tensorflow as tf
 
 from tfvae.checks import checked_count, is_number
+from tfvae.distributions.family import PACKAGE
 from tfvae.errors import InputError
-from tfvae.families import PACKAGE
 from tfvae.objectives.base import Objective, Terms
 
 

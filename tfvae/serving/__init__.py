@@ -1,20 +1,8 @@
-"""Trained models at work: signatures, clients, other runtimes, bulk embedding and the web page.
+"""Trained models at work: signatures, SavedModels, clients, other runtimes and bulk embedding.
 
 The modules load on first use, as ``tfvae.serving.client``; some need an extra.
 """
 
-import importlib
-import pkgutil
-from typing import Any
+from tfvae.lazy import submodules
 
-_MODULES = frozenset(module.name for module in pkgutil.iter_modules(__path__))
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+__getattr__, __dir__ = submodules(__name__)

@@ -21,7 +21,7 @@ import numpy as np
 
 from tfvae.checks import checked_count
 from tfvae.errors import InputError
-from tfvae.files import find_model
+from tfvae.saving.files import find_model
 
 try:
     import apache_beam as beam
@@ -145,7 +145,7 @@ class _EncodeBatch(beam.DoFn):
 def _pixels(key: Any, image: Any, shape: tuple[int, int, int]) -> np.ndarray:
     """Give an element's image `[H, W, C]`, of bytes or of floats."""
     if isinstance(image, bytes):
-        from tfvae.serving.uploads import decode_image
+        from tfvae.datasets.image_files import decode_image
 
         try:
             return np.round(255 * decode_image(image, shape)).astype(np.uint8)

@@ -7,11 +7,11 @@ import numpy as np
 from tfvae.checks import is_number
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import image_batches
-from tfvae.serving.card import Anomaly
+from tfvae.saving.card import Anomaly
 from tfvae.serving.signatures import signatures
 
 if TYPE_CHECKING:
-    from tfvae.model import VAE
+    from tfvae.models.vae import VAE
 
 # One false alarm in a hundred.
 DEFAULT_RATE = 0.01

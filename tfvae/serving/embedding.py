@@ -25,15 +25,15 @@ from tqdm import tqdm
 from tfvae import __version__
 from tfvae.checks import checked_count
 from tfvae.datasets import Batches, Dataset, Split, input_errors
-from tfvae.divergences import exact_kl
+from tfvae.datasets.open import SPLITS
+from tfvae.datasets.preprocessing import Preprocessing
+from tfvae.distributions.kl import exact_kl
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress
-from tfvae.files import new_file, refuse_existing
-from tfvae.model import VAE
-from tfvae.runs import TrainedModel
+from tfvae.models.vae import VAE
+from tfvae.saving.files import new_file, refuse_existing
+from tfvae.saving.run import TrainedModel
 from tfvae.serving.parts import Parts
-from tfvae.serving.preprocessing import Preprocessing
-from tfvae.sources import SPLITS
 
 # What a kill loses at most; fewer would make a file of every few batches.
 _PART_IMAGES = 4096

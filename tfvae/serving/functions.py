@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tfvae.divergences import exact_kl
+from tfvae.distributions.kl import exact_kl
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
 
 if TYPE_CHECKING:
-    from tfvae.model import VAE
+    from tfvae.models.vae import VAE
 
 # Rows of the batch that `Function.example` gives, two or more: one would hide a fixed batch.
 _EXAMPLES = 4
@@ -164,7 +164,7 @@ def push(distribution: Any, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     Raises:
         NoNoiseError: if the distribution is another one.
     """
-    from tfvae.gaussian import FullNormal, LogVarianceNormal
+    from tfvae.distributions.normal import FullNormal, LogVarianceNormal
 
     if isinstance(distribution, FullNormal):
         # The density at z needs no system solved: the noise is what z would be whitened to.
@@ -237,7 +237,7 @@ def encode(vae: "VAE", images: Any, label: Any = None) -> dict[str, Any]:
 
 def _scale(q: Any) -> tf.Tensor:
     """Give the standard deviation of each latent dimension, `[B, d]`."""
-    from tfvae.gaussian import FullNormal
+    from tfvae.distributions.normal import FullNormal
 
     if isinstance(q, FullNormal):
         # TFP's takes a diagonal, for which LiteRT has no operator.

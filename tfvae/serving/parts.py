@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfvae.errors import InputError
-from tfvae.files import new_file
+from tfvae.saving.files import new_file
 
 _NAME = re.compile(r"(.+)-([0-9a-f]{32})\.part")
 _JOB = "job.json"

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfvae.errors import InputError
-from tfvae.files import new_directory, refuse_existing
+from tfvae.saving.files import new_directory, refuse_existing
 from tfvae.serving import litert, onnx
 from tfvae.serving.functions import Function, functions_of, in_float32
 
 if TYPE_CHECKING:
-    from tfvae.model import VAE
+    from tfvae.models.vae import VAE
 
 
 @dataclasses.dataclass(frozen=True)

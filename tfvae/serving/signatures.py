@@ -13,13 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.checks import checked_count
+from tfvae.datasets.preprocessing import Preprocessing, to_png
 from tfvae.evaluation.batches import check_vae, compiled, default_chunk
 from tfvae.evaluation.importance import weight_sums
 from tfvae.serving.functions import decode, encode, reconstruct
-from tfvae.serving.preprocessing import Preprocessing, to_png
 
 if TYPE_CHECKING:
-    from tfvae.model import VAE
+    from tfvae.models.vae import VAE
 
 # The draws of z in an anomaly score: the same noise for every image, so that equal images have
 # equal scores. More cost as many decodes each.

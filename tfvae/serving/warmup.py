@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tfvae.serving.preprocessing import to_png
+from tfvae.datasets.preprocessing import to_png
 
 if TYPE_CHECKING:
-    from tfvae.model import VAE
+    from tfvae.models.vae import VAE
     from tfvae.serving.signatures import Signature
 
 # Where TensorFlow Serving looks for them.

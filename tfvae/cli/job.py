@@ -1,0 +1,428 @@
+"""A training as ``tfvae train`` runs it, into a new run directory or on with a stopped one."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfvae import datasets, objectives, plotting
+from tfvae.datasets.preprocessing import Preprocessing
+from tfvae.errors import InputError
+from tfvae.evaluation import ELBOEstimate, elbo
+from tfvae.models.vae import VAE
+from tfvae.priors import VampPrior
+from tfvae.saving.card import Card, licence_of
+from tfvae.saving.config import TrainConfig
+from tfvae.saving.files import new_directory, new_file, refuse_existing
+from tfvae.saving.run import default_run_dir, grid_labels, load_data, read_metrics
+from tfvae.serving.calibration import DEFAULT_RATE, calibrate
+from tfvae.serving.export import export_saved_model
+from tfvae.training import replicas, train
+from tfvae.training.checkpoints import Checkpoints
+from tfvae.training.monitoring import MetricsFile, Pictures
+from tfvae.training.precision import best_precision
+
+_DEFAULT_STEPS = 1500
+_MAP_IMAGES = 5000
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What came of a training.
+
+    Attributes:
+        run_dir: its directory.
+        score: the ELBO of the test images; None where the training was stopped before its end, and
+            in processes that are not the chief.
+        stopped: the signal that stopped it, or None.
+    """
+
+    run_dir: Path
+    score: ELBOEstimate | None
+    stopped: int | None = None
+
+
+def start(config: TrainConfig, until: int | None = None) -> Done:
+    """Train as `config` says, and fill a new run directory.
+
+    Args:
+        config: the options.
+        until: epochs after which to stop for now, with the model as it is then; `resume` goes on.
+
+    Raises:
+        InputError: if an option or the images do not fit; nothing is left behind then.
+        DivergenceError: if the loss is not finite any more.
+    """
+    run_dir = config.run_dir or default_run_dir(config.dataset)
+    job = _Job(dataclasses.replace(config, run_dir=run_dir))
+    if job.is_chief:
+        refuse_existing(run_dir, "choose another --run-dir or remove it first")
+    job.prepare()
+    if not job.is_chief:
+        return job.run(until)
+    with new_directory(run_dir) as partial:
+        (partial / "config.toml").write_text(job.config.to_toml(), encoding="utf-8")
+    try:
+        return job.run(until)
+    except InputError:
+        # Images deep in the data that do not fit: there is nothing here that could go on.
+        if not Checkpoints(run_dir / "checkpoints").files():
+            shutil.rmtree(run_dir)
+        raise
+
+
+def resume(run_dir: Path, until: int | None = None) -> Done:
+    """Go on with the training of a run directory that was stopped, with its own options.
+
+    Args:
+        run_dir: the directory.
+        until: epochs, counted from the training's beginning, after which to stop for now.
+
+    Raises:
+        InputError: if it is no run directory, or its checkpoints are damaged.
+        DivergenceError: if the loss is not finite any more.
+    """
+    file = run_dir / "config.toml"
+    if not file.is_file():
+        raise InputError(
+            f"expected a run directory of tfvae train, with its config.toml; received {run_dir}"
+        )
+    job = _Job(dataclasses.replace(TrainConfig.read(file), run_dir=run_dir))
+    job.prepare()
+    return job.run(until)
+
+
+def start_or_resume(config: TrainConfig, until: int | None = None) -> Done:
+    """Train as `config` says in its `run_dir`, or go on where this was stopped.
+
+    Where the images lie, and the precision, may be others than at the beginning.
+
+    Args:
+        config: the options.
+        until: epochs after which to stop for now; the same call goes on.
+
+    Raises:
+        InputError: as `start` and `resume` do, and if `run_dir` was begun with other options.
+        DivergenceError: if the loss is not finite any more.
+    """
+    run_dir = config.run_dir or default_run_dir(config.dataset)
+    config = dataclasses.replace(config, run_dir=run_dir)
+    if not (run_dir / "config.toml").exists():
+        return start(config, until)
+    begun = TrainConfig.read(run_dir / "config.toml")
+    begun = dataclasses.replace(
+        begun, dataset=config.dataset, precision=config.precision, run_dir=run_dir
+    )
+    for field in dataclasses.fields(TrainConfig):
+        was, now = getattr(begun, field.name), getattr(config, field.name)
+        if was != now:
+            raise InputError(
+                f"{run_dir} was begun with {field.name} {was}, and is to go on with {now}: remove "
+                "it, or give another directory"
+            )
+    return resume(run_dir, until)
+
+
+class _Job:
+    """Options, and what is made of them."""
+
+    def __init__(self, config: TrainConfig):
+        # Before TensorFlow does anything else.
+        self.strategy = replicas.strategy_of_environment()
+        self.worker, self.workers = replicas.worker_of(self.strategy)
+        self.is_chief = self.worker == 0
+        if config.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        if config.precision == "auto":
+            config = dataclasses.replace(config, precision=best_precision())  # type: ignore[arg-type]
+        keras.config.set_dtype_policy(config.precision)
+        self.config = config
+        self.run_dir: Path = config.run_dir  # type: ignore[assignment]
+
+    def prepare(self) -> None:
+        """Load the images and make the model.
+
+        Raises:
+            InputError: if an option or the images do not fit.
+        """
+        config = self.config
+        self.data = load_data(config)
+        if config.conditional and not self.data.has_labels:
+            raise InputError(f"{self.data.name} has no labels for a conditional model")
+        steps = self.data.train.steps(config.batch_size)
+        if config.epochs is None:
+            config = dataclasses.replace(config, epochs=math.ceil(_DEFAULT_STEPS / steps))
+            self.config = config
+        self.epochs: int = config.epochs  # type: ignore[assignment]
+        with self.strategy.scope():
+            self.vae = self._make(steps)
+
+    def _make(self, steps: int) -> VAE:
+        config, data = self.config, self.data
+        vae = VAE.for_images(
+            data.image_shape,
+            latent_dim=config.latent_dim,
+            network=config.network,
+            likelihood=config.likelihood,
+            posterior=config.posterior,
+            prior=config.prior,
+            objective=objectives.get(config.objective, {"dataset_size": len(data.train)}),
+            num_classes=data.num_classes if config.conditional else None,
+            seed=config.seed,
+        )
+        # Values outside the support show in the first images, before anything is written.
+        images, _ = data.train.arrays(limit=256)
+        vae.likelihood_family.check(images)
+        if isinstance(vae.prior_family, VampPrior):
+            images, _ = data.train.arrays(limit=vae.prior_family.pseudo_inputs)
+            vae.prior_family.adapt(images)
+        vae.compile(
+            keras.optimizers.Adam(
+                _learning_rate(config, steps * self.epochs // config.accumulate),
+                global_clipnorm=config.clip_norm,
+                gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
+                use_ema=config.average is not None,
+                ema_momentum=config.average or 0.99,
+            )
+        )
+        return vae
+
+    def run(self, until: int | None = None) -> Done:
+        """Train, or go on training, to the end or for so many epochs; fill the run directory."""
+        config, data, vae = self.config, self.data, self.vae
+        epochs = min(until or self.epochs, self.epochs)
+        if self.is_chief:
+            self._announce()
+        with _stopping() as stopped, _one_line_errors(self.run_dir), datasets.input_errors():
+            history = train(
+                vae,
+                datasets.Batches(data.train, config.batch_size, shuffle=True),
+                epochs=epochs,
+                validation_data=datasets.Batches(data.validation, config.batch_size),
+                callbacks=self._callbacks(),
+                checkpoint_dir=self.run_dir / "checkpoints",
+                checkpoint_seconds=config.checkpoint_seconds,
+                skip_non_finite=config.skip_non_finite,
+                should_stop=lambda: bool(stopped),
+                progress=self.is_chief,
+            )
+        over = vae.stop_training or len(history.epoch) >= epochs
+        by = None if over else (stopped or [signal.SIGTERM])[0]
+        score = None
+        if self.is_chief and by != signal.SIGTERM:
+            if by is not None:
+                print("\ninterrupted: keeping the model as it is now", file=sys.stderr)
+                vae.optimizer.finalize_variable_values(vae.trainable_variables)
+            score = self._finish()
+        # The others wait for the chief.
+        replicas.part(self.strategy)
+        return Done(self.run_dir, score, by)
+
+    def _announce(self) -> None:
+        data, vae = self.data, self.vae
+        device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+        count = self.strategy.num_replicas_in_sync
+        print(
+            f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and "
+            f"{len(data.test)} test images of {' x '.join(map(str, data.image_shape))}; "
+            f"{vae.count_params():,} parameters; {self.epochs} epochs on "
+            + (f"{count} {device}s" if count > 1 else f"the {device}")
+            + f" in {self.config.precision}; KL "
+            + ("in closed form" if vae.kl_is_exact else "estimated from the draws of z"),
+            file=sys.stderr,
+        )
+
+    def _callbacks(self) -> list[keras.callbacks.Callback]:
+        config = self.config
+        callbacks: list[keras.callbacks.Callback] = []
+        if config.patience is not None:
+            callbacks.append(
+                keras.callbacks.EarlyStopping(
+                    "val_elbo", mode="max", patience=config.patience, restore_best_weights=True
+                )
+            )
+        if not self.is_chief:
+            return callbacks
+        logs = self.run_dir / "tensorboard"
+        images, labels = self.data.validation.arrays(limit=512)
+        return [
+            *callbacks,
+            MetricsFile(self.run_dir / "metrics.csv"),
+            keras.callbacks.TensorBoard(
+                str(logs), write_graph=False, profile_batch=2 if config.profile else 0
+            ),
+            Pictures(
+                logs / "pictures", images, labels if config.conditional else None, config.seed
+            ),
+        ]
+
+    def _finish(self) -> ELBOEstimate:
+        """Save the model, score it on the test images and draw the pictures."""
+        vae, data, run_dir, config = self._plain_model(), self.data, self.run_dir, self.config
+        with new_file(run_dir / "model.keras") as partial:
+            vae.save(partial)
+        score = elbo(vae, data.test.batches(config.batch_size), seed=config.seed)
+        with new_file(run_dir / "test.json") as partial:
+            partial.write_text(json.dumps(dataclasses.asdict(score), indent=2) + "\n")
+        # As the first version of a model, which a server may watch.
+        export_saved_model(
+            vae, run_dir / "saved_model" / "1", card=self._card(vae, score), replace=True
+        )
+
+        images, labels = data.test.arrays(limit=_MAP_IMAGES)
+        given = labels if vae.num_classes is not None else None
+        samples = vae.sample(64, label=grid_labels(vae, 64), seed=config.seed)
+        few = slice(10)
+        pictures = {
+            "samples": plotting.image_grid(samples),
+            "reconstructions": plotting.reconstructions(
+                images[few], vae.reconstruct(images[few], None if given is None else given[few])
+            ),
+            "latent": _latent_map(vae, images, labels),
+        }
+        history = read_metrics(run_dir)
+        if history:
+            pictures["curves"] = plotting.curves(history)
+        for name, figure in pictures.items():
+            plotting.save(figure, run_dir / f"{name}.png")
+        return score
+
+    def _card(self, vae: VAE, score: ELBOEstimate) -> Card:
+        data, config = self.data, self.config
+        images = {"train": data.train, "validation": data.validation, "test": data.test}
+        validation = data.validation.batches(config.batch_size)
+        enough = len(data.validation) >= 1 / DEFAULT_RATE
+        # Where files lie on this machine is nobody else's affair.
+        name = Path(data.name).name
+        training = {
+            option: value
+            for option, value in dataclasses.asdict(config).items()
+            if value not in (None, False) and option not in ("run_dir", "manual_dir", "dataset")
+        }
+        return Card(
+            data={
+                "name": name,
+                "licence": licence_of(name),
+                "images": {split: len(rows) for split, rows in images.items()},
+            },
+            preprocessing=Preprocessing.like(data.validation),
+            training=training,
+            metrics=dataclasses.asdict(score),
+            anomaly=calibrate(vae, validation) if enough else None,
+        )
+
+    def _plain_model(self) -> VAE:
+        """Give the model for one device and in float32, whatever it was trained on and in.
+
+        What is spread over many devices can only be used by all of them; and bfloat16 is slow on
+        processors without it, and rounds otherwise in a server's graph than here.
+        """
+        if self.strategy.num_replicas_in_sync == 1 and self.config.precision == "float32":
+            return self.vae
+        keras.config.set_dtype_policy("float32")
+        plain = self._make(self.data.train.steps(self.config.batch_size))
+        optimizer: Any = self.vae.optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        for new, old in zip(
+            [*plain.weights, *plain.optimizer.variables],
+            [*self.vae.weights, *optimizer.variables],
+            strict=True,
+        ):
+            new.assign(old)
+        return plain
+
+
+def _learning_rate(config: TrainConfig, updates: int) -> Any:
+    """Give the step size, or its schedule over so many updates."""
+    rate, warm_up = config.learning_rate, config.warm_up
+    if warm_up >= updates:
+        raise InputError(
+            f"--warm-up of {warm_up} steps outlasts the training of {updates}: take fewer, or more "
+            "epochs"
+        )
+    if config.decay == "cosine":
+        if not warm_up:
+            return keras.optimizers.schedules.CosineDecay(rate, updates)
+        return keras.optimizers.schedules.CosineDecay(
+            0.0, updates - warm_up, warmup_target=rate, warmup_steps=warm_up
+        )
+    if config.decay == "stages":
+        if warm_up:
+            raise InputError("--decay stages has no --warm-up: leave it out, or decay to cosine")
+        return _stages(rate, updates)
+    if not warm_up:
+        return rate
+    return keras.optimizers.schedules.PolynomialDecay(0.0, warm_up, rate)
+
+
+def _stages(rate: float, updates: int) -> Any:
+    """Give the schedule of Burda et al. (2016), arXiv:1509.00519, section 5.
+
+    Stage i = 0 ... 7 is 3^i of the 3,280 parts of the training, at the rate 10^(-i/7).
+    """
+    stages = range(8)
+    # Keras takes a boundary for the last update of a stage, and counts updates from 0.
+    lasts = [round(updates * (3 ** (i + 1) - 1) / (3**8 - 1)) - 1 for i in stages]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(
+        lasts[:-1], [rate * 10 ** (-i / 7) for i in stages]
+    )
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[list[int]]:
+    """Give a list that gets the number of the signal that asks the training to stop.
+
+    SIGTERM and Ctrl-C wait for the end of the steps under way; a second one comes at once.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # signals belong to the main thread
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def receive(number: int, frame: Any) -> None:
+        received.append(number)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    for number in before:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _one_line_errors(run_dir: Path) -> Iterator[None]:
+    """Say in one line what a full disk means for a training."""
+    again = f"then go on with tfvae train --resume {run_dir}"
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or run_dir
+        raise InputError(
+            f"cannot write {place}: {error.strerror or error}: make room for it, {again}"
+        ) from error
+
+
+def _latent_map(vae: VAE, images: np.ndarray, labels: np.ndarray | None) -> Any:
+    rows = (images,) if vae.num_classes is None else (images, labels)
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(512)
+    codes = np.concatenate([vae.code(*batch) for batch in batches])
+    manifold = None
+    if vae.latent_dim == 2 and vae.num_classes is None:
+        manifold = vae.likelihood_family.mean(vae.decode(plotting.quantile_grid()))
+    return plotting.latent_map(codes, labels, manifold)

@@ -1,0 +1,19 @@
+"""Data sets: what they are read from, their splits, and batches of them."""
+
+from tfvae.datasets.dataset import BINARIZATIONS, Batches, Dataset, Split, input_errors, load
+from tfvae.datasets.open import SPLITS, Source, open_source
+from tfvae.lazy import submodules
+
+__all__ = [
+    "BINARIZATIONS",
+    "SPLITS",
+    "Batches",
+    "Dataset",
+    "Source",
+    "Split",
+    "input_errors",
+    "load",
+    "open_source",
+]
+
+__getattr__, __dir__ = submodules(__name__)

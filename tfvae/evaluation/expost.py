@@ -1,0 +1,204 @@
+"""A prior fitted after training: ex-post density estimation of the codes.
+
+The codes of the training images follow the aggregate posterior q(z) and not p(z), and samples from
+p(z) may decode to nothing. Fitting a density to the codes and sampling from that one mends it,
+Ghosh et al. (2020), arXiv:1903.12436, section 4. What comes out is a prior like any other:
+``vae.with_prior(fit_prior(vae, data))``. An autoencoder, which has none, samples with it too.
+"""
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfvae import priors
+from tfvae.checks import checked_count, is_number
+from tfvae.distributions.family import resolve
+from tfvae.errors import InputError
+from tfvae.lazy import tfd
+from tfvae.models.base import LatentImageModel
+from tfvae.models.vae import VAE
+
+
+class Density:
+    """Base class of densities: ``fit`` makes a prior of codes `[N, d]`."""
+
+    def fit(self, codes: np.ndarray, seed: int, progress: bool) -> priors.Prior:
+        """Fit the density to codes, and give it as a prior."""
+        raise NotImplementedError
+
+
+class GaussianMixture(Density):
+    """A mixture of Gaussians with full covariances, fitted by EM (scikit-learn's).
+
+    Args:
+        components: how many.
+
+    Raises:
+        InputError: if there is not one.
+    """
+
+    def __init__(self, components: int = 10):
+        self.components = checked_count("components", components)
+
+    def fit(self, codes: np.ndarray, seed: int, progress: bool) -> priors.Prior:
+        """Fit the mixture to codes `[N, d]`, N at least the number of components."""
+        from sklearn.mixture import GaussianMixture
+
+        if len(codes) < self.components:
+            raise InputError(
+                f"{self.components} components need as many codes; received {len(codes)}"
+            )
+        # Without a seed in reach scikit-learn would take NumPy's global one.
+        found = GaussianMixture(self.components, random_state=seed % 2**32).fit(
+            codes.astype("float64")
+        )
+        scale = np.linalg.cholesky(found.covariances_).astype("float32")
+        return priors.Fixed(
+            tfd.MixtureSameFamily(
+                tfd.Categorical(probs=found.weights_.astype("float32")),
+                tfd.MultivariateNormalTriL(found.means_.astype("float32"), scale),
+            )
+        )
+
+
+class Flow(Density):
+    """A flow, fitted by maximum likelihood with Adam.
+
+    Args:
+        flows: steps of the flow.
+        hidden: width of its networks.
+        steps: optimiser steps, of 256 codes each.
+        learning_rate: Adam's at the start; it falls to 0 along a cosine.
+
+    Raises:
+        InputError: if a number does not fit.
+    """
+
+    family: type[priors.FlowPrior]
+
+    def __init__(
+        self, flows: int = 4, hidden: int = 64, steps: int = 2000, learning_rate: float = 2e-3
+    ):
+        self.options = {
+            "flows": checked_count("flows", flows),
+            "hidden": checked_count("hidden", hidden),
+        }
+        self.steps = checked_count("steps", steps)
+        if not is_number(learning_rate) or not 0 < learning_rate < math.inf:
+            raise InputError(f"learning_rate is a positive number; received {learning_rate!r}")
+        self.learning_rate = float(learning_rate)
+
+    def fit(self, codes: np.ndarray, seed: int, progress: bool) -> priors.Prior:
+        """Fit the flow to codes `[N, d]`."""
+        prior = self.family(**self.options)
+        prior.bind(codes.shape[1:], seed)
+        prior.build(codes.shape[1:])
+        optimizer = keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(self.learning_rate, self.steps)
+        )
+        optimizer.build(prior.trainable_variables)
+
+        @tf.function
+        def step(batch: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                loss = -tf.reduce_mean(prior.distribution().log_prob(batch))
+            optimizer.apply(tape.gradient(loss, prior.trainable_variables))
+            return loss
+
+        batches = (
+            tf.data.Dataset.from_tensor_slices(codes.astype("float32"))
+            .shuffle(len(codes), seed=seed)
+            .repeat()
+            .batch(256)
+            .take(self.steps)
+        )
+        for batch in tqdm(batches, "flow", self.steps, leave=False, disable=not progress):
+            step(batch)
+        return prior
+
+
+class RealNVP(Flow):
+    """The coupling flow of `tfvae.priors.RealNVP`."""
+
+    family = priors.RealNVP
+
+
+class MaskedAutoregressive(Flow):
+    """The autoregressive flow of `tfvae.priors.MaskedAutoregressive`."""
+
+    family = priors.MaskedAutoregressive
+
+
+KNOWN: Mapping[str, type[Density]] = {
+    "gaussian_mixture": GaussianMixture,
+    "realnvp": RealNVP,
+    "maf": MaskedAutoregressive,
+}
+
+
+def aggregate_posterior(model: LatentImageModel, data: Any, *, seed: int = 0) -> np.ndarray:
+    """Give one draw of z from q(z|x) for each image; of an autoencoder its code.
+
+    Args:
+        model: a built `VAE` or `Autoencoder`.
+        data: batches of ``x`` or ``(x, label)``.
+        seed: of the draws.
+
+    Returns:
+        Codes `[N, d]`.
+
+    Raises:
+        InputError: if there are no images, or they do not fit.
+    """
+
+    @tf.function(reduce_retracing=True)
+    def draw(x: tf.Tensor, label: Any, seed: tf.Tensor) -> tf.Tensor:
+        encoded = model.encode(x, label)
+        return encoded.sample(seed=seed) if isinstance(model, VAE) else encoded
+
+    found = []
+    for number, batch in enumerate(data):
+        x, label = model.checked_batch(batch)
+        found.append(draw(x, label, tf.constant([seed, number])).numpy())
+    if not found:
+        raise InputError("expected at least one image; the data set is empty")
+    return np.concatenate(found)
+
+
+def fit_prior(
+    model: LatentImageModel,
+    data: Any,
+    density: Any = "gaussian_mixture",
+    *,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> priors.Prior:
+    """Fit a density to the codes of images, and give it as a prior.
+
+    Args:
+        model: a trained `VAE` or `Autoencoder`.
+        data: batches of ``x`` or ``(x, label)``, usually the training images.
+        density: a `Density`, or a name with options: ``"gaussian_mixture:components=10"``,
+            ``"realnvp:flows=4"``, ``"maf:steps=5000"``.
+        seed: of the draws of z and of the fit.
+        progress: show a progress bar on standard error; by default where that is a terminal.
+
+    Returns:
+        A `tfvae.priors.Prior` for `VAE.with_prior`; its ``distribution()`` is a
+        `tfd.Distribution` with event shape `[d]`, for ``decode(distribution.sample(n))``.
+
+    Raises:
+        InputError: if the images, the density or one of its options do not fit.
+    """
+    fitter = resolve(density, Density, KNOWN, "density")
+    codes = aggregate_posterior(model, data, seed=seed)
+    shown = sys.stderr.isatty() if progress is None else progress
+    prior = fitter.fit(codes, seed, shown)
+    prior.bind((model.latent_dim,), seed)
+    return prior

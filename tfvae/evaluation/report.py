@@ -1,0 +1,307 @@
+"""The report of ``tfvae evaluate``: every figure about a model and some images, with its error."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tfvae import datasets
+from tfvae.datasets import shapes
+from tfvae.errors import InputError
+from tfvae.evaluation import (
+    AnnealedEstimate,
+    LogProbEstimate,
+    Sandwich,
+    WeightedEstimate,
+    annealed_log_prob,
+    bidirectional_log_prob,
+    log_prob,
+)
+from tfvae.evaluation.diagnostics import Diagnosis, diagnose
+from tfvae.evaluation.disentanglement import Disentanglement, disentanglement
+from tfvae.evaluation.probes import Accuracy, linear_probe, nearest_neighbours
+from tfvae.models.vae import VAE
+
+# Images whose codes a probe learns from, and is tried on.
+_PROBE_IMAGES = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Annealing:
+    """log p(x) by annealed importance sampling, beside importance sampling of the same images.
+
+    Attributes:
+        annealed: of images of the split.
+        importance: of the same images.
+        sandwich: bounds for as many samples from the model; None if an interrupt came before.
+        settings: in words.
+    """
+
+    annealed: AnnealedEstimate
+    importance: LogProbEstimate
+    sandwich: Sandwich | None
+    settings: str
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentScores:
+    """What the codes tell of labels and factors.
+
+    Attributes:
+        linear_probe: accuracy of a linear classifier of the codes.
+        nearest_neighbours: accuracy of the vote of the ten nearest codes.
+        disentanglement: scores of the data set's known factors; None where it has none.
+    """
+
+    linear_probe: Accuracy
+    nearest_neighbours: Accuracy
+    disentanglement: Disentanglement | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What `evaluate` found; nats per image.
+
+    Attributes:
+        split: which images.
+        log_prob: ELBO and log p(x) by importance sampling.
+        diagnosis: the latent space; None if an interrupt came before.
+        annealing: None if it was not asked for, or an interrupt came before.
+        latent: the same.
+        complete: whether no interrupt came.
+    """
+
+    split: str
+    log_prob: LogProbEstimate
+    diagnosis: Diagnosis | None = None
+    annealing: Annealing | None = None
+    latent: LatentScores | None = None
+    complete: bool = True
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each figure that is not to be trusted, and each thing that is wrong."""
+        found = list(self.log_prob.warnings)
+        if self.log_prob.measure == "cross-entropy":
+            found.append(
+                "a Bernoulli of values between 0 and 1 gives their cross-entropy, no probability: "
+                "binarize the images, or take another likelihood, for a log p(x) to quote"
+            )
+        if self.annealing is not None:
+            found += self.annealing.annealed.warnings
+        if self.diagnosis is not None:
+            found += self.diagnosis.warnings
+        return tuple(found)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give all figures, for JSON."""
+        facts: dict[str, Any] = {
+            "split": self.split,
+            "num_samples": self.log_prob.num_samples,
+            **dataclasses.asdict(self.log_prob.elbo),
+            "importance_sampling": self.log_prob.as_dict(),
+            "complete": self.complete,
+            "warnings": list(self.warnings),
+        }
+        if self.diagnosis is not None:
+            facts["diagnosis"] = self.diagnosis.as_dict()
+        if self.annealing is not None:
+            bounds = self.annealing.sandwich
+            facts["annealing"] = {
+                "settings": self.annealing.settings,
+                "annealed": self.annealing.annealed.as_dict(),
+                "importance_sampling": self.annealing.importance.as_dict(),
+                "sandwich": None if bounds is None else bounds.as_dict(),
+            }
+        if self.latent is not None:
+            facts["latent"] = dataclasses.asdict(self.latent)
+        return facts
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        found = self.log_prob
+        bound = found.elbo
+        partial = "" if found.complete else ", interrupted"
+        yield f"{self.split} images  {found.images}{partial}; nats per image"
+        yield (
+            f"ELBO         {bound.elbo:.3f} ± {bound.standard_error:.3f}: log-likelihood "
+            f"{bound.log_likelihood:.3f}, KL {bound.kl:.3f}"
+        )
+        name = "log p(x)" if found.measure != "cross-entropy" else "log 'p(x)'"
+        yield f"{name:12} {_figure(found)}, importance sampling with {found.num_samples} draws"
+        yield (
+            f"             effective draws {found.effective_sample_size:.1f} (median), below 10 "
+            f"for {found.low_effective:.1%} of the images"
+        )
+        if found.bits_per_dimension is not None:
+            kind = "" if found.levels is None else ", an upper bound: dequantised density"
+            yield f"bits/dim     {found.bits_per_dimension:.4f}{kind}"
+        elif found.measure == "density":
+            yield "bits/dim     none: p(x) is a density of values that are not discrete"
+        if self.annealing is not None:
+            yield from self._annealing_lines(self.annealing)
+        if self.diagnosis is not None:
+            yield from self._diagnosis_lines(self.diagnosis)
+        if self.latent is not None:
+            yield from self._latent_lines(self.latent)
+        for warning in self.warnings:
+            yield f"warning      {warning}"
+
+    @staticmethod
+    def _annealing_lines(found: Annealing) -> Iterator[str]:
+        annealed, plain, bounds = found.annealed, found.importance, found.sandwich
+        yield (
+            f"AIS          {_figure(annealed)} on {annealed.images} of the images (importance "
+            f"sampling: {plain.log_prob:.3f}); {found.settings}"
+        )
+        if bounds is not None:
+            lower, upper = bounds.lower, bounds.upper
+            yield (
+                f"sandwich     {lower.log_prob:.3f} <= log p(x) <= {upper.log_prob:.3f} on "
+                f"{lower.images} samples from the model: gap {bounds.gap:.3f} ± "
+                f"{bounds.gap_standard_error:.3f}"
+            )
+
+    @staticmethod
+    def _diagnosis_lines(found: Diagnosis) -> Iterator[str]:
+        ceiling = " (its ceiling, log of the images compared)" if found.is_saturated else ""
+        yield (
+            f"latent       {found.active_units} of {found.latent_dim} units active; rate "
+            f"{found.rate:.2f}, distortion {found.distortion:.2f}"
+        )
+        yield f"             I(x; z) {found.mutual_information:.2f}{ceiling}" + (
+            "" if ceiling else f", KL(q(z) || p(z)) {found.marginal_kl:.2f}"
+        )
+
+    @staticmethod
+    def _latent_lines(found: LatentScores) -> Iterator[str]:
+        probe, neighbours = found.linear_probe, found.nearest_neighbours
+        yield (
+            f"labels       linear probe {probe.accuracy:.3f} ± {probe.standard_error:.3f}, 10 "
+            f"nearest neighbours {neighbours.accuracy:.3f} ± {neighbours.standard_error:.3f} "
+            f"(chance {probe.chance:.3f}, {probe.images} images)"
+        )
+        scores = found.disentanglement
+        if scores is not None:
+            yield "factors      " + ", ".join(
+                f"{name} {value:.3f}"
+                for name, value in (
+                    ("MIG", scores.mig),
+                    ("SAP", scores.sap),
+                    ("DCI disentanglement", scores.disentanglement),
+                    ("completeness", scores.completeness),
+                    ("informativeness", scores.informativeness),
+                    ("FactorVAE score", scores.factor_vae_score),
+                )
+            )
+
+
+def _figure(found: WeightedEstimate) -> str:
+    return (
+        f"{found.log_prob:.3f} ± {found.standard_error:.3f} (over images; over draws "
+        f"± {found.monte_carlo_error:.3f})"
+    )
+
+
+def evaluate(
+    vae: VAE,
+    data: datasets.Dataset,
+    split: str = "test",
+    *,
+    num_samples: int = 100,
+    limit: int | None = None,
+    annealed_images: int = 0,
+    annealing_steps: int = 200,
+    latent: bool = False,
+    batch_size: int = 256,
+    seed: int = 0,
+    progress: bool = False,
+) -> Report:
+    """Estimate log p(x), and say what the latent space does.
+
+    Ctrl-C ends it early, with what there is: the images come in random order, so that the mean of
+    the first of them has the expectation of all.
+
+    Args:
+        vae: a built `VAE`.
+        data: the data set.
+        split: "train", "validation" or "test".
+        num_samples: K of importance sampling.
+        limit: take so many images of the split, drawn at random.
+        annealed_images: how many of them annealed importance sampling takes, and how many samples
+            from the model; none for 0.
+        annealing_steps: its temperatures.
+        latent: score the codes by labels and factors, too.
+        batch_size: images encoded at a time.
+        seed: of all draws.
+        progress: show progress bars on standard error.
+
+    Raises:
+        InputError: if something does not fit.
+    """
+    images: datasets.Split = getattr(data, split)
+    if latent and not data.has_labels:
+        raise InputError(f"{data.name} has no labels to score the codes by")
+    if limit is not None:
+        images = images.subset(limit, seed=seed)
+    batches = images.batches(batch_size, shuffle=True, epoch=0)
+    options: dict[str, Any] = {"seed": seed, "progress": progress, "keep_partial": True}
+    report = Report(
+        split,
+        log_prob(vae, batches, num_samples=num_samples, levels=data.levels, **options),
+    )
+    if not report.log_prob.complete:
+        return dataclasses.replace(report, complete=False)
+    try:
+        found = diagnose(vae, batches, seed=seed, progress=progress)
+        report = dataclasses.replace(report, diagnosis=found)
+        if latent:
+            report = dataclasses.replace(report, latent=_latent_scores(vae, data, images, seed))
+        if annealed_images:
+            few = images.subset(annealed_images, seed=seed)
+            batches = few.batches(batch_size, epoch=0)
+            plain = log_prob(vae, batches, num_samples=num_samples, levels=data.levels, seed=seed)
+            options["num_steps"] = annealing_steps
+            annealed = annealed_log_prob(vae, batches, **options)
+            settings = (
+                f"{annealed.num_samples} chains, {annealing_steps} steps, acceptance "
+                f"{annealed.acceptance:.2f}"
+            )
+            annealing = Annealing(annealed, plain, None, settings)
+            report = dataclasses.replace(report, annealing=annealing, complete=annealed.complete)
+            if annealed.complete:
+                label = None if vae.num_classes is None else few.arrays()[1]
+                bounds = bidirectional_log_prob(vae, len(few), label=label, **options)
+                annealing = dataclasses.replace(annealing, sandwich=bounds)
+                report = dataclasses.replace(
+                    report, annealing=annealing, complete=bounds.lower.complete
+                )
+    except KeyboardInterrupt:
+        report = dataclasses.replace(report, complete=False)
+    return report
+
+
+def _latent_scores(
+    vae: VAE, data: datasets.Dataset, images: datasets.Split, seed: int
+) -> LatentScores:
+    learnt_from = data.train.subset(_PROBE_IMAGES, seed=seed)
+    images = images.subset(_PROBE_IMAGES, seed=seed)
+    train, test = _codes(vae, learnt_from), _codes(vae, images)
+    scores = None
+    if data.name == "shapes":
+        scores = disentanglement(test[0], shapes.factors(images.rows), seed=seed)
+    return LatentScores(
+        linear_probe(*train, *test, seed=seed), nearest_neighbours(*train, *test), scores
+    )
+
+
+def _codes(vae: VAE, images: datasets.Split) -> tuple[np.ndarray, np.ndarray]:
+    """Give codes `[N, d]` and labels `[N]`, in the order of the rows."""
+    codes, labels = [], []
+    for x, label in images.batches(256, epoch=0):
+        codes.append(vae.code(x, None if vae.num_classes is None else label).numpy())
+        labels.append(label.numpy())
+    return np.concatenate(codes), np.concatenate(labels)

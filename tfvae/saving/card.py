@@ -1,0 +1,184 @@
+"""The card of a model: what it was trained on, what it is, how good it is and how to call it."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfvae.datasets.preprocessing import Preprocessing
+from tfvae.errors import InputError
+
+if TYPE_CHECKING:
+    from tfvae.models.vae import VAE
+    from tfvae.serving.signatures import Signature
+
+# As their publishers state them.
+LICENCES = {
+    "digits": "CC BY 4.0 (UCI Machine Learning Repository, Optical Recognition of Handwritten "
+    "Digits, in scikit-learn)",
+    "shapes": "none: the images are drawn by this package",
+    "mnist": "CC BY-SA 3.0 (Yann LeCun, Corinna Cortes)",
+    "fashion_mnist": "MIT (Zalando SE)",
+    "kmnist": "CC BY-SA 4.0 (ROIS-DS Center for Open Data in the Humanities)",
+}
+UNKNOWN_LICENCE = "not known: see where the images come from"
+
+
+@dataclasses.dataclass(frozen=True)
+class Anomaly:
+    """From which score on an image is unusual.
+
+    Attributes:
+        threshold: of the score, the negative ELBO in nats.
+        rate: the share of the validation images whose score is above it.
+        images: how many there were.
+    """
+
+    threshold: float
+    rate: float
+    images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What is known of a model beside its weights; any of it may be missing.
+
+    Attributes:
+        data: the data set's name, licence, and images of each split.
+        preprocessing: how bytes become the model's values.
+        training: the options of its training.
+        metrics: the ELBO of the test images with its error, nats.
+        anomaly: what is unusual.
+    """
+
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+    anomaly: Anomaly | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "Card":
+        """Read what `write` wrote.
+
+        Raises:
+            InputError: if the file holds no card.
+        """
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            known = {field.name: facts.get(field.name) for field in dataclasses.fields(cls)}
+            found = {name: value for name, value in known.items() if value is not None}
+            for name, kind in (("preprocessing", Preprocessing), ("anomaly", Anomaly)):
+                if name in found:
+                    found[name] = kind(**found[name])
+            return cls(**found)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path} is no model card: {reason}") from error
+
+    def with_licence(self, licence: str) -> "Card":
+        """Give the same card with another licence of the data."""
+        return dataclasses.replace(self, data={**self.data, "licence": licence})
+
+    def write(self, folder: Path, vae: "VAE", signatures: Sequence["Signature"]) -> None:
+        """Write card.json and README.md."""
+        facts = {
+            **dataclasses.asdict(self),
+            "model": _model(vae),
+            "signatures": {one.name: _described(one) for one in signatures},
+        }
+        text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / "card.json").write_text(f"{text}\n", encoding="utf-8")
+        (folder / "README.md").write_text(_readme(facts), encoding="utf-8")
+
+
+def licence_of(dataset: str) -> str:
+    """Give the licence of a known data set."""
+    return LICENCES.get(dataset.partition(":")[0], UNKNOWN_LICENCE)
+
+
+def _model(vae: "VAE") -> dict[str, Any]:
+    families = {
+        "posterior": vae.posterior_family,
+        "prior": vae.prior_family,
+        "likelihood": vae.likelihood_family,
+        "objective": vae.objective,
+    }
+    return {
+        "image_shape": list(vae.image_shape),
+        "latent_dim": vae.latent_dim,
+        "num_classes": vae.num_classes,
+        "parameters": vae.count_params(),
+        **{name: type(family).__name__ for name, family in families.items()},
+    }
+
+
+def _described(signature: "Signature") -> dict[str, Any]:
+    return {
+        "gives": signature.says,
+        "inputs": {
+            spec.name: {"shape": [None, *spec.shape[1:]], "dtype": spec.dtype.name}
+            for spec in signature.inputs
+        },
+        "outputs": {
+            name: {"shape": [None, *spec.shape[1:]], "dtype": spec.dtype.name}
+            for name, spec in signature.outputs().items()
+        },
+    }
+
+
+def _readme(facts: dict[str, Any]) -> str:
+    model = facts["model"]
+    lines = ["# A variational autoencoder", ""]
+    lines += _section("Model", {name: value for name, value in model.items() if value is not None})
+    lines += _section("Data", facts["data"])
+    lines += _section("Preprocessing of bytes", facts["preprocessing"] or {})
+    lines += _section("Training", facts["training"])
+    lines += _section("Test images (nats an image)", facts["metrics"])
+    lines += _section("Anomalies (nats)", facts["anomaly"] or {})
+    lines += ["## Signatures", "", "The batch B is any.", ""]
+    lines += ["| signature | inputs | outputs | gives |", "| --- | --- | --- | --- |"]
+    for name, one in facts["signatures"].items():
+        cells = [", ".join(map(_tensor, one[side].items())) for side in ("inputs", "outputs")]
+        lines.append(f"| `{name}` | {cells[0]} | {cells[1]} | {_cell(one['gives'])} |")
+    size = f"[1, {', '.join(map(str, model['image_shape']))}]"
+    label = "" if model["num_classes"] is None else ", label=tf.zeros(1, tf.int32)"
+    lines += [
+        "",
+        "`reconstruct` is the default. TensorFlow alone calls them:",
+        "",
+        "```python",
+        "import tensorflow as tf",
+        "",
+        'model = tf.saved_model.load("PATH")  # this directory',
+        f'model.signatures["encode"](images=tf.zeros({size}){label})',
+        f'model.signatures["sample"](seed=tf.constant([[1, 0]]){label})',
+        "```",
+        "",
+        "and `tfvae.load` gives the model back, all of its methods.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _section(title: str, facts: dict[str, Any]) -> list[str]:
+    if not facts:
+        return []
+    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in facts.items()]
+    return [f"## {title}", "", "| | |", "| --- | --- |", *rows, ""]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        value = ", ".join(f"{name} {_cell(one)}" for name, one in value.items())
+    elif isinstance(value, list):
+        value = " x ".join(map(str, value))
+    elif isinstance(value, float):
+        value = f"{value:.6g}"
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _tensor(item: tuple[str, dict[str, Any]]) -> str:
+    name, spec = item
+    shape = ", ".join("B" if side is None else str(side) for side in spec["shape"])
+    return f"{name} `[{shape}]` {spec['dtype']}"

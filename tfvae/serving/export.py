@@ -1,0 +1,103 @@
+"""SavedModels that load where nothing but TensorFlow is installed."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+import tensorflow as tf
+
+from tfvae.errors import InputError
+from tfvae.models.tracing import networks_traced_once
+from tfvae.saving.card import Card
+from tfvae.saving.files import new_directory, version_directories
+from tfvae.saving.load import CONFIG_FILE
+from tfvae.serving.signatures import signatures
+from tfvae.serving.warmup import write_warmup_requests
+
+if TYPE_CHECKING:
+    from tfvae.models.vae import VAE
+
+
+def export_saved_model(
+    vae: "VAE",
+    path: str | Path,
+    *,
+    card: Card | None = None,
+    num_samples: int = 100,
+    replace: bool = False,
+) -> list[str]:
+    """Write one SavedModel with a signature for each use of the model.
+
+    They are those of `tfvae.serving.signatures.signatures`. Beside them lie ``card.json`` and
+    ``README.md``, which say what the model is and how to call it; requests that warm a server up;
+    and the configuration from which `tfvae.load` makes the `VAE` again.
+
+    Args:
+        vae: a built `VAE`.
+        path: the directory to make; it appears complete or not at all.
+        card: what is known of the model: how bytes become its values, for the signatures that take
+            them, and the threshold of anomalies among it.
+        num_samples: K, draws of the signature ``log_prob``.
+        replace: whether a directory that is there may be replaced.
+
+    Returns:
+        The names of the signatures.
+
+    Raises:
+        InputError: if something is at `path`, the model has not been built, or a number does not
+            fit.
+    """
+    card = card or Card()
+    found = signatures(
+        vae,
+        preprocessing=card.preprocessing,
+        num_samples=num_samples,
+        threshold=None if card.anomaly is None else card.anomaly.threshold,
+    )
+    module = tf.Module()
+    # In this order `tfvae.load` finds them again.
+    module.weights = [weight.value for weight in vae.weights]
+    module.others = [variable.value for variable in vae.variables]
+    with networks_traced_once():
+        graphs = {one.name: one.function.get_concrete_function() for one in found}
+    graphs["serving_default"] = graphs[found[0].name]
+    with new_directory(path, replace=replace) as partial:
+        tf.saved_model.save(module, str(partial), signatures=graphs)
+        config = partial / CONFIG_FILE
+        config.parent.mkdir(exist_ok=True)
+        config.write_text(json.dumps(keras.saving.serialize_keras_object(vae)), encoding="utf-8")
+        card.write(partial, vae, found)
+        write_warmup_requests(partial, vae, found)
+    return [signature.name for signature in found]
+
+
+def publish_saved_model(
+    vae: "VAE", path: str | Path, *, card: Card | None = None, num_samples: int = 100
+) -> tuple[Path, list[str]]:
+    """Write a SavedModel as the next version of a model, as TensorFlow Serving expects them.
+
+    The versions of the model NAME are the directories NAME/1, NAME/2 and so on. A new one appears
+    complete or not at all, and a server that watches NAME then goes over to it.
+
+    Args:
+        vae: a built `VAE`.
+        path: the directory of the versions, made if there is none.
+        card: as for `export_saved_model`.
+        num_samples: as for `export_saved_model`.
+
+    Returns:
+        The directory of the version, and the names of the signatures.
+
+    Raises:
+        InputError: if something else is at `path`, or as `export_saved_model` does.
+    """
+    path = Path(path)
+    versions = version_directories(path)
+    if not versions and path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(
+            f"expected a directory of versions NAME/1, NAME/2 ..., or none yet; received {path}, "
+            "which is something else: choose another name"
+        )
+    version = path / str(int(versions[-1].name) + 1 if versions else 1)
+    return version, export_saved_model(vae, version, card=card, num_samples=num_samples)

@@ -1,0 +1,101 @@
+"""What a training writes for people to look at while it runs."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfvae import plotting
+from tfvae.saving.files import new_file
+from tfvae.saving.run import grid_labels
+
+_TIMES = 20
+
+
+class MetricsFile(keras.callbacks.Callback):
+    """Writes the metrics of each epoch to a CSV file, which is whole at any moment.
+
+    Of a training that goes on from a checkpoint, the rows that came after that are replaced.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self._path = path
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Add a row."""
+        rows: list[dict[str, Any]] = []
+        if self._path.exists():
+            with self._path.open(newline="") as file:
+                rows = list(csv.DictReader(file))[:epoch]
+        rows.append({"epoch": epoch, **(logs or {})})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[-1]))
+        writer.writeheader()
+        writer.writerows(rows)
+        with new_file(self._path) as partial:
+            partial.write_text(text.getvalue())
+
+
+class Pictures(keras.callbacks.Callback):
+    """Writes samples, reconstructions and the spread of the codes for TensorBoard.
+
+    It does so after the first epoch, after the last, and some twenty times on the way, as drawing
+    takes as long as an epoch of few small images.
+
+    Args:
+        directory: where its event files go.
+        images: some images, `[N, H, W, C]`; the first ten are reconstructed, all are encoded.
+        labels: theirs, for a conditional model.
+        seed: of the samples, the same each epoch.
+    """
+
+    def __init__(self, directory: Path, images: np.ndarray, labels: np.ndarray | None, seed: int):
+        super().__init__()
+        self._directory = directory
+        self._images = images
+        self._labels = labels
+        self._seed = seed
+        self._writer: Any = None
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write what the model makes of seed and images now."""
+        vae, epochs = self.model, self.params.get("epochs") or 1
+        if epoch % max(1, epochs // _TIMES) and epoch + 1 != epochs:
+            return
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(str(self._directory))
+        few = slice(10)
+        labels = None if self._labels is None else self._labels[few]
+        samples = vae.sample(64, label=grid_labels(vae, 64), seed=self._seed)
+        codes = vae.code(self._images, self._labels)
+        figures = {
+            "samples": plotting.image_grid(samples),
+            "reconstructions": plotting.reconstructions(
+                self._images[few], vae.reconstruct(self._images[few], labels)
+            ),
+        }
+        with self._writer.as_default(epoch):
+            for name, figure in figures.items():
+                tf.summary.image(name, _pixels(figure)[None])
+            for dimension in range(vae.latent_dim):
+                tf.summary.histogram(f"code/{dimension}", codes[:, dimension])
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _pixels(figure: Any) -> np.ndarray:
+    """Draw a figure, and give its pixels."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    return tf.io.decode_png(buffer.getvalue(), channels=3).numpy()

@@ -1,0 +1,129 @@
+"""All that decides how a training goes on, as bytes and back."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfvae.errors import InputError
+from tfvae.models.step import ImageTrainer
+from tfvae.training.checkpoints import pack, unpack
+
+# What Keras' own callbacks remember, which Keras itself saves nowhere.
+_REMEMBERED: dict[type, tuple[str, ...]] = {
+    keras.callbacks.EarlyStopping: (
+        "wait", "best", "best_epoch", "best_weights", "stopped_epoch",
+    ),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+    keras.callbacks.ModelCheckpoint: ("best", "epochs_since_last_save"),
+}  # fmt: skip
+
+
+@dataclasses.dataclass
+class Position:
+    """How far a training has come.
+
+    Attributes:
+        epoch: epochs that are over.
+        step: steps taken in the epoch under way.
+        totals: sums of the epoch under way, float64, empty at its start.
+        history: one value an epoch of each metric.
+        stopped: whether a callback has ended the training.
+        skipped: batches left out since their loss or gradient was not finite.
+        taken: steps taken in all.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    totals: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    stopped: bool = False
+    skipped: int = 0
+    taken: int = 0
+
+
+def capture(
+    model: ImageTrainer, position: Position, callbacks: Sequence[keras.callbacks.Callback]
+) -> bytes:
+    """Put the state of a training into the content of a checkpoint.
+
+    That is: all variables of model, optimiser and metrics, the states of random generators among
+    them; the position; what callbacks remember. A callback of the user's is asked for it by
+    ``get_state()``, a dictionary of what JSON can hold, if it has such a method.
+    """
+    arrays = {f"variable/{i}": _plain(v) for i, v in enumerate(_variables(model))}
+    arrays["totals"] = position.totals
+    memories = []
+    for i, callback in enumerate(callbacks):
+        memory: dict[str, Any] = {}
+        for name in _remembered(callback):
+            value: Any = getattr(callback, name, None)
+            if isinstance(value, list):
+                memory[name] = {"arrays": len(value)}
+                arrays |= {f"callback/{i}/{name}/{j}": np.asarray(a) for j, a in enumerate(value)}
+            else:
+                memory[name] = value
+        if hasattr(callback, "get_state"):
+            memory["state"] = callback.get_state()
+        memories.append(memory)
+    facts = {
+        field.name: getattr(position, field.name)
+        for field in dataclasses.fields(position)
+        if field.name != "totals"
+    }
+    return pack({"position": facts, "callbacks": memories}, arrays)
+
+
+def restore(
+    model: ImageTrainer, state: bytes, callbacks: Sequence[keras.callbacks.Callback]
+) -> Position:
+    """Put a training back into the state that `capture` saw.
+
+    Raises:
+        InputError: if the state is that of another model, optimiser or choice of callbacks.
+    """
+    meta, arrays = unpack(state)
+    variables = _variables(model)
+    saved = [name for name in arrays if name.startswith("variable/")]
+    fits = len(saved) == len(variables) and all(
+        arrays[f"variable/{i}"].shape == tuple(v.shape) for i, v in enumerate(variables)
+    )
+    if not fits or len(meta["callbacks"]) != len(callbacks):
+        raise InputError(
+            "the checkpoint is of another training: expected the same model, optimizer and "
+            "callbacks; start anew with another directory for the checkpoints"
+        )
+    for i, variable in enumerate(variables):
+        array = arrays[f"variable/{i}"]
+        if array.dtype.kind == "u" and variable.dtype == "bfloat16":
+            array = array.view(keras.ops.convert_to_numpy(variable).dtype)
+        variable.assign(array)
+    for i, (callback, memory) in enumerate(zip(callbacks, meta["callbacks"], strict=True)):
+        for name, value in memory.items():
+            if name == "state":
+                callback.set_state(value)
+            elif isinstance(value, dict):
+                values = [arrays[f"callback/{i}/{name}/{j}"] for j in range(value["arrays"])]
+                setattr(callback, name, values)
+            else:
+                setattr(callback, name, value)
+    return Position(totals=arrays["totals"], **meta["position"])
+
+
+def _variables(model: ImageTrainer) -> list[Any]:
+    # The loop has sums of its own in place of Keras' metrics. Those belong to all workers together,
+    # so that one alone cannot even read them; the user's are there on one device only.
+    metrics = model.metrics_variables if model._compile_metrics is not None else []
+    return [*model.variables, *metrics, *model.optimizer.variables]
+
+
+def _remembered(callback: keras.callbacks.Callback) -> tuple[str, ...]:
+    return next((names for of, names in _REMEMBERED.items() if isinstance(callback, of)), ())
+
+
+def _plain(variable: Any) -> np.ndarray:
+    """Give a variable's value in a type that NumPy can write: bfloat16 as its bits."""
+    array = keras.ops.convert_to_numpy(variable)
+    return array.view(np.uint16) if variable.dtype == "bfloat16" else array
