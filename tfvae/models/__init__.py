@@ -1,5 +1,8 @@
-"""Models: `VAE` and `Autoencoder`."""
+"""Models: `VAE` and `Autoencoder`, and what an input of theirs is."""
 
-from tfvae.lazy import submodules
+from tfvae.models.autoencoder import Autoencoder
+from tfvae.models.base import LatentVariableModel
+from tfvae.models.event_spec import EventSpec
+from tfvae.models.vae import VAE
 
-__getattr__, __dir__ = submodules(__name__)
+__all__ = ["VAE", "Autoencoder", "EventSpec", "LatentVariableModel"]

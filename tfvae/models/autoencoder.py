@@ -1,32 +1,37 @@
 """The deterministic autoencoder, for comparison."""
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self, Unpack
 
 import keras
-import tensorflow as tf
 
+from tfvae import likelihoods, networks
 from tfvae.distributions.family import PACKAGE
 from tfvae.errors import InputError
-from tfvae.models.base import LatentImageModel
-from tfvae.models.step import Step
+from tfvae.likelihoods import Likelihood
+from tfvae.models.base import KerasOptions, LatentVariableModel
+from tfvae.models.batch import Batch
+from tfvae.models.step import Losses
+from tfvae.networks import Network
 from tfvae.share import Share
+from tfvae.typing import ArrayLike, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Autoencoder(LatentImageModel):
+class Autoencoder(LatentVariableModel):
     """A deterministic autoencoder on the networks and likelihoods of a `VAE`.
 
     ``loss(x) = −log p(x|z)`` at ``z = code(x)``. Nothing shapes the latent space, so there is no
     distribution to draw z from: it reconstructs, and cannot generate.
 
     Args:
-        encoder: a `keras.Model` from images `[B, H, W, C]` to features, from which a dense layer
-            makes the code.
-        decoder: a `keras.Model` from z `[B, d]` to features or images; see
+        encoder: a `keras.Model` from events `[B, *event_shape]` to features, from which a dense
+            layer makes the code.
+        decoder: a `keras.Model` from z `[B, d]` to features or events; see
             `tfvae.likelihoods.Likelihood`.
         latent_dim: d.
         likelihood: p(x|z), a `tfvae.likelihoods.Likelihood` or a name.
         num_classes: labels, where both networks take one as a second, one-hot input.
+        missing: whether events may have NaN where a value was not observed; see `VAE`.
         seed: seed of the initial weights of the layers that the model adds.
         **kwargs: those of `keras.Model`.
 
@@ -42,10 +47,11 @@ class Autoencoder(LatentImageModel):
         decoder: keras.Model,
         latent_dim: int,
         *,
-        likelihood: Any = "bernoulli",
+        likelihood: Likelihood | str = "bernoulli",
         num_classes: int | None = None,
+        missing: bool = False,
         seed: int | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[KerasOptions],
     ):
         super().__init__(
             encoder,
@@ -53,40 +59,102 @@ class Autoencoder(LatentImageModel):
             latent_dim,
             likelihood=likelihood,
             num_classes=num_classes,
+            missing=missing,
             seed=seed,
             **kwargs,
         )
-        self.flatten = keras.layers.Flatten(dtype="float32")
-        self.bottleneck = keras.layers.Dense(
-            latent_dim,
-            kernel_initializer=keras.initializers.GlorotUniform(seed=self._derived_seed(1)),
-            dtype="float32",
-            name="code",
-        )
+        self.bottleneck = Bottleneck(self.latent_dim, self._derived_seed(1), name="bottleneck")
         self._build_if_known()
 
+    @classmethod
+    def for_events(
+        cls,
+        event_shape: Shape,
+        *,
+        latent_dim: int = 16,
+        network: Network | str | None = None,
+        likelihood: Likelihood | str = "bernoulli",
+        num_classes: int | None = None,
+        missing: bool = False,
+        seed: int | None = None,
+        **kwargs: Unpack[KerasOptions],
+    ) -> Self:
+        """Build the usual model for events of a shape; see `VAE.for_events`."""
+        encoder, decoder = networks.pair(
+            network,
+            event_shape,
+            latent_dim,
+            num_classes=num_classes,
+            missing=missing,
+            seed=seed,
+        )
+        return cls(
+            encoder,
+            decoder,
+            latent_dim,
+            likelihood=likelihoods.of_features(likelihood),
+            num_classes=num_classes,
+            missing=missing,
+            seed=seed,
+            **kwargs,
+        )
+
+    @classmethod
+    def for_images(
+        cls,
+        image_shape: Shape,
+        *,
+        latent_dim: int = 16,
+        network: Network | str = "conv",
+        likelihood: Likelihood | str = "bernoulli",
+        num_classes: int | None = None,
+        missing: bool = False,
+        seed: int | None = None,
+        **kwargs: Unpack[KerasOptions],
+    ) -> Self:
+        """Build the usual model for images `(H, W, C)`; see `VAE.for_events`."""
+        return cls.for_events(
+            networks.check_image_shape(image_shape),
+            latent_dim=latent_dim,
+            network=network,
+            likelihood=likelihood,
+            num_classes=num_classes,
+            missing=missing,
+            seed=seed,
+            **kwargs,
+        )
+
     def _build_latent(self, features: Any) -> None:
-        if isinstance(features, (list, tuple, dict)):
+        if isinstance(features, (list, tuple)):
             raise InputError(
                 "the encoder of an Autoencoder must put out one tensor of features; "
                 "received several"
             )
-        self.bottleneck(self.flatten(features))
+        self.bottleneck(features)
 
-    def encode(self, x: Any, label: Any = None, training: bool = False) -> tf.Tensor:
-        """Give the code of each image, `[B, d]`: a tensor, where a VAE gives a distribution."""
+    def encode(
+        self, x: ArrayLike, label: ArrayLike | None = None, training: bool = False
+    ) -> Tensor:
+        """Compute the code of each event, `[B, d]`: a tensor, where a VAE has a distribution."""
+        x, label = self.checked(x, label)
         return self._code(x, label, training)
 
-    def _code(self, x: tf.Tensor, label: Any, training: bool) -> tf.Tensor:
-        return self.bottleneck(self.flatten(self._features(x, label, training)))
+    def _code(self, x: Tensor, label: ArrayLike | None, training: bool) -> Tensor:
+        return self.bottleneck(self._features(x, label, training))
 
-    def _step(
-        self, x: tf.Tensor, label: Any, seed: Any, training: bool, share: Share | None = None
-    ) -> Step:
-        decoded = self._decoded(self._code(x, label, training), label, training)
-        likelihood = self._likelihood(decoded, x, training)
-        log_likelihood = likelihood.log_prob(x)
-        return Step(
+    def _code_layer(self) -> keras.layers.Layer:
+        return self.bottleneck
+
+    def batch_losses(
+        self, batch: Batch, seed: Tensor, training: bool, share: Share | None = None
+    ) -> Losses:
+        """Compute −log p(x|z) of each event; see `LatentVariableModel.batch_losses`."""
+        z = self._code(batch.x, batch.label, training)
+        parameters = self.likelihood_parameters(z, batch.label, training)
+        target = batch.x if batch.target is None else batch.target
+        likelihood, evaluated = self._likelihood(parameters, target, training)
+        log_likelihood = likelihood.log_prob(evaluated)
+        return Losses(
             loss=-log_likelihood,
             validation_loss=-log_likelihood,
             terms={"log_likelihood": log_likelihood},
@@ -103,3 +171,39 @@ class Autoencoder(LatentImageModel):
             "an Autoencoder cannot sample: it has no distribution p(z) to draw from; "
             "use tfvae.VAE, or decode(z) with a z of your own"
         )
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Bottleneck(keras.layers.Layer):
+    """Features of any shape to a code `[B, d]`, in float32.
+
+    Args:
+        latent_dim: d.
+        seed: seed of the initial weights.
+        **kwargs: those of `keras.layers.Layer`.
+    """
+
+    def __init__(self, latent_dim: int, seed: int | None = None, **kwargs: Any):
+        super().__init__(autocast=False, **kwargs)
+        self.latent_dim = latent_dim
+        self.seed = seed
+        self.flatten = keras.layers.Flatten(dtype="float32")
+        self.dense = keras.layers.Dense(
+            latent_dim,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+            dtype="float32",
+            name="code",
+        )
+
+    def build(self, input_shape: Any) -> None:
+        """Create the dense layer."""
+        self.dense.build(self.flatten.compute_output_shape(input_shape))
+        self.built = True
+
+    def call(self, features: Any) -> Tensor:
+        """Compute the code."""
+        return self.dense(self.flatten(features))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "latent_dim": self.latent_dim, "seed": self.seed}

@@ -1,19 +1,66 @@
-"""What `VAE` and `Autoencoder` share: two networks, a likelihood, and the way back to images."""
+"""What `VAE` and `Autoencoder` share: two networks, a likelihood, and the way to train them."""
 
-from collections.abc import Sequence
-from typing import Any, Self
+import abc
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self, TypedDict, Unpack
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfvae import likelihoods, networks
-from tfvae.errors import InputError
-from tfvae.models.step import ImageTrainer
+from tfvae.checks import checked_count, is_whole
+from tfvae.errors import DivergenceError, InputError
+from tfvae.graph_errors import one_line_errors
+from tfvae.likelihoods import Likelihood
+from tfvae.models import keras_internals
+from tfvae.models.batch import Batch, events_and_labels, unpack, weight_vector
+from tfvae.models.event_spec import AXES, NOUNS, EventSpec
+from tfvae.models.keras_layers import decoder_model, encoder_model
+from tfvae.models.step import (
+    Differentiated,
+    Losses,
+    are_finite,
+    divergence_message,
+    refuse_divergence,
+    weighed,
+    weighted_mean,
+)
 from tfvae.models.tracing import run
+from tfvae.share import Share
+from tfvae.typing import ArrayLike, Distribution, Seed, Shape, Tensor
+
+# Writers of models in formats that need no Python of this library, by name: functions of a model
+# and a path. `tfvae` adds those that it knows; see `LatentVariableModel.export`.
+EXPORT_FORMATS: dict[str, Callable[..., Any]] = {}
 
 
-class LatentImageModel(ImageTrainer):
-    """Images to a latent vector and back: base class of `VAE` and `Autoencoder`."""
+class KerasOptions(TypedDict, total=False):
+    """The options of every `keras.Model`."""
+
+    name: str
+    dtype: Any
+    trainable: bool
+
+
+class LatentVariableModel(keras.Model, abc.ABC):
+    """Events to a latent vector and back: base class of `VAE` and `Autoencoder`.
+
+    Attributes:
+        encoder: the network from events to features.
+        decoder: the network from z to features.
+        latent_dim: d.
+        likelihood_family: p(x|z), whose support the events must lie in.
+        event_spec: what an event is; None until the model is built.
+        num_classes: how many labels a conditional model knows, None for one without labels.
+        missing: whether NaN in an event means that the value was not observed.
+        seed: seed of the model's own noise, or None.
+        term_names: the terms that `batch_losses` reports.
+    """
+
+    term_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -21,106 +68,86 @@ class LatentImageModel(ImageTrainer):
         decoder: keras.Model,
         latent_dim: int,
         *,
-        likelihood: Any = "bernoulli",
+        likelihood: Likelihood | str = "bernoulli",
         num_classes: int | None = None,
+        missing: bool = False,
         seed: int | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[KerasOptions],
     ):
-        # Images stay in float32: the networks cast what they are given, the likelihood must not.
+        # Events stay in float32: the networks cast what they are given, the likelihood must not.
         super().__init__(autocast=False, **kwargs)
-        if keras.backend.backend() != "tensorflow":
-            raise InputError(
-                "tfvae needs Keras on TensorFlow; received backend "
-                f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow"
-            )
-        networks.check_latent_dim(latent_dim)
+        _check_keras()
         for role, network in (("encoder", encoder), ("decoder", decoder)):
-            if not isinstance(network, keras.layers.Layer):
-                raise InputError(f"the {role} must be a keras.Model; received {network!r}")
-        if seed is not None and (not isinstance(seed, int) or seed < 0):
+            _check_network(role, network)
+        if seed is not None and not is_whole(seed, least=0):
             raise InputError(f"seed is a whole number from 0, or None; received {seed!r}")
         self.num_classes = networks.check_num_classes(num_classes)
+        self.missing = bool(missing)
         self.encoder = encoder
         self.decoder = decoder
-        self.latent_dim = latent_dim
+        self.latent_dim = networks.check_latent_dim(latent_dim)
         self.likelihood_family = likelihoods.get(likelihood)
-        self._make_training_state(seed)
-        # (height, width, channels), None until the model is built.
-        self.image_shape: Any = None
-
-    @classmethod
-    def for_images(
-        cls,
-        image_shape: Sequence[int],
-        *,
-        latent_dim: int = 16,
-        network: str = "conv",
-        likelihood: Any = "bernoulli",
-        num_classes: int | None = None,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """Make the usual model for images of a shape.
-
-        Args:
-            image_shape: (H, W, C).
-            latent_dim: d.
-            network: "conv", "residual" or "dense", with options as in
-                ``"residual:filters=32x64,blocks=2"``; see `tfvae.networks`.
-            likelihood: p(x|z), a `tfvae.likelihoods.Likelihood` or a name.
-            num_classes: labels, for a model that is conditional on one.
-            seed: seed of all initial weights and of the model's own noise.
-            **kwargs: those of the constructor.
-
-        Raises:
-            InputError: if the shape, the network or another argument does not fit.
-        """
-        encoder, decoder = networks.pair(
-            network, image_shape, latent_dim, num_classes=num_classes, seed=seed
-        )
-        likelihood = likelihoods.get(likelihood)
-        # These decoders put out features, also where there are as many as parameters.
-        if likelihood.decoder_output is None:
-            likelihood.decoder_output = "features"
-        return cls(
-            encoder,
-            decoder,
-            latent_dim,
-            likelihood=likelihood,
-            num_classes=num_classes,
-            seed=seed,
-            **kwargs,
-        )
+        self.seed = None if seed is None else int(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
+        self._validation_seeds = keras.random.SeedGenerator(_validation_seed(self.seed))
+        self._term_means = [_mean_of(name) for name in self.term_names]
+        self.event_spec: EventSpec | None = None
 
     # --- building -------------------------------------------------------------------------------
 
+    @property
+    def event_shape(self) -> Shape | None:
+        """Shape of one event, such as (H, W, C); None until the model is built."""
+        return None if self.event_spec is None else self.event_spec.shape
+
     def _build_if_known(self) -> None:
-        """Build at construction where the encoder says which images it takes."""
+        """Build at construction where the encoder says which events it takes."""
         shape = getattr(self.encoder, "input_shape", None) if self.encoder.built else None
-        if isinstance(shape, list):  # of the image and the label
+        if isinstance(shape, list):  # of the event and the label
             shape = shape[0]
-        if shape is not None and None not in tuple(shape)[1:]:
-            self.build(shape)
+        if not isinstance(shape, tuple) or len(shape) < 2 or None in shape[1:]:
+            return
+        if self.missing:
+            if shape[-1] % 2:
+                raise InputError(
+                    "an encoder for missing values takes the event beside its mask, twice the "
+                    f"channels on the last axis; received one that takes [batch, "
+                    f"{', '.join(map(str, shape[1:]))}]"
+                )
+            shape = (*shape[:-1], shape[-1] // 2)
+        self.build(shape)
 
     def build(self, input_shape: Any) -> None:
-        """Build networks and families for images of `input_shape`, `[B, H, W, C]`.
+        """Build networks and families for events of `input_shape`, `[B, *event_shape]`.
 
         Raises:
-            InputError: if the networks do not fit the images, the latent dimension or each other.
+            InputError: if the networks do not fit the events, the latent dimension or each other.
         """
+        if isinstance(input_shape, dict) or (
+            isinstance(input_shape, (list, tuple))
+            and input_shape
+            and isinstance(input_shape[0], (list, tuple))
+        ):  # of the event and the label
+            input_shape, _ = events_and_labels(input_shape, self.num_classes)
+            input_shape = input_shape[0] if isinstance(input_shape[0], tuple) else input_shape
         shape = tuple(input_shape)
-        if len(shape) != 4 or None in shape[1:]:
-            raise InputError(
-                f"expected images [batch, height, width, channels]; received shape {shape}"
-            )
-        if self.image_shape is not None:
-            self._check_shape(shape)
+        if not 2 <= len(shape) <= 5 or None in shape[1:]:
+            kinds = "; ".join(f"{NOUNS[rank]} [batch, {AXES[rank]}]" for rank in NOUNS)
+            raise InputError(f"expected {kinds}; received shape {shape}")
+        if self.event_spec is not None:
+            self.event_spec.check_shape(shape)
             return
-        image_shape = networks.check_image_shape(shape[1:])
-        features = self._run_symbolically("encoder", self.encoder, image_shape)
         likelihood = self.likelihood_family
-        likelihood.bind(image_shape, self._derived_seed(3))
-        self.image_shape = image_shape
+        spec = EventSpec(
+            networks.check_event_shape(shape[1:]),
+            likelihood.support,
+            type(likelihood).__name__,
+            self.num_classes,
+            self.missing,
+        )
+        features = self._run_symbolically("encoder", self.encoder, spec.encoder_shape)
+        likelihood.bind(spec.shape, self._derived_seed(3))
+        self.event_spec = spec
         try:
             self._build_latent(features)
             features = self._run_symbolically("decoder", self.decoder, (self.latent_dim,))
@@ -130,26 +157,26 @@ class LatentImageModel(ImageTrainer):
             likelihood(features)
             self._check_latent()
         except InputError:
-            self.image_shape = None
+            self.event_spec = None
             raise
         self.built = True
         self._build_optimizer()
 
-    def _run_symbolically(self, role: str, network: Any, input_shape: tuple[int, ...]) -> Any:
-        """Give a network's symbolic output, or say in one line why it does not take the input."""
+    def _run_symbolically(self, role: str, network: Any, input_shape: Shape) -> Any:
+        """Return a network's symbolic output, or say in one line why it does not take the input."""
         shapes = [input_shape] if self.num_classes is None else [input_shape, (self.num_classes,)]
-        expected = " and ".join(map(_shape, shapes))
+        expected = " and ".join(map(_batched, shapes))
         known = getattr(network, "input_shape", None) if network.built else None
         if isinstance(known, (tuple, list)):
             taken = known if isinstance(known, list) else [known]
             if len(taken) != len(shapes) or not all(map(_admits, taken, shapes)):
                 raise InputError(
-                    f"the {role} takes {' and '.join(_shape(shape[1:]) for shape in taken)}, "
+                    f"the {role} takes {' and '.join(_batched(shape[1:]) for shape in taken)}, "
                     f"but must take {expected}"
                 )
         inputs = [keras.Input(shape) for shape in shapes]
         try:
-            return network(inputs if len(inputs) > 1 else inputs[0])
+            output = network(inputs if len(inputs) > 1 else inputs[0])
         except InputError:
             raise
         except (ValueError, TypeError) as error:
@@ -157,10 +184,16 @@ class LatentImageModel(ImageTrainer):
             raise InputError(
                 f"the {role} must take input of shape {expected}; it said: {reason}"
             ) from error
+        if isinstance(output, dict):
+            raise InputError(
+                f"the {role} must put out a tensor, or a list of tensors; received a dictionary of "
+                f"{', '.join(map(repr, output))}: let it return [output['NAME'], ...]"
+            )
+        return output
 
+    @abc.abstractmethod
     def _build_latent(self, features: Any) -> None:
         """Build what lies between the encoder's output and z."""
-        raise NotImplementedError
 
     def _check_latent(self) -> None:
         """Check that what has been built fits together."""
@@ -169,16 +202,25 @@ class LatentImageModel(ImageTrainer):
         return None if self.seed is None else 1_000 * self.seed + 900 + number
 
     def get_build_config(self) -> dict[str, Any] | None:
-        """Give what `build_from_config` needs, once the model is built."""
-        return {"image_shape": self.image_shape} if self.image_shape else None
+        """Return what `build_from_config` needs, once the model is built."""
+        return {"event_shape": self.event_shape} if self.event_shape else None
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Build as the saved model was built."""
-        if config and config.get("image_shape") and self.image_shape is None:
-            self.build((None, *config["image_shape"]))
+        if config and config.get("event_shape") and self.event_spec is None:
+            self.build((None, *config["event_shape"]))
+
+    def _require_built(self, method: str) -> EventSpec:
+        if self.event_spec is None:
+            raise InputError(
+                f"the model does not know its event shape yet: call it on events before {method}"
+            )
+        return self.event_spec
+
+    # --- saving -----------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         serialize = keras.saving.serialize_keras_object
         return {
             **keras.layers.Layer.get_config(self),
@@ -187,12 +229,13 @@ class LatentImageModel(ImageTrainer):
             "latent_dim": self.latent_dim,
             "likelihood": serialize(self.likelihood_family),
             "num_classes": self.num_classes,
+            "missing": self.missing,
             "seed": self.seed,
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """Make the model from `get_config`'s dictionary."""
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """Build the model from `get_config`'s dictionary."""
         config = {
             key: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
             if isinstance(value, dict) and "class_name" in value
@@ -201,15 +244,124 @@ class LatentImageModel(ImageTrainer):
         }
         return cls(**config)
 
+    def save(self, filepath: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Write the whole model to a `.keras` file, as `keras.Model.save` does.
+
+        Raises:
+            InputError: if the file has another ending: Keras would write it, and not read it again.
+        """
+        if Path(filepath).suffix != ".keras":
+            raise InputError(
+                f"a model is saved to a file that ends in .keras; received {Path(filepath).name}: "
+                "vae.save('model.keras'), or vae.export('FOLDER') for a SavedModel"
+            )
+        super().save(filepath, *args, **kwargs)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the model's own weights, and how far its noise has come."""
+        super().save_own_variables(store)
+        store[_SEED_KEY] = np.asarray(self.seed_generator.state)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Read the model's own weights, and how far its noise had come."""
+        own = {key: store[key] for key in store.keys()}  # noqa: SIM118: Keras' stores are no dicts
+        state = own.pop(_SEED_KEY, None)
+        if state is not None:
+            self.seed_generator.state.assign(np.asarray(state))
+        super().load_own_variables(own)
+
+    def export(self, filepath: str | Path, format: str = "tf_saved_model", **kwargs: Any) -> None:
+        """Write the model for programs that do not have this library.
+
+        Args:
+            filepath: the directory or file to make.
+            format: ``"tf_saved_model"``, with the options of
+                `tfvae.serving.export.export_saved_model`, such as `card`; or another one of
+                `keras.Model.export`, with its options: that export is Keras' own, of the
+                reconstruction.
+            **kwargs: options of the format.
+
+        Raises:
+            InputError: if `filepath` exists, or the model has not been built.
+        """
+        if format in EXPORT_FORMATS:
+            EXPORT_FORMATS[format](self, filepath, **kwargs)
+        else:
+            super().export(filepath, format=format, **kwargs)
+
     @property
     def _default_save_signature(self) -> Any:
-        # Keras traces a call of images alone as it saves, which a conditional model refuses.
+        # Keras traces a call of events alone as it saves, which a conditional model refuses.
         return None if self.num_classes is not None else super()._default_save_signature
 
-    # --- images in and out ----------------------------------------------------------------------
+    # --- inputs -----------------------------------------------------------------------------------
 
-    def _condition(self, label: Any, owner: tf.Tensor, axes: int) -> list[tf.Tensor]:
-        """Give labels as the networks take them: ``[one-hot [N, num_classes]]``, or ``[]``.
+    def checked(self, x: ArrayLike, label: ArrayLike | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return events and labels as tensors, checked; the model is built for them if it is not.
+
+        Args:
+            x: events `[B, *event_shape]`, NaN where a value is missing if the model takes that.
+            label: of a conditional model, the labels `[B]`.
+
+        Returns:
+            x as float32; the labels `[B]`, None of a model without.
+
+        Raises:
+            InputError: in one line, if they do not fit. In a graph the static shapes alone are
+                looked at.
+        """
+        return self._spec_of(x).check(x, label)
+
+    def checked_batch(self, batch: Any) -> tuple[Tensor, Tensor | None]:
+        """Return events and labels, checked, of a batch ``x`` or ``(x, label)``.
+
+        Raises:
+            InputError: if they do not fit.
+        """
+        parts = self.unpack(batch)
+        return self.checked(parts.x, parts.label)
+
+    def _spec_of(self, x: ArrayLike) -> EventSpec:
+        """Return the `EventSpec`, the model built for `x` if it has not been before."""
+        if self.event_spec is None:
+            shape = getattr(x, "shape", None)
+            self.build(tf.convert_to_tensor(x).shape if shape is None else shape)
+        assert self.event_spec is not None
+        return self.event_spec
+
+    def unpack(self, data: Any) -> Batch:
+        """Tell apart what a batch holds; see `tfvae.models.batch.unpack`.
+
+        Raises:
+            InputError: if a part is missing or not what it could be.
+        """
+        x, _ = events_and_labels(
+            keras.utils.unpack_x_y_sample_weight(data)[0], self.num_classes
+        )
+        return unpack(data, self._spec_of(x))
+
+    def tensors(self, data: Any, *, guard: bool) -> Batch:
+        """Return the parts of a batch as tensors, for a step.
+
+        Args:
+            data: as for `unpack`.
+            guard: whether values are checked when the graph runs, and not their shapes alone.
+
+        Raises:
+            InputError: if they do not fit; see `EventSpec.guard`.
+        """
+        batch = self.unpack(data)
+        spec = self._spec_of(batch.x)
+        check = spec.guard if guard else spec.check
+        x, label = check(batch.x, batch.label)
+        target = None
+        if batch.target is not None:
+            target, _ = check(batch.target, label)
+        weight = None if batch.weight is None else weight_vector(batch.weight, spec)
+        return Batch(x, label, target, weight)
+
+    def _condition(self, label: ArrayLike | None, owner: Tensor, axes: int) -> list[Tensor]:
+        """Return labels as the networks take them: ``[one-hot [N, num_classes]]``, or ``[]``.
 
         Args:
             label: labels that broadcast to the leading axes of `owner`; None for a model without.
@@ -218,7 +370,7 @@ class LatentImageModel(ImageTrainer):
         """
         if self.num_classes is None and label is None:
             return []
-        label = self.checked_labels(label)
+        label = self._require_built("labels").labels(label)
         known = owner.shape[:-axes]
         try:
             fits = tf.broadcast_static_shape(label.shape, known).is_compatible_with(known)
@@ -229,16 +381,22 @@ class LatentImageModel(ImageTrainer):
                 f"expected one label, or labels of shape {known}; received shape {label.shape}"
             )
         label = tf.reshape(tf.broadcast_to(label, tf.shape(owner)[:-axes]), (-1,))
-        return [tf.one_hot(label, self.num_classes)]
+        return [tf.one_hot(tf.cast(label, tf.int32), self.num_classes)]
 
-    def _features(self, x: Any, label: Any, training: bool) -> Any:
-        """Give what the encoder puts out for images `[B, H, W, C]` and their labels."""
-        x = self._images(x)
-        condition = self._condition(label, x, 3)
-        return run(self.encoder, [x, *condition] if condition else x, training)
+    # --- the networks -----------------------------------------------------------------------------
 
-    def decode(self, z: Any, label: Any = None, training: bool = False) -> Any:
-        """Give p(x|z), or p(x|z, y) of a conditional model.
+    def _features(self, x: ArrayLike, label: ArrayLike | None, training: bool) -> Any:
+        """Compute what the encoder puts out for events `[B, *event_shape]` and their labels."""
+        spec = self._spec_of(x)
+        x, _ = spec.check(x, label)
+        inputs = spec.encoder_input(*spec.observed(x))
+        condition = self._condition(label, x, spec.rank)
+        return run(self.encoder, [inputs, *condition] if condition else inputs, training)
+
+    def decode(
+        self, z: ArrayLike, label: ArrayLike | None = None, training: bool = False
+    ) -> Distribution:
+        """Compute p(x|z), or p(x|z, y) of a conditional model.
 
         Args:
             z: latent vectors `[..., d]`, any leading axes.
@@ -246,21 +404,32 @@ class LatentImageModel(ImageTrainer):
             training: whether the decoder runs in training mode.
 
         Returns:
-            A `tfd.Distribution` with the batch shape of `z` and event shape `[H, W, C]`.
+            A `tfd.Distribution` with the batch shape of `z` and the event shape of x.
 
         Raises:
-            InputError: if the last axis of `z` is not d, or the label does not fit.
+            InputError: if the last axis of `z` is not d, a value of it is not finite, or the label
+                does not fit.
         """
-        return self.likelihood_family.distribution(self._decoded(z, label, training))
+        return self.likelihood_family.distribution(self.likelihood_parameters(z, label, training))
 
-    def _decoded(self, z: Any, label: Any, training: bool) -> dict[str, tf.Tensor]:
-        """Give the parameters of p(x|z), each `[..., H, W, maps]` for z `[..., d]`."""
-        self._require_built("decode")
+    def likelihood_parameters(
+        self, z: ArrayLike, label: ArrayLike | None = None, training: bool = False
+    ) -> dict[str, Tensor]:
+        """Compute what `likelihood_family` makes p(x|z) from, tensors with the axes of `z` first.
+
+        Args:
+            z: as for `decode`.
+            label: as for `decode`.
+            training: as for `decode`.
+        """
+        rank = self._require_built("decode").rank
         z = tf.cast(tf.convert_to_tensor(z), tf.float32)
         if z.shape.rank is not None and (z.shape.rank < 1 or z.shape[-1] != self.latent_dim):
             raise InputError(
                 f"expected latent vectors [..., {self.latent_dim}]; received shape {z.shape}"
             )
+        if tf.executing_eagerly() and not bool(tf.reduce_all(tf.math.is_finite(z))):
+            raise InputError("expected finite latent vectors; received NaN or infinite values")
         batch_shape = tf.shape(z)[:-1]
         flat = tf.reshape(z, (-1, self.latent_dim))
         condition = self._condition(label, z, 1)
@@ -272,148 +441,661 @@ class LatentImageModel(ImageTrainer):
                 for name, value in parameters.items()
             }
             for value in parameters.values():
-                value.set_shape((*z.shape[:-1], *value.shape[-3:]))
+                value.set_shape((*z.shape[:-1], *value.shape[-rank:]))
         return parameters
 
-    def _likelihood(self, decoded: dict[str, tf.Tensor], x: tf.Tensor, training: bool) -> Any:
-        """Give the p(x|z) to evaluate at `x`; see `Likelihood.training_distribution`."""
+    def _likelihood(
+        self, parameters: dict[str, Tensor], target: Tensor, training: bool
+    ) -> tuple[Distribution, Tensor]:
+        """Return p(x|z) to evaluate at a target `[B, *event_shape]`, and the target to evaluate at.
+
+        Where values may be missing, it is the density of the observed ones.
+        """
+        spec = self._require_built("log_prob")
+        target, observed = spec.observed(target)
+        options = {} if observed is None else {"observed": observed}
         if training:
-            return self.likelihood_family.training_distribution(decoded, x)
-        return self.likelihood_family.distribution(decoded)
-
-    def _mean_image(self, z: Any, label: Any = None, training: bool = False) -> tf.Tensor:
-        """Give the mean of p(x|z), `[..., H, W, C]`."""
-        return self.likelihood_family.mean(self.decode(z, label, training))
-
-    def _require_built(self, method: str) -> None:
-        if self.image_shape is None:
-            raise InputError(
-                f"the model does not know its image shape yet: call it on images before {method}"
+            return (
+                self.likelihood_family.training_distribution(parameters, target, **options),
+                target,
             )
+        return self.likelihood_family.distribution(parameters, **options), target
 
-    def code(self, x: Any, label: Any = None) -> tf.Tensor:
-        """Give the latent vector that stands for each image, `[B, d]`; see `Posterior.code`.
+    def log_likelihood(
+        self, x: ArrayLike, z: ArrayLike, label: ArrayLike | None = None
+    ) -> Tensor:
+        """Compute log p(x|z), over the observed values of x where some may be missing.
 
         Args:
-            x: images `[B, H, W, C]`.
-            label: of a conditional model, the labels of the images `[B]`.
+            x: events `[B, *event_shape]`.
+            z: latent vectors `[..., B, d]`.
+            label: of a conditional model, the labels `[B]`.
+
+        Returns:
+            `[..., B]`, in nats.
 
         Raises:
-            InputError: if images or labels do not fit.
+            InputError: if they do not fit.
         """
-        return self._code(self.checked_images(x), label, training=False)
+        x, _ = self.checked(x, label)
+        likelihood, target = self._likelihood(self.likelihood_parameters(z, label), x, False)
+        return likelihood.log_prob(target)
 
-    def call(self, x: Any, label: Any = None, training: bool = False) -> tf.Tensor:
-        """Give reconstructions `[B, H, W, C]`: the mean of p(x|z) at the code of each image.
+    def _mean(self, z: Tensor, label: ArrayLike | None = None, training: bool = False) -> Tensor:
+        """Compute the mean of p(x|z), `[..., *event_shape]`."""
+        return self.likelihood_family.mean(self.decode(z, label, training))
+
+    def code(self, x: ArrayLike, label: ArrayLike | None = None) -> Tensor:
+        """Compute the latent vector that stands for each event, `[B, d]`; see `Posterior.code`.
+
+        Args:
+            x: events `[B, *event_shape]`; or a `keras.Input` of them, for which it returns what
+                `keras_encoder` does.
+            label: of a conditional model, the labels of the events `[B]`.
+
+        Raises:
+            InputError: if events or labels do not fit.
+        """
+        if isinstance(x, keras.KerasTensor):
+            return self.keras_encoder()(x if label is None else [x, label])
+        x, label = self.checked(x, label)
+        return self._code(x, label, training=False)
+
+    @abc.abstractmethod
+    def _code(self, x: Tensor, label: ArrayLike | None, training: bool) -> Tensor:
+        """Compute the codes of events that have been checked."""
+
+    def keras_encoder(self) -> keras.Model:
+        """Build the plain Keras model from x to its code: of a VAE the mean μ(x) of q(z|x).
+
+        It shares this model's weights, and is used as any other: predict with it, save it, export
+        it, put it into other models. That of a conditional model takes a list of events and one-hot
+        labels `[B, num_classes]`.
+
+        Raises:
+            InputError: if the model has not been built.
+        """
+        spec = self._require_built("keras_encoder")
+        return encoder_model(self.encoder, self._code_layer(), spec)
+
+    def keras_decoder(self) -> keras.Model:
+        """Build the plain Keras model from z `[B, d]` to the mean of p(x|z) `[B, *event_shape]`.
+
+        It shares this model's weights; that of a conditional model takes a list of z and one-hot
+        labels `[B, num_classes]`.
+
+        Raises:
+            InputError: if the model has not been built.
+        """
+        spec = self._require_built("keras_decoder")
+        return decoder_model(self.decoder, self.likelihood_family, self.latent_dim, spec)
+
+    @abc.abstractmethod
+    def _code_layer(self) -> keras.layers.Layer:
+        """Return a layer from the encoder's output to codes, for `keras_encoder`."""
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def call(self, x: Any, label: ArrayLike | None = None, training: bool = False) -> Tensor:
+        """Compute reconstructions `[B, *event_shape]`: the mean of p(x|z) at the code of each.
 
         A conditional model takes the labels as a second argument, or a pair of both as its first.
         """
-        if label is None and isinstance(x, (tuple, list)) and len(x) == 2:
-            x, label = x
-        x = self._images(x)
-        return self._mean_image(self._code(x, label, training), label, training)
+        if label is None:
+            x, label = events_and_labels(x, self.num_classes)
+        x, label = self.checked(x, label)
+        return self._mean(self._code(x, label, training), label, training)
 
-    def _code(self, x: tf.Tensor, label: Any, training: bool) -> tf.Tensor:
-        raise NotImplementedError
-
-    def reconstruct(self, x: Any, label: Any = None) -> tf.Tensor:
-        """Give reconstructions of images, the mean of p(x|z) at the code of each.
+    def reconstruct(self, x: ArrayLike, label: ArrayLike | None = None) -> Tensor:
+        """Compute reconstructions of events, the mean of p(x|z) at the code of each.
 
         Args:
-            x: images `[B, H, W, C]`.
-            label: of a conditional model, the labels of the images `[B]`.
+            x: events `[B, *event_shape]`.
+            label: of a conditional model, the labels of the events `[B]`.
 
         Returns:
-            `[B, H, W, C]`.
+            `[B, *event_shape]`.
 
         Raises:
-            InputError: if the images have another shape, or values outside the support, or the
+            InputError: if the events have another shape, or values outside the support, or the
                 labels do not fit.
         """
         # By name: Keras takes tensors alone by position.
-        return self(self.checked_images(x), label=label)
+        x, label = self.checked(x, label)
+        return self(x, label=label)
 
-    def interpolate(self, a: Any, b: Any, steps: int = 8, label: Any = None) -> tf.Tensor:
-        """Decode the straight line in latent space from the images `a` to the images `b`.
+    def interpolate(
+        self, a: ArrayLike, b: ArrayLike, steps: int = 8, label: ArrayLike | None = None
+    ) -> Tensor:
+        """Decode the straight line in latent space from the events `a` to the events `b`.
 
         Args:
-            a: one image `[H, W, C]`, or several `[B, H, W, C]`.
+            a: one event `[*event_shape]`, or several `[B, *event_shape]`.
             b: as many.
             steps: points on the line, both ends included; at least 2.
             label: of a conditional model, the label that both ends of a line have: one for all, or
                 `[B]`.
 
         Returns:
-            Images `[steps, H, W, C]` for single images, `[B, steps, H, W, C]` for several.
+            Events `[steps, *event_shape]` for single ones, `[B, steps, *event_shape]` for several.
 
         Raises:
             InputError: if the shapes differ or do not fit, or `steps` is below 2.
         """
-        if steps < 2:
-            raise InputError(f"steps is a whole number from 2; received {steps!r}")
+        checked_count("steps", steps, least=2)
         a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
         if a.shape != b.shape:
             raise InputError(
-                f"expected two images, or two batches, of one shape; received {a.shape}, {b.shape}"
+                f"expected two events, or two batches, of one shape; received {a.shape}, {b.shape}"
             )
-        single = a.shape.rank == 3
-        start, end = (self.code(image[None] if single else image, label) for image in (a, b))
+        single = self._is_single(a)
+        start, end = (
+            self.code(event[None] if single else event, self._repeated(label, single))
+            for event in (a, b)
+        )
         weights = tf.reshape(tf.linspace(0.0, 1.0, steps), (1, steps, 1))
         line = (1 - weights) * start[:, None] + weights * end[:, None]
-        images = self._mean_image(line, _column(label))
-        return images[0] if single else images
+        events = self._mean(line, _column(label))
+        return events[0] if single else events
 
-    def traverse(self, x: Any, dimension: int, values: Any, label: Any = None) -> tf.Tensor:
-        """Decode the codes of images with one latent dimension set to each of some values.
+    def traverse(
+        self, x: ArrayLike, dimension: int, values: ArrayLike, label: ArrayLike | None = None
+    ) -> Tensor:
+        """Decode the codes of events with one latent dimension set to each of some values.
 
         Args:
-            x: one image `[H, W, C]`, or several `[B, H, W, C]`.
+            x: one event `[*event_shape]`, or several `[B, *event_shape]`.
             dimension: which latent dimension, 0 to d − 1.
             values: what to set it to, `[V]`.
-            label: of a conditional model, the label of the images: one for all, or `[B]`.
+            label: of a conditional model, the label of the events: one for all, or `[B]`.
 
         Returns:
-            Images `[V, H, W, C]` for a single image, `[B, V, H, W, C]` for several.
+            Events `[V, *event_shape]` for a single one, `[B, V, *event_shape]` for several.
 
         Raises:
-            InputError: if there is no such dimension, or the images do not fit.
+            InputError: if there is no such dimension, or the events do not fit.
         """
-        if not 0 <= dimension < self.latent_dim:
+        if not is_whole(dimension, least=0) or dimension >= self.latent_dim:
             raise InputError(
                 f"dimension is a whole number from 0 to {self.latent_dim - 1}; "
                 f"received {dimension!r}"
             )
         x = tf.convert_to_tensor(x)
-        single = x.shape.rank == 3
+        single = self._is_single(x)
         values = tf.reshape(tf.cast(tf.convert_to_tensor(values), tf.float32), (1, -1, 1))
-        code = self.code(x[None] if single else x, label)[:, None]
+        code = self.code(x[None] if single else x, self._repeated(label, single))[:, None]
         chosen = tf.one_hot(dimension, self.latent_dim)
-        images = self._mean_image(code * (1 - chosen) + values * chosen, _column(label))
-        return images[0] if single else images
+        events = self._mean(code * (1 - chosen) + values * chosen, _column(label))
+        return events[0] if single else events
+
+    def _is_single(self, x: Tensor) -> bool:
+        """Whether `x` is one event, and no batch of them."""
+        return self.event_spec is not None and x.shape.rank == self.event_spec.rank
+
+    # --- seeds ------------------------------------------------------------------------------------
+
+    def next_training_seed(self) -> Tensor:
+        """Return the seed `[2]` of the next training step, and go on to the one after."""
+        return _next_seed(self.seed_generator)
+
+    def validation_seed(self, index: ArrayLike) -> Tensor:
+        """Return the seed `[2]` of a batch to evaluate: in every pass the same."""
+        seed = tf.cast(tf.constant(_validation_seed(self.seed), tf.int64), tf.int32)
+        return tf.stack([seed, tf.cast(index, tf.int32)])
+
+    def _seed(self, seed: Seed) -> Tensor:
+        """Return `[2]` or `[B, 2]` int32; for None the model's own next seed."""
+        if seed is None:
+            return _next_seed(self.seed_generator)
+        seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
+        if seed.shape.rank == 0:
+            seed = tf.stack([seed, 0])
+        if seed.shape.rank not in (1, 2) or seed.shape[-1] != 2:
+            raise InputError(
+                "a seed is a whole number, a pair [2], or a pair for each event [batch, 2]; "
+                f"received shape {seed.shape}"
+            )
+        return seed
+
+    # --- training ---------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def batch_losses(
+        self, batch: Batch, seed: Tensor, training: bool, share: Share | None = None
+    ) -> Losses:
+        """Compute what a batch gives, event by event.
+
+        Args:
+            batch: tensors; see `tensors`.
+            seed: `[2]`, of the batch's draws.
+            training: whether to train.
+            share: which rows of a batch these are, where several devices have it: the result is
+                that of these rows within the whole batch.
+        """
+
+    def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
+        """Configure training, as `keras.Model.compile` does.
+
+        Args:
+            optimizer: a Keras optimizer or its name.
+            loss: must stay None; the objective is part of the model.
+            **kwargs: those of `keras.Model.compile`. Metrics compare events with their
+                reconstructions.
+
+        Raises:
+            InputError: if a loss is given.
+        """
+        if loss is not None or kwargs.get("loss_weights") is not None:
+            raise InputError(
+                f"compile takes no loss; received {loss!r}: the objective is part of the model, "
+                "VAE(..., likelihood=..., objective=...)"
+            )
+        super().compile(optimizer=optimizer, **kwargs)
+        self._build_optimizer()
+
+    def _build_optimizer(self) -> None:
+        """Make the optimiser's variables as soon as there are weights, not in the first step.
+
+        Saving finds them then, and a traced loop of steps may not make any.
+        """
+        if self.event_spec is not None and self.compiled and self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as the saved model was compiled."""
+        config = keras.saving.deserialize_keras_object(config)
+        config = {key: value for key, value in config.items() if not key.startswith("loss")}
+        self.compile(**config)
+
+    @property
+    def _runs_in_xla(self) -> bool:
+        return bool(self.compiled and self.jit_compile and not self.run_eagerly)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Take one optimiser step on a batch, for `fit`; see `tfvae.models.step`.
+
+        Raises:
+            DivergenceError: by way of TensorFlow, if the loss or a gradient is not finite; the
+                weights are those of before.
+        """
+        batch = self.tensors(data, guard=not self._runs_in_xla)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        rows = tf.shape(batch.x)[0]
+        whole = Share(0, rows, rows * replicas, 1.0)
+        seed = self.next_training_seed()
+        if replicas > 1:
+            # All of them have the model's next seed, and none knows the others' rows.
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            seed = tf.random.experimental.stateless_fold_in(seed, replica)
+        taken = self.differentiate(batch, seed, whole)
+        self._apply(taken, batch)
+        return self._report(batch, taken.losses.loss, taken.losses)
+
+    def _apply(self, taken: Differentiated, batch: Batch) -> None:
+        """Update the weights, unless that would make them NaN."""
+        variables = self.trainable_variables
+        if self._runs_in_xla:
+            # XLA compiles no check that raises. `_DivergenceWatch` sees the NaN of the loss.
+            tf.cond(
+                are_finite(taken, self.optimizer),
+                lambda: self.optimizer.apply_gradients(
+                    zip(taken.gradients, variables, strict=True)
+                )
+                or tf.constant(0),
+                lambda: tf.constant(0),
+            )
+            return
+        with tf.control_dependencies([refuse_divergence(taken, self.optimizer, batch)]):
+            gradients = [tf.identity(gradient) for gradient in taken.gradients]
+        # Keras sums the gradients of replicas.
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+    def differentiate(self, batch: Batch, seed: Tensor, share: Share) -> Differentiated:
+        """Differentiate the loss of a batch, or of one replica's share of it.
+
+        `fit` and `tfvae.training.train` both take their steps from here. The shares' gradients sum
+        to those of the whole batch.
+
+        Args:
+            batch: as `tensors` returns it: the share's own rows.
+            seed: `[2]`, of the whole batch.
+            share: which rows of the batch they are.
+
+        Raises:
+            InputError: if there is nothing to train.
+        """
+        if not self.trainable_variables:
+            raise InputError(
+                "the model has no weights to train: set vae.trainable = True, and compile it again"
+            )
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            losses = self.batch_losses(batch, seed, True, share if replicas > 1 else None)
+            total = tf.cast(share.total, tf.float32)
+            loss = share.counts * tf.reduce_sum(weighed(losses.loss, batch.weight)) / total
+            if self.losses:
+                loss += self._regularisation() / replicas
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(
+            scaled, self.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return Differentiated(gradients, loss, losses)
+
+    def _regularisation(self) -> Tensor:
+        """Sum what the networks' own layers add to the loss."""
+        return tf.add_n([tf.cast(extra, tf.float32) for extra in self.losses])
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Evaluate a batch: ``loss`` is the negative ELBO, whatever the training objective is."""
+        batch = self.tensors(data, guard=not self._runs_in_xla)
+        losses = self.batch_losses(batch, _next_seed(self._validation_seeds), training=False)
+        return self._report(batch, losses.validation_loss, losses, regularised=False)
+
+    def predict_step(self, data: Any) -> Tensor:
+        """Reconstruct a batch."""
+        batch = self.tensors(data, guard=not self._runs_in_xla)
+        return self(batch.x, label=batch.label)
+
+    def _report(
+        self, batch: Batch, loss: Tensor, losses: Losses, regularised: bool = True
+    ) -> dict[str, Any]:
+        """Count a batch into the figures of the epoch, means over events by their weights."""
+        mean = weighted_mean(loss, batch.weight)
+        if regularised and self.losses:
+            mean += self._regularisation()
+        events = tf.cast(tf.shape(batch.x)[0], tf.float32)
+        total = events if batch.weight is None else tf.reduce_sum(batch.weight)
+        # Events of weight 0 have no mean, and count for nothing.
+        mean = tf.where(total > 0, mean, 0.0)
+        keras_internals.update_loss(self, mean, total)
+        for metric in self._term_means:
+            metric.update_state(losses.terms[metric.name], sample_weight=batch.weight)
+        x, reconstruction = self.compared(batch, losses)
+        return self.compute_metrics(x, x, reconstruction, sample_weight=batch.weight)
+
+    def compared(self, batch: Batch, losses: Losses) -> tuple[Tensor, Tensor | None]:
+        """Return the events and reconstructions that the user's own metrics compare.
+
+        Where a value is missing, the two are equal. Without such metrics the second is None.
+        """
+        x = batch.x if batch.target is None else batch.target
+        if keras_internals.compiled_metrics(self) is None:
+            return x, None
+        reconstruction = losses.reconstruction()
+        if self.missing:
+            x = tf.where(tf.math.is_nan(x), reconstruction, x)
+        return x, reconstruction
+
+    def reset_metrics(self) -> None:
+        """Reset the metrics, and the noise that evaluation draws: every pass draws the same."""
+        super().reset_metrics()
+        self._validation_seeds.state.assign([_validation_seed(self.seed), 0])
+
+    def own_callbacks(self) -> list[keras.callbacks.Callback]:
+        """Return the callbacks that each training of the model has."""
+        return []
+
+    # --- Keras' methods, with checks and errors of one line -----------------------------------------
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        *args: Any,
+        validation_data: Any = None,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Train as `keras.Model.fit` does.
+
+        `y` may be a target of the event's shape: then the encoder sees `x`, and p(·|z) is evaluated
+        at `y`, as in denoising. A conditional model takes `y` for the labels, or a list
+        ``[x, labels]`` for `x`. Labels of a model without them are left aside. Batches may be
+        dictionaries; see `tfvae.models.batch.unpack`.
+
+        Raises:
+            InputError: if events have a wrong shape, or values outside the likelihood's support, or
+                labels or targets do not fit.
+            DivergenceError: if a loss or a gradient is not finite; the weights are those of before.
+        """
+        if isinstance(validation_data, (tuple, list)) and validation_data:
+            events, *rest = validation_data
+            events = self.checked_source(events, *rest[:1])
+            if len(rest) == 2:
+                rest[0] = _stand_in(events, *rest)
+            validation_data = (events, *rest)
+        else:
+            validation_data = self.checked_source(validation_data)
+        if isinstance(x, tf.data.Dataset):
+            # A data set has its own order; Keras warns where its default says otherwise.
+            kwargs.setdefault("shuffle", False)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*self.own_callbacks(), *tf.nest.flatten(callbacks or [])]
+            if self._runs_in_xla:
+                callbacks.append(_DivergenceWatch())
+        with one_line_errors():
+            return super().fit(
+                self.checked_source(x, y),
+                _stand_in(x, y, sample_weight),
+                batch_size,
+                epochs,
+                verbose,
+                callbacks,
+                *args,
+                validation_data=validation_data,
+                sample_weight=sample_weight,
+                **kwargs,
+            )
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *args: Any,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Evaluate as `keras.Model.evaluate` does; ``loss`` is the negative ELBO, in nats.
+
+        Raises:
+            InputError: as `fit` does.
+        """
+        with one_line_errors():
+            return super().evaluate(
+                self.checked_source(x, y),
+                _stand_in(x, y, sample_weight),
+                *args,
+                sample_weight=sample_weight,
+                **kwargs,
+            )
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+        """Reconstruct as `keras.Model.predict` does.
+
+        A conditional model takes a data set of ``(x, label)``, or a list of the two arrays.
+
+        Raises:
+            InputError: as `fit` does.
+        """
+        with one_line_errors():
+            return super().predict(self.checked_source(x, only_x=True), *args, **kwargs)
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Take one step, as `keras.Model.train_on_batch` does; it raises what `fit` does."""
+        with self._checked_first(*args, **kwargs):
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate one batch, as `keras.Model.test_on_batch` does; it raises what `fit` does."""
+        with self._checked_first(*args, **kwargs):
+            return super().test_on_batch(*args, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Reconstruct one batch, as `keras.Model.predict_on_batch` does; it raises what `fit` does."""
+        with self._checked_first(x):
+            return super().predict_on_batch(x)
+
+    @contextlib.contextmanager
+    def _checked_first(self, x: Any, y: Any = None, *_: Any, **__: Any) -> Iterator[None]:
+        self.checked_source(x, y)
+        with one_line_errors():
+            yield
+
+    def checked_source(self, x: Any, y: Any = None, only_x: bool = False) -> Any:
+        """Check arrays before a training, and let batches that XLA takes be checked before.
+
+        A step that is not compiled by XLA checks its own batch.
+
+        Args:
+            x: arrays, a data set, or another source of batches.
+            y: the labels or targets beside arrays.
+            only_x: whether there is no y, as in `predict`.
+
+        Returns:
+            x; a data set for XLA with a check in it.
+        """
+        if isinstance(x, tf.data.Dataset):
+            spec = self.unpack(x.element_spec) if self._shape_is_known(x.element_spec) else None
+            if spec is not None and getattr(spec.x.shape, "rank", None) is not None:
+                self._spec_of(spec.x).check_shape(tuple(spec.x.shape))
+            return x.map(self._checked_elements) if self._runs_in_xla else x
+        events, label = events_and_labels(x, self.num_classes) if x is not None else (None, None)
+        if not (hasattr(events, "shape") and hasattr(events, "dtype")):
+            return x
+        if not np.issubdtype(np.dtype(getattr(events.dtype, "name", events.dtype)), np.number):
+            return x
+        spec = self._spec_of(events)
+        batch = unpack(x if only_x or y is None else (x, y), spec)
+        if only_x and spec.num_classes is not None and batch.label is None:
+            batch = batch._replace(label=label)
+        spec.check_array(events, batch.label)
+        if batch.target is not None and batch.target is not events:
+            spec.check_array(batch.target, batch.label)
+        return x
+
+    def _shape_is_known(self, element_spec: Any) -> bool:
+        if self.event_spec is not None:
+            return True
+        x, _ = events_and_labels(
+            keras.utils.unpack_x_y_sample_weight(element_spec)[0], self.num_classes
+        )
+        shape = getattr(x, "shape", None)
+        return shape is not None and shape.rank is not None and None not in shape[1:]
+
+    def _checked_elements(self, *data: Any) -> Any:
+        """Check a batch in the data set that brings it; return it as it came."""
+        batch = data[0] if len(data) == 1 else data
+        checked = self.tensors(batch, guard=True)
+        with tf.control_dependencies([tensor for tensor in checked if tensor is not None]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    @staticmethod
+    def _repeated(label: ArrayLike | None, single: bool) -> Any:
+        """Return the one label of a single event as `[1]`."""
+        if label is None or not single:
+            return label
+        return tf.reshape(tf.convert_to_tensor(label), (-1,))
 
 
-def _column(label: Any) -> Any:
-    """Give labels `[B]` as `[B, 1]`, for the images made of each; one label stays as it is."""
+class _DivergenceWatch(keras.callbacks.Callback):
+    """Ends a training that XLA has compiled at the end of the epoch whose loss is not finite."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if not np.isfinite((logs or {}).get("loss", 0.0)):
+            raise DivergenceError(
+                divergence_message("loss", f"in epoch {epoch + 1}", (0.0, 0.0))
+            )
+
+
+# Where a saved model keeps how far its noise has come.
+_SEED_KEY = "seed_generator"
+
+
+def _mean_of(name: str) -> keras.metrics.Mean:
+    """Return the metric of a term, which knows whether it is better higher."""
+    if name in ("elbo", "log_likelihood"):
+        return keras_internals.UpwardMean(name=name)
+    return keras.metrics.Mean(name=name)
+
+
+def _validation_seed(seed: int | None) -> int:
+    return 1 if seed is None else seed + 1
+
+
+def _next_seed(generator: keras.random.SeedGenerator) -> Tensor:
+    return tf.cast(generator.next(), tf.int32)
+
+
+def _stand_in(x: Any, y: Any, sample_weight: Any) -> Any:
+    """Stand in for the targets, without which Keras drops the sample weights of arrays."""
+    if y is not None or sample_weight is None:
+        return y
+    events, _ = events_and_labels(x, None)
+    return np.zeros(len(events), "float32")
+
+
+def _check_keras() -> None:
+    """Check that Keras is set up as the library needs it.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            "tfvae needs Keras on TensorFlow; received backend "
+            f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow"
+        )
+    if keras.config.image_data_format() != "channels_last":
+        raise InputError(
+            "tfvae takes the channels on the last axis, and Keras is set to channels_first: call "
+            "keras.config.set_image_data_format('channels_last')"
+        )
+
+
+def _check_network(role: str, network: Any) -> None:
+    if isinstance(network, keras.layers.Layer):
+        return
+    module = type(network).__module__
+    if module.split(".")[0] == "tf_keras":
+        raise InputError(
+            f"the {role} must be a keras.Model of Keras 3; received one of tf_keras, which is "
+            "Keras 2: build it with import keras"
+        )
+    raise InputError(f"the {role} must be a keras.Model; received {network!r}")
+
+
+def _column(label: ArrayLike | None) -> Any:
+    """Return labels `[B]` as `[B, 1]`, for the events made of each; one label stays as it is."""
     label = None if label is None else tf.convert_to_tensor(label)
     return label if label is None or label.shape.rank == 0 else label[:, None]
 
 
-def _admits(known: Any, shape: tuple[int, ...]) -> bool:
+def _admits(known: Sequence[int | None], shape: Shape) -> bool:
     """Whether a network that takes `known`, with its batch and open sides, takes `shape`."""
     return len(known) == len(shape) + 1 and all(
         side in (None, expected) for side, expected in zip(known[1:], shape, strict=True)
     )
 
 
-def _shape(shape: Any) -> str:
+def _batched(shape: Sequence[int | None]) -> str:
     return f"[batch, {', '.join(map(str, shape))}]"
 
 
 def _last_activation(decoder: Any) -> Any:
-    """The activation that a decoder's output has been through, None where it cannot be told."""
+    """Return the activation of a decoder's output, None where it cannot be told."""
     if not isinstance(decoder, keras.Sequential) and not hasattr(decoder, "outputs"):
         return None
-    shape_only = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.Cropping2D)
+    shape_only = (
+        keras.layers.Reshape,
+        keras.layers.Flatten,
+        keras.layers.Cropping1D,
+        keras.layers.Cropping2D,
+        keras.layers.Cropping3D,
+    )
     for layer in reversed(decoder.layers):
         if not isinstance(layer, shape_only):
             return getattr(layer, "activation", None)

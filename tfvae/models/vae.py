@@ -1,45 +1,60 @@
 """The variational autoencoder: two networks and three distributions."""
 
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self, Unpack
 
 import keras
 import tensorflow as tf
 
-from tfvae import objectives, posteriors, priors
+from tfvae import likelihoods, networks, objectives, posteriors, priors
+from tfvae.checks import checked_count
 from tfvae.distributions.family import PACKAGE
 from tfvae.distributions.kl import kl_is_exact
 from tfvae.errors import InputError
-from tfvae.models.base import LatentImageModel
-from tfvae.models.step import Step
+from tfvae.likelihoods import Likelihood
+from tfvae.models.base import KerasOptions, LatentVariableModel
+from tfvae.models.batch import Batch
+from tfvae.models.keras_layers import PosteriorCode
+from tfvae.models.step import Losses
+from tfvae.networks import Network
+from tfvae.objectives import Objective
 from tfvae.objectives.schedules import WarmUpWatch
+from tfvae.posteriors import Posterior
+from tfvae.priors import Prior
 from tfvae.share import Share
+from tfvae.typing import ArrayLike, Distribution, Seed, Shape, Tensor
 
 
 class ELBOTerms(NamedTuple):
-    """The ELBO of each image and its two terms, each `[B]`, in nats."""
+    """The ELBO of each event and its two terms, each `[B]`, in nats."""
 
-    elbo: tf.Tensor
-    log_likelihood: tf.Tensor
-    kl: tf.Tensor
+    elbo: Tensor
+    log_likelihood: Tensor
+    kl: Tensor
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class VAE(LatentImageModel):
+class VAE(LatentVariableModel):
     """A variational autoencoder (Kingma and Welling 2014, arXiv:1312.6114).
 
     ``log p(x) ≥ ELBO(x) = E_q(z|x)[log p(x|z)] − KL(q(z|x) ‖ p(z))``
 
-    It trains by `compile` and `fit`, without a loss, or by `tfvae.training.train`.
+    It trains by `compile` and `fit`, without a loss, or by `tfvae.training.train`. An event x is a
+    vector, a series, an image or a volume; the mathematics knows nothing of which.
 
     With `num_classes` it is conditional (Sohn et al. 2015): encoder and decoder take a label too,
     and all of the above holds for log p(x|y).
 
+    With `missing`, NaN in x means that a value was not observed (Mattei and Frellsen 2019,
+    arXiv:1812.02633, with their zero imputation and the mask beside it): the encoder sees x with
+    its holes filled and where they are, log p(x|z) sums over the observed values, and the ELBO
+    bounds log p of those.
+
     Args:
-        encoder: a `keras.Model` from images `[B, H, W, C]` to features, or to a list
+        encoder: a `keras.Model` from events `[B, *event_shape]` to features, or to a list
             ``[loc, log_var]``; see `tfvae.posteriors.DiagonalNormal`. That of a conditional model
-            takes a list of images and labels, one-hot `[B, num_classes]`.
-        decoder: a `keras.Model` from z `[B, d]` to features or images; see
+            takes a list of events and labels, one-hot `[B, num_classes]`. With `missing` it takes
+            events and their masks, 1 where observed, side by side on the last axis.
+        decoder: a `keras.Model` from z `[B, d]` to features or events; see
             `tfvae.likelihoods.Likelihood`. That of a conditional model takes a list of z and
             labels.
         latent_dim: d.
@@ -51,12 +66,18 @@ class VAE(LatentImageModel):
             ``"elbo:beta=4"``, ``"iwae:num_samples=5"``.
         num_classes: labels of a conditional model, which are whole numbers from 0; None for a
             model without.
+        missing: whether events may have NaN where a value was not observed.
         seed: seed of the model's own noise and of the families' initial weights. The networks'
             initial weights are the networks' own affair.
         **kwargs: those of `keras.Model`, such as `name` and `dtype`.
 
     Raises:
         InputError: if networks, families, objective and sizes do not fit each other.
+
+    Example:
+        >>> vae = tfvae.VAE.for_events((24, 1), latent_dim=4, likelihood="normal", seed=0)
+        >>> vae.encode(np.zeros((5, 24, 1))).event_shape
+        TensorShape([4])
     """
 
     term_names = ("elbo", "log_likelihood", "kl")
@@ -67,13 +88,14 @@ class VAE(LatentImageModel):
         decoder: keras.Model,
         latent_dim: int,
         *,
-        posterior: Any = "normal",
-        prior: Any = "standard_normal",
-        likelihood: Any = "bernoulli",
-        objective: Any = "elbo",
+        posterior: Posterior | str = "normal",
+        prior: Prior | Distribution | str = "standard_normal",
+        likelihood: Likelihood | str = "bernoulli",
+        objective: Objective | str = "elbo",
         num_classes: int | None = None,
+        missing: bool = False,
         seed: int | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[KerasOptions],
     ):
         super().__init__(
             encoder,
@@ -81,6 +103,7 @@ class VAE(LatentImageModel):
             latent_dim,
             likelihood=likelihood,
             num_classes=num_classes,
+            missing=missing,
             seed=seed,
             **kwargs,
         )
@@ -88,6 +111,95 @@ class VAE(LatentImageModel):
         self.prior_family = priors.get(prior)
         self.objective = objectives.get(objective)
         self._build_if_known()
+
+    @classmethod
+    def for_events(
+        cls,
+        event_shape: Shape,
+        *,
+        latent_dim: int = 16,
+        network: Network | str | None = None,
+        posterior: Posterior | str = "normal",
+        prior: Prior | Distribution | str = "standard_normal",
+        likelihood: Likelihood | str = "bernoulli",
+        objective: Objective | str = "elbo",
+        num_classes: int | None = None,
+        missing: bool = False,
+        seed: int | None = None,
+        **kwargs: Unpack[KerasOptions],
+    ) -> Self:
+        """Build the usual model for events of a shape.
+
+        Args:
+            event_shape: of one event: (D,), (T, C), (H, W, C) or (D, H, W, C).
+            latent_dim: d.
+            network: "conv", "residual" or "dense", with options as in
+                ``"residual:filters=32x64,blocks=2"``; see `tfvae.networks`. By default "dense" for
+                vectors, "conv" for all others.
+            posterior: as for the constructor, and so are the others.
+            prior: p(z).
+            likelihood: p(x|z). One that is given as an object is copied.
+            objective: what to minimise.
+            num_classes: labels, for a model that is conditional on one.
+            missing: whether events may have NaN where a value was not observed.
+            seed: seed of all initial weights and of the model's own noise.
+            **kwargs: those of `keras.Model`.
+
+        Raises:
+            InputError: if the shape, the network or another argument does not fit.
+        """
+        encoder, decoder = networks.pair(
+            network,
+            event_shape,
+            latent_dim,
+            num_classes=num_classes,
+            missing=missing,
+            seed=seed,
+        )
+        return cls(
+            encoder,
+            decoder,
+            latent_dim,
+            posterior=posterior,
+            prior=prior,
+            likelihood=likelihoods.of_features(likelihood),
+            objective=objective,
+            num_classes=num_classes,
+            missing=missing,
+            seed=seed,
+            **kwargs,
+        )
+
+    @classmethod
+    def for_images(
+        cls,
+        image_shape: Shape,
+        *,
+        latent_dim: int = 16,
+        network: Network | str = "conv",
+        posterior: Posterior | str = "normal",
+        prior: Prior | Distribution | str = "standard_normal",
+        likelihood: Likelihood | str = "bernoulli",
+        objective: Objective | str = "elbo",
+        num_classes: int | None = None,
+        missing: bool = False,
+        seed: int | None = None,
+        **kwargs: Unpack[KerasOptions],
+    ) -> Self:
+        """Build the usual model for images `(H, W, C)`; see `for_events`."""
+        return cls.for_events(
+            networks.check_image_shape(image_shape),
+            latent_dim=latent_dim,
+            network=network,
+            posterior=posterior,
+            prior=prior,
+            likelihood=likelihood,
+            objective=objective,
+            num_classes=num_classes,
+            missing=missing,
+            seed=seed,
+            **kwargs,
+        )
 
     def _build_latent(self, features: Any) -> None:
         self.posterior_family.bind((self.latent_dim,), self._derived_seed(1))
@@ -104,15 +216,17 @@ class VAE(LatentImageModel):
         # In a graph these operations lead nowhere, and are dropped.
         self.objective.check(*self._example())
 
-    def _example(self) -> tuple[Any, Any]:
-        """Give q(z|x) of a blank image, and p(z)."""
+    def _example(self) -> tuple[Distribution, Distribution]:
+        """Compute q(z|x) of a blank event, and p(z)."""
+        spec = self._require_built("an example")
         label = None if self.num_classes is None else [0]
-        features = self._features(tf.zeros((1, *self.image_shape)), label, training=False)
+        blank = tf.fill((1, *spec.shape), tf.constant(spec.support.fill, tf.float32))
+        features = self._features(blank, label, training=False)
         q = self.posterior_family.distribution(self.posterior_family(features))
         return q, self.prior_family.distribution(label)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -122,18 +236,18 @@ class VAE(LatentImageModel):
         }
 
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
-        """Give the callback that warns of a warm-up longer than the training."""
+        """Return the callback that warns of a warm-up longer than the training."""
         return [WarmUpWatch(self.objective.schedules)]
 
     # --- the three distributions ------------------------------------------------------------------
 
     @property
-    def prior(self) -> Any:
+    def prior(self) -> Distribution:
         """p(z), a `tfd.Distribution` with event shape `[d]`."""
         return self.prior_of(None)
 
-    def prior_of(self, label: Any) -> Any:
-        """Give p(z|y) of a conditional model whose prior depends on the label, else p(z).
+    def prior_of(self, label: ArrayLike | None) -> Distribution:
+        """Compute p(z|y) of a conditional model whose prior depends on the label, else p(z).
 
         Args:
             label: whole numbers `[B]`, or None.
@@ -142,33 +256,38 @@ class VAE(LatentImageModel):
             A `tfd.Distribution` with event shape `[d]`, and batch `[B]` if the prior depends on the
             label.
         """
-        self._require_built("prior")
-        return self.prior_family.distribution(None if label is None else self.checked_labels(label))
+        spec = self._require_built("prior")
+        if label is None:
+            return self.prior_family.distribution(None)
+        return self.prior_family.distribution(tf.cast(spec.labels(label), tf.int32))
 
-    def encode(self, x: Any, label: Any = None, training: bool = False) -> Any:
-        """Give q(z|x), or q(z|x, y) of a conditional model.
+    def encode(
+        self, x: ArrayLike, label: ArrayLike | None = None, training: bool = False
+    ) -> Distribution:
+        """Compute q(z|x), or q(z|x, y) of a conditional model.
 
         Args:
-            x: images `[B, H, W, C]`.
-            label: of a conditional model, the labels of the images `[B]`.
+            x: events `[B, *event_shape]`.
+            label: of a conditional model, the labels of the events `[B]`.
             training: whether the encoder runs in training mode.
 
         Returns:
             A `tfd.Distribution` with batch shape `[B]` and event shape `[d]`.
 
         Raises:
-            InputError: if the images have another shape, or the labels do not fit.
+            InputError: if the events have another shape, or values outside the support, or the
+                labels do not fit.
         """
         return self.posterior_family.distribution(self.posterior_parameters(x, label, training))
 
     def posterior_parameters(
-        self, x: Any, label: Any = None, training: bool = False
-    ) -> dict[str, tf.Tensor]:
-        """Give what `posterior_family` makes q(z|x) from, tensors with the batch `[B]` first.
+        self, x: ArrayLike, label: ArrayLike | None = None, training: bool = False
+    ) -> dict[str, Tensor]:
+        """Compute what `posterior_family` makes q(z|x) from, tensors with the batch `[B]` first.
 
         Args:
-            x: images `[B, H, W, C]`.
-            label: of a conditional model, the labels of the images `[B]`.
+            x: events `[B, *event_shape]`.
+            label: of a conditional model, the labels of the events `[B]`.
             training: whether the encoder runs in training mode.
         """
         return self.posterior_family(self._features(x, label, training))
@@ -183,22 +302,26 @@ class VAE(LatentImageModel):
 
     def terms(
         self,
-        x: Any,
-        label: Any = None,
+        x: ArrayLike,
+        label: ArrayLike | None = None,
         *,
+        target: ArrayLike | None = None,
         num_samples: int = 1,
-        seed: Any = None,
+        seed: Seed = None,
         training: bool = False,
         share: Share | None = None,
     ) -> objectives.Terms:
         """Draw z from q(z|x), and evaluate what objectives are made of.
 
         Args:
-            x: images `[B, H, W, C]`.
-            label: of a conditional model, the labels of the images `[B]`.
-            num_samples: K, draws of z for each image.
+            x: events `[B, *event_shape]`.
+            label: of a conditional model, the labels of the events `[B]`.
+            target: events at which p(x|z) is evaluated, where they are others than `x`.
+            num_samples: K, draws of z for each event.
             seed: a whole number, a pair `[2]`, or None for the model's own next seed; or a pair
-                for each image, `[B, 2]`, which makes a draw independent of the rest of the batch.
+                for each event, `[B, 2]`, which makes a draw independent of the rest of the batch.
+                Equal seeds give equal draws, but functions that XLA has compiled draw others than
+                those that it has not: its generator is another.
             training: whether to train: the networks run in training mode, and gradients run as the
                 objective wants them.
             share: which rows of a batch `x` is, to draw for them as in the whole batch, whose
@@ -207,7 +330,9 @@ class VAE(LatentImageModel):
         Returns:
             `tfvae.objectives.Terms` of the K draws.
         """
-        x, seed = self._images(x), self._seed(seed)
+        checked_count("num_samples", num_samples)
+        x, _ = self.checked(x, label)
+        seed = self._seed(seed)
         encoded = self.posterior_parameters(x, label, training)
         posterior = self.posterior_family.distribution(encoded)
         if share is not None:
@@ -217,14 +342,19 @@ class VAE(LatentImageModel):
         else:
             z, log_posterior = self.posterior_family.sample_each(encoded, num_samples, seed)
         path = None
-        if training and self.objective.weighs_path:
+        if training and self.objective.reweights_path:
             path = objectives.PathWeight()
             z, log_posterior = path(z), path(log_posterior)
         if training and self.objective.detaches_posterior:
             log_posterior = objectives.gradient_through(posterior.log_prob, z)
-        likelihood = self._likelihood(self._decoded(z, label, training), x, training)
+        if target is None:
+            target = x
+        else:
+            target, _ = self.checked(target, label)
+        parameters = self.likelihood_parameters(z, label, training)
+        likelihood, evaluated = self._likelihood(parameters, target, training)
         return objectives.Terms.of(
-            x,
+            evaluated,
             z,
             posterior,
             self.prior_of(label),
@@ -238,35 +368,54 @@ class VAE(LatentImageModel):
         )
 
     def elbo(
-        self, x: Any, label: Any = None, *, num_samples: int = 1, seed: Any = None
+        self,
+        x: ArrayLike,
+        label: ArrayLike | None = None,
+        *,
+        num_samples: int = 1,
+        seed: Seed = None,
     ) -> ELBOTerms:
-        """Estimate the ELBO of each image.
+        """Estimate the ELBO of each event.
 
         Args:
-            x: images `[B, H, W, C]`.
-            label: of a conditional model, the labels of the images `[B]`.
-            num_samples: draws of z for each image, averaged over.
+            x: events `[B, *event_shape]`.
+            label: of a conditional model, the labels of the events `[B]`.
+            num_samples: draws of z for each event, averaged over.
             seed: as for `terms`.
 
         Returns:
             ``(elbo, log_likelihood, kl)``, each `[B]`, in nats, with
-            ``elbo == log_likelihood − kl``.
+            ``elbo == log_likelihood − kl``. Where values are missing, all of it is about the
+            observed ones.
 
         Raises:
-            InputError: if the images have another shape, or values outside the support, or the
+            InputError: if the events have another shape, or values outside the support, or the
                 labels do not fit.
         """
-        terms = self.terms(self.checked_images(x), label, num_samples=num_samples, seed=seed)
+        terms = self.terms(x, label, num_samples=num_samples, seed=seed)
         return ELBOTerms(terms.elbo, terms.mean_log_likelihood, terms.kl)
 
-    def _step(
-        self, x: tf.Tensor, label: Any, seed: Any, training: bool, share: Share | None = None
-    ) -> Step:
-        num_samples = self.objective.num_samples if training else 1
+    def batch_losses(
+        self, batch: Batch, seed: Tensor, training: bool, share: Share | None = None
+    ) -> Losses:
+        """Compute what a batch gives; see `LatentVariableModel.batch_losses`."""
         terms = self.terms(
-            x, label, num_samples=num_samples, seed=seed, training=training, share=share
+            batch.x,
+            batch.label,
+            target=batch.target,
+            num_samples=self.objective.num_samples if training else 1,
+            seed=seed,
+            training=training,
+            share=share,
         )
-        return Step(
+
+        def reconstruction() -> Tensor:
+            # In training the draw of the step serves; a second pass would cost as much again.
+            if training:
+                return self.likelihood_family.mean(terms.likelihood)[0]
+            return self(batch.x, label=batch.label)
+
+        return Losses(
             loss=self.objective(terms) if training else -terms.elbo,
             validation_loss=-terms.elbo,
             terms={
@@ -274,47 +423,108 @@ class VAE(LatentImageModel):
                 "log_likelihood": terms.mean_log_likelihood,
                 "kl": terms.kl,
             },
-            # In training the draw of the step serves; a second pass would cost as much again.
-            reconstruction=(
-                (lambda: self.likelihood_family.mean(terms.likelihood)[0])
-                if training
-                else (lambda: self(x, label))
-            ),
+            reconstruction=reconstruction,
         )
 
-    # --- images -----------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------
 
-    def _code(self, x: tf.Tensor, label: Any, training: bool) -> tf.Tensor:
+    def _code(self, x: Tensor, label: ArrayLike | None, training: bool) -> Tensor:
         return self.posterior_family.code(self.encode(x, label, training))
 
+    def _code_layer(self) -> keras.layers.Layer:
+        return PosteriorCode(self.posterior_family, (self.latent_dim,), name="code")
+
+    def impute(
+        self,
+        x: ArrayLike,
+        label: ArrayLike | None = None,
+        *,
+        num_samples: int = 100,
+        draws: int | None = None,
+        seed: Seed = None,
+    ) -> Tensor:
+        """Fill the holes of events by self-normalised importance sampling.
+
+        With z_k ~ q(z|x) and weights ``w_k ∝ p(x_observed|z_k) p(z_k) / q(z_k|x)`` that sum to 1, a
+        missing value becomes ``Σ_k w_k E[x_missing|z_k]``, an estimate of E[x_missing|x_observed]
+        (Mattei and Frellsen 2019, arXiv:1812.02633, section 3.3). Observed values stay as they are.
+
+        Args:
+            x: events `[B, *event_shape]`, NaN where a value was not observed.
+            label: of a conditional model, the labels of the events `[B]`.
+            num_samples: K, draws of z for each event; it decodes B·K of them at once.
+            draws: None for the mean; or m for m completions of each event, approximately draws from
+                p(x_missing|x_observed): z_k drawn by its weight, then x from p(x|z_k).
+            seed: as for `terms`, but one for the whole batch.
+
+        Returns:
+            `[B, *event_shape]` without holes; with `draws` `[m, B, *event_shape]`.
+
+        Raises:
+            InputError: if the model is not made for missing values, or events, labels or numbers do
+                not fit.
+        """
+        spec = self._spec_of(x)
+        if not spec.missing:
+            raise InputError(
+                "the model takes no missing values, so that there is nothing to impute: make it "
+                "with missing=True"
+            )
+        if draws is not None:
+            checked_count("draws", draws)
+        x, _ = self.checked(x, label)
+        seeds = tf.random.experimental.stateless_split(tf.reshape(self._seed(seed), (-1, 2))[0], 3)
+        terms = self.terms(x, label, num_samples=num_samples, seed=seeds[0])
+        parameters = self.likelihood_parameters(terms.z, label)
+        filled, observed = spec.observed(x)
+        likelihood = self.likelihood_family.distribution(parameters)
+        weights = tf.nn.softmax(terms.log_weight, axis=0)  # [K, B]
+        if draws is None:
+            shape = tf.concat([tf.shape(weights), tf.ones(spec.rank, tf.int32)], 0)
+            mean = self.likelihood_family.mean(likelihood)
+            estimate = tf.reduce_sum(tf.reshape(weights, shape) * mean, axis=0)
+            return tf.where(observed, filled, estimate)
+        # [B, m], which of the K draws each completion takes.
+        chosen = tf.random.stateless_categorical(tf.transpose(terms.log_weight), draws, seeds[1])
+        places = tf.stack(
+            [
+                tf.transpose(tf.cast(chosen, tf.int32)),
+                tf.tile(tf.range(tf.shape(x)[0])[None], (draws, 1)),
+            ],
+            axis=-1,
+        )
+        resampled = {name: tf.gather_nd(value, places) for name, value in parameters.items()}
+        completions = self.likelihood_family.distribution(resampled).sample(seed=seeds[2])
+        return tf.where(observed, filled, completions)
+
     def sample(
-        self, n: int, *, label: Any = None, seed: Any = None, mean: bool = True
-    ) -> tf.Tensor:
-        """Generate images: draw z from p(z), then decode.
+        self, n: int, *, label: ArrayLike | None = None, seed: Seed = None, mean: bool = True
+    ) -> Tensor:
+        """Generate events: draw z from p(z), then decode.
 
         Args:
             n: how many.
-            label: of a conditional model, one label for all images, or one for each, `[n]`.
+            label: of a conditional model, one label for all events, or one for each, `[n]`.
             seed: a whole number, a pair of them, or None for the model's own next seed; or a pair
-                for each image, `[n, 2]`, as for the signature ``sample`` of a SavedModel, whose
+                for each event, `[n, 2]`, as for the signature ``sample`` of a SavedModel, whose
                 draws they are.
-            mean: give the mean of p(x|z), the usual picture; False draws each pixel from p(x|z).
+            mean: return the mean of p(x|z), the usual picture; False draws x from p(x|z).
 
         Returns:
-            Images `[n, H, W, C]`.
+            `[n, *event_shape]`.
 
         Raises:
             InputError: if `n` is below 1, or seed or label do not fit.
         """
-        z, label, pixel_seed = self._draw_latent(n, label, seed)
+        z, label, x_seed = self._draw_latent(n, label, seed)
         likelihood = self.decode(z, label)
         if mean:
             return self.likelihood_family.mean(likelihood)
-        return likelihood.sample(seed=pixel_seed)
+        return likelihood.sample(seed=x_seed)
 
     def sample_joint(
-        self, n: int, *, label: Any = None, seed: Any = None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        self, n: int, *, label: ArrayLike | None = None, seed: Seed = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Draw z from p(z) and x from p(x|z): a z that comes with an x is a draw from p(z|x).
 
         Args:
@@ -323,41 +533,40 @@ class VAE(LatentImageModel):
             seed: as for `sample`.
 
         Returns:
-            x `[n, H, W, C]`; z `[n, d]`; and the labels `[n]`, None without.
+            x `[n, *event_shape]`; z `[n, d]`; and the labels `[n]`, None without.
 
         Raises:
             InputError: if `n` is below 1, or the label does not fit.
         """
-        z, label, pixel_seed = self._draw_latent(n, label, seed)
-        return self.decode(z, label).sample(seed=pixel_seed), z, label
+        z, label, x_seed = self._draw_latent(n, label, seed)
+        return self.decode(z, label).sample(seed=x_seed), z, label
 
     def _draw_latent(
-        self, n: int, label: Any, seed: Any
-    ) -> tuple[tf.Tensor, tf.Tensor | None, tf.Tensor]:
-        """Draw z `[n, d]` from the prior; give the labels `[n]` as well, and a seed for x."""
-        if n < 1:
-            raise InputError(f"n is a whole number from 1; received {n!r}")
-        self._require_built("sample")
+        self, n: int, label: ArrayLike | None, seed: Seed
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Draw z `[n, d]` from the prior; return the labels `[n]` as well, and a seed for x."""
+        checked_count("n", n)
+        spec = self._require_built("sample")
         seed = self._seed(seed)
         if seed.shape.rank == 2 and seed.shape[0] != n:
-            raise InputError(f"expected a seed for each of {n} images; received {seed.shape[0]}")
+            raise InputError(f"expected a seed for each of {n} events; received {seed.shape[0]}")
         if self.num_classes is not None:
-            label = self.checked_labels(label)
+            label = tf.cast(spec.labels(label), tf.int32)
             if label.shape.rank > 1 or (label.shape.rank == 1 and label.shape[0] not in (1, n)):
                 raise InputError(
-                    f"expected one label, or one for each of {n} images; "
+                    f"expected one label, or one for each of {n} events; "
                     f"received shape {label.shape}"
                 )
             label = tf.broadcast_to(label, (n,))
         if seed.shape.rank == 2:
-            pixel_seed = tf.random.experimental.stateless_fold_in(seed[0], 1)
-            return self.draw_latent(seed, label), label, pixel_seed
-        latent_seed, pixel_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+            x_seed = tf.random.experimental.stateless_fold_in(seed[0], 1)
+            return self.draw_latent(seed, label), label, x_seed
+        latent_seed, x_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         prior = self.prior_of(label)
         z = prior.sample(() if prior.batch_shape.rank else n, seed=latent_seed)
-        return z, label, pixel_seed
+        return z, label, x_seed
 
-    def draw_latent(self, seeds: tf.Tensor, label: tf.Tensor | None = None) -> tf.Tensor:
+    def draw_latent(self, seeds: Tensor, label: Tensor | None = None) -> Tensor:
         """Draw z from p(z), each from a seed of its own, whatever else is in the batch.
 
         Args:
@@ -368,7 +577,7 @@ class VAE(LatentImageModel):
             z `[B, d]`.
         """
 
-        def draw(row: Any) -> tf.Tensor:
+        def draw(row: tuple[Tensor, ...]) -> Tensor:
             one_seed, *one_label = row
             prior = self.prior_of(one_label[0][None] if one_label else None)
             return tf.reshape(prior.sample(seed=one_seed), (self.latent_dim,))
@@ -377,10 +586,11 @@ class VAE(LatentImageModel):
         spec = tf.TensorSpec((self.latent_dim,), tf.float32)
         return tf.map_fn(draw, rows, fn_output_signature=spec)
 
-    def with_prior(self, prior: Any) -> "VAE":
-        """Give a model of the same networks, posterior and likelihood with another p(z).
+    def with_prior(self, prior: Prior | Distribution | str) -> Self:
+        """Return a model that differs in p(z) alone.
 
-        The two share their weights. It is how a density that was fitted to the codes of a trained
+        Networks, families and objective are those of this model, weights included; it has not been
+        compiled. It is how a density that was fitted to the codes of a trained
         model takes the place of its prior; see `tfvae.evaluation.expost`.
 
         Args:
@@ -389,7 +599,7 @@ class VAE(LatentImageModel):
         Raises:
             InputError: if the prior does not fit.
         """
-        self._require_built("with_prior")
+        spec = self._require_built("with_prior")
         model = type(self)(
             self.encoder,
             self.decoder,
@@ -397,29 +607,13 @@ class VAE(LatentImageModel):
             posterior=self.posterior_family,
             prior=prior,
             likelihood=self.likelihood_family,
+            objective=self.objective,
             num_classes=self.num_classes,
+            missing=self.missing,
             seed=self.seed,
+            name=self.name,
+            dtype=self.dtype_policy,
         )
-        if model.image_shape is None:
-            model.build((None, *self.image_shape))
+        if model.event_spec is None:
+            model.build((None, *spec.shape))
         return model
-
-    def export(self, filepath: str | Path, **kwargs: Any) -> None:
-        """Write a SavedModel; see `tfvae.serving.export.export_saved_model`.
-
-        Args:
-            filepath: the directory to make.
-            **kwargs: `card` and `num_samples` of `export_saved_model`; or another `format` than
-                ``"tf_saved_model"``, with what else `keras.Model.export` takes: the export is
-                Keras' own then, of the reconstruction.
-
-        Raises:
-            InputError: if `filepath` exists, or the model has not been built.
-        """
-        if kwargs.get("format", "tf_saved_model") != "tf_saved_model":
-            super().export(filepath, **kwargs)
-            return
-        from tfvae.serving.export import export_saved_model
-
-        kwargs.pop("format", None)
-        export_saved_model(self, filepath, **kwargs)

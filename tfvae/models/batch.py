@@ -1,0 +1,150 @@
+"""Batches as `fit`, data sets and people give them, and the parts of them that a step takes."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tfvae.errors import InputError
+from tfvae.models.event_spec import EventSpec
+from tfvae.typing import ArrayLike, Tensor
+
+# The names under which data sets of dictionaries hold events and labels.
+EVENT_KEYS = ("x", "image", "images", "event", "events", "features", "series", "volume", "input")
+LABEL_KEYS = ("y", "label", "labels")
+
+
+class Batch(NamedTuple):
+    """One batch, its parts told apart.
+
+    Attributes:
+        x: events `[B, *event_shape]`, which the encoder sees.
+        label: of a conditional model `[B]`, else None.
+        target: the events that log p(x|z) is evaluated at, where they are others than `x`; else
+            None.
+        weight: sample weights `[B]`, else None.
+    """
+
+    x: Any
+    label: Any = None
+    target: Any = None
+    weight: Any = None
+
+
+def unpack(data: Any, spec: EventSpec) -> Batch:
+    """Tell apart what a batch holds.
+
+    A batch is ``x``, ``(x, y)`` or ``(x, y, sample_weight)``. For x it may hold a list
+    ``[x, label]``, or a dictionary such as ``{"image": x, "label": label}``. y is
+
+    * the labels, of a conditional model whose x brings none;
+    * a target of the event's own shape, at which p(x|z) is evaluated in place of x, as in
+      denoising;
+    * labels that a model without them leaves aside.
+
+    Args:
+        data: as Keras or a data set gives it.
+        spec: what the model takes in.
+
+    Raises:
+        InputError: if a part is missing, or y is none of these.
+    """
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    x, label = events_and_labels(x, spec.num_classes)
+    if isinstance(y, (Mapping, list, tuple)):
+        y = _only(y)
+    target = None
+    if y is not None and _has_event_shape(y, spec):
+        target = y
+    elif spec.num_classes is not None and label is None:
+        label = y
+    elif y is not None and not _may_be_labels(y, spec):
+        raise InputError(
+            f"the target is {_described(spec)}, at which p(x|z) is evaluated, or labels; "
+            f"received shape {tuple(y.shape)}"
+        )
+    return Batch(x, label, target, weight)
+
+
+def events_and_labels(x: Any, num_classes: int | None) -> tuple[Any, Any]:
+    """Return the events and labels of what stands for x in a batch; None without labels.
+
+    Args:
+        x: events; a list or tuple of events and labels; or a dictionary with names among
+            `EVENT_KEYS` and `LABEL_KEYS`.
+        num_classes: that of the model; the labels of a model without are left aside.
+
+    Raises:
+        InputError: if a dictionary does not say which of its parts are the events.
+    """
+    if isinstance(x, Mapping):
+        events = [key for key in x if str(key).lower() in EVENT_KEYS]
+        labels = [key for key in x if str(key).lower() in LABEL_KEYS]
+        others = [key for key in x if key not in labels]
+        if not events and len(others) == 1:
+            events = others
+        if len(events) != 1 or len(labels) > 1:
+            raise InputError(
+                f"which of {', '.join(map(repr, x))} are the events? Expected one named x or "
+                "image: write data.map(lambda batch: (batch['NAME'], batch['LABEL']))"
+            )
+        return x[events[0]], x[labels[0]] if labels and num_classes is not None else None
+    if isinstance(x, (tuple, list)) and len(x) == 2 and hasattr(x[0], "shape"):
+        return x[0], x[1] if num_classes is not None else None
+    if isinstance(x, (tuple, list)) and len(x) == 1 and hasattr(x[0], "shape"):
+        return x[0], None
+    return x, None
+
+
+def _only(y: Any) -> Any:
+    """Return the only part of a structure, or the labels of a dictionary."""
+    if isinstance(y, Mapping):
+        named = [y[key] for key in y if str(key).lower() in LABEL_KEYS]
+        parts = named or list(y.values())
+    else:
+        parts = list(y)
+    if len(parts) != 1:
+        raise InputError(
+            f"expected one target or one array of labels; received {len(parts)}: name the one in "
+            "data.map(lambda x, y: (x, y['NAME']))"
+        )
+    return parts[0]
+
+
+def _has_event_shape(y: ArrayLike, spec: EventSpec) -> bool:
+    shape = getattr(y, "shape", None)
+    if shape is None or getattr(shape, "rank", len(shape) if shape is not None else None) is None:
+        return False
+    return len(shape) == spec.rank + 1 and all(
+        side in (None, expected) for side, expected in zip(shape[1:], spec.shape, strict=True)
+    )
+
+
+def _may_be_labels(y: ArrayLike, spec: EventSpec) -> bool:
+    """Whether y may be labels that a model without them leaves aside."""
+    shape = getattr(y, "shape", ())
+    rank = getattr(shape, "rank", None) if isinstance(shape, tf.TensorShape) else len(shape)
+    if rank is None or rank <= 1 or (rank == 2 and shape[1] == 1):
+        return True
+    # One-hot rows. Beside vectors, another width is more likely a mistake.
+    return rank == 2 and spec.rank > 1
+
+
+def _described(spec: EventSpec) -> str:
+    return f"{spec.noun} [batch, {', '.join(map(str, spec.shape))}]"
+
+
+def weight_vector(weight: ArrayLike, spec: EventSpec) -> Tensor:
+    """Return sample weights as float32 `[B]`.
+
+    Raises:
+        InputError: if there is not one for each event.
+    """
+    weight = tf.cast(tf.convert_to_tensor(weight), tf.float32)
+    if weight.shape.rank is not None and weight.shape.rank > 1 and weight.shape[-1] != 1:
+        raise InputError(
+            f"expected one sample weight for each of the {spec.noun}, [batch]; received shape "
+            f"{weight.shape}"
+        )
+    return tf.reshape(weight, (-1,))

@@ -1,0 +1,281 @@
+"""What an input of a model is: the shape and support of an event x, and the labels beside it."""
+
+import dataclasses
+from typing import NoReturn
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae.errors import InputError
+from tfvae.graph_errors import refuse_unless
+from tfvae.likelihoods import Support
+from tfvae.typing import ArrayLike, Shape, Tensor
+
+# What several events are called, and their axes, by rank.
+NOUNS = {1: "vectors", 2: "series", 3: "images", 4: "volumes"}
+AXES = {
+    1: "features",
+    2: "steps, channels",
+    3: "height, width, channels",
+    4: "depth, height, width, channels",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EventSpec:
+    """What a model takes in. Everybody who checks an input asks it, and says its words.
+
+    Attributes:
+        shape: of one event x: `(D,)`, `(T, C)`, `(H, W, C)` or `(D, H, W, C)`.
+        support: the values that p(x|z) is defined for.
+        owner: what has that support, as messages call it.
+        num_classes: labels y are whole numbers from 0 to one less; None for a model without.
+        missing: whether NaN means a value that was not observed; else NaN is refused.
+    """
+
+    shape: Shape
+    support: Support = Support()
+    owner: str = "the likelihood"
+    num_classes: int | None = None
+    missing: bool = False
+
+    @property
+    def rank(self) -> int:
+        """How many axes an event has."""
+        return len(self.shape)
+
+    @property
+    def noun(self) -> str:
+        """What several events are called."""
+        return NOUNS[self.rank]
+
+    @property
+    def encoder_shape(self) -> Shape:
+        """The shape that an encoder takes: where values may be missing, x beside its mask."""
+        *sides, channels = self.shape
+        return (*sides, 2 * channels) if self.missing else self.shape
+
+    # --- events -----------------------------------------------------------------------------------
+
+    def check_shape(self, shape: tuple[int | None, ...]) -> None:
+        """Check the shape of a batch of events, as far as it is known.
+
+        Raises:
+            InputError: if it is not `[batch, *self.shape]`.
+        """
+        shape = tuple(shape)
+        if len(shape) == self.rank + 1 and all(
+            side in (None, expected) for side, expected in zip(shape[1:], self.shape, strict=True)
+        ):
+            return
+        advice = ""
+        if len(shape) == self.rank and self.shape in ((*shape[1:], 1), shape):
+            axis = "x[None]" if shape == self.shape else "x[..., None]"
+            advice = f": add the missing axis, {axis}"
+        raise InputError(
+            f"expected {self.noun} {_named_shape(self.shape)}; received shape "
+            f"[{', '.join(map(str, shape))}]{advice}"
+        )
+
+    def tensor(self, x: ArrayLike) -> Tensor:
+        """Return events as a float32 tensor `[B, *shape]` whose shape has been checked.
+
+        The values are not looked at.
+
+        Raises:
+            InputError: if `x` is no array of numbers, or has another shape.
+        """
+        try:
+            x = tf.convert_to_tensor(x)
+        except (ValueError, TypeError):
+            raise InputError(
+                f"expected {self.noun} {_named_shape(self.shape)}; received {type(x).__name__}"
+            ) from None
+        if not (x.dtype.is_floating or x.dtype.is_integer or x.dtype.is_bool):
+            raise InputError(f"expected {self.noun} of numbers; received {x.dtype.name}")
+        x = tf.cast(x, tf.float32)
+        if x.shape.rank is None or None in x.shape[1:]:
+            if x.shape.rank is not None:
+                self.check_shape(x.shape)
+            # A pipeline that has lost the static shape; `guard` checks it when it runs.
+            if tf.executing_eagerly():
+                self.check_shape(x.shape)
+            x = tf.ensure_shape(self._reshaped(x), (None, *self.shape))
+        self.check_shape(x.shape)
+        return x
+
+    def _reshaped(self, x: Tensor) -> Tensor:
+        """Refuse in a graph a batch whose shape, unknown while it was traced, does not fit."""
+        expected = tf.constant(self.shape, tf.int32)
+        shape = tf.shape(x)
+        fits = tf.equal(tf.size(shape), self.rank + 1)
+        fits = tf.cond(fits, lambda: tf.reduce_all(shape[1:] == expected), lambda: fits)
+
+        def complain(shape: Tensor) -> NoReturn:
+            self.check_shape(tuple(shape.numpy().tolist()))
+            raise AssertionError("the shape fits")
+
+        with tf.control_dependencies([refuse_unless(fits, complain, [shape])]):
+            return tf.identity(x)
+
+    def observed(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return events without holes, and where they were observed.
+
+        Values that rounding has brought out of the support by a hair are brought back.
+
+        Args:
+            x: `[..., *shape]`, NaN where nothing was observed.
+
+        Returns:
+            x with `support.fill` in its holes, and a boolean tensor of the same shape; None for
+            that of a model without missing values.
+        """
+        if not self.missing:
+            return self.support.clip(x), None
+        mask = tf.logical_not(tf.math.is_nan(x))
+        return self.support.clip(tf.where(mask, x, self.support.fill)), mask
+
+    def encoder_input(self, x: Tensor, observed: Tensor | None) -> Tensor:
+        """Return what the encoder takes of `observed(x)`: x, or x beside its mask, on the last axis."""
+        if observed is None:
+            return x
+        return tf.concat([x, tf.cast(observed, x.dtype)], axis=-1)
+
+    # --- labels -----------------------------------------------------------------------------------
+
+    def labels(self, label: ArrayLike | None) -> Tensor:
+        """Return labels as a tensor of whole numbers, of any shape and of the dtype they came in.
+
+        Raises:
+            InputError: if the model takes none or they are missing; eagerly also if they are no
+                labels of the model.
+        """
+        if self.num_classes is None:
+            raise InputError(
+                "the model takes no labels; received some: make it with num_classes=..."
+            )
+        if label is None:
+            raise InputError(
+                "a conditional model needs labels, whole numbers from 0 to "
+                f"{self.num_classes - 1}; received none"
+            )
+        try:
+            label = tf.convert_to_tensor(label)
+        except (ValueError, TypeError):
+            raise InputError(f"labels are whole numbers; received {type(label).__name__}") from None
+        if not (label.dtype.is_integer or label.dtype.is_floating):
+            raise InputError(f"labels are whole numbers; received {label.dtype.name}")
+        if tf.executing_eagerly() and not bool(self._are_labels(label)):
+            self._complain_of_labels(label)
+        return label
+
+    def label_vector(self, label: ArrayLike | None) -> Tensor:
+        """Return the labels of a batch, `[B]`; a column of them or one-hot rows will do.
+
+        Raises:
+            InputError: if they are no labels of the model, or not one for each event.
+        """
+        label = self.labels(label)
+        if label.shape.rank is None:
+            # A graph that was traced for vectors and again for columns has lost the rank.
+            is_one_hot = tf.logical_and(tf.rank(label) == 2, tf.shape(label)[-1] > 1)
+            return tf.cond(
+                is_one_hot,
+                lambda: tf.argmax(label, axis=-1, output_type=tf.int64),
+                lambda: tf.cast(tf.reshape(label, (-1,)), tf.int64),
+            )
+        if label.shape.rank == 2 and label.shape[1] == 1:
+            label = tf.reshape(label, (-1,))
+        if label.shape.rank == 2 and label.shape[1] == self.num_classes:
+            return tf.argmax(label, axis=-1, output_type=tf.int64)
+        if label.shape.rank != 1:
+            raise InputError(
+                f"expected one label for each of the {self.noun}, [batch], or one-hot rows [batch, "
+                f"{self.num_classes}]; received shape {label.shape}"
+            )
+        return label
+
+    def _are_labels(self, label: Tensor) -> Tensor:
+        # In the labels' own dtype: 2**32 + 3 is not 3.
+        last = (self.num_classes or 1) - 1
+        fits = (label >= 0) & (label <= tf.cast(last, label.dtype))
+        return tf.reduce_all(fits & (tf.round(label) == label if label.dtype.is_floating else True))
+
+    def _complain_of_labels(self, label: Tensor) -> NoReturn:
+        values = label.numpy()
+        if not np.isfinite(values).all() or (values != np.round(values)).any():
+            raise InputError(
+                f"labels are whole numbers; received {values.min():g} to {values.max():g}"
+            )
+        raise InputError(
+            f"expected labels below {self.num_classes}, from 0; received labels from "
+            f"{int(values.min())} to {int(values.max())}"
+        )
+
+    # --- both -------------------------------------------------------------------------------------
+
+    def admits(self, x: Tensor) -> Tensor:
+        """Whether all values of events are in the support, or missing where they may be."""
+        if self.missing:
+            x = tf.where(tf.math.is_nan(x), self.support.fill, x)
+        return self.support.admits(x)
+
+    def check(self, x: ArrayLike, label: ArrayLike | None = None) -> tuple[Tensor, Tensor | None]:
+        """Check events and labels outside of graphs; within one, their static shapes alone.
+
+        Returns:
+            The events, float32 `[B, *shape]`; and the labels `[B]`, None of a model without.
+
+        Raises:
+            InputError: if they do not fit, in one line.
+        """
+        x = self.tensor(x)
+        if tf.executing_eagerly() and not bool(self.admits(x)):
+            self._complain(x)
+        return x, None if self.num_classes is None else self.label_vector(label)
+
+    def guard(self, x: ArrayLike, label: ArrayLike | None = None) -> tuple[Tensor, Tensor | None]:
+        """Check events and labels inside a graph, when it runs; outside as `check` does.
+
+        What depends on the returned tensors waits for the check.
+
+        Raises:
+            InputError: by way of TensorFlow; see `tfvae.graph_errors.one_line_errors`.
+        """
+        x, label = self.check(x, label)
+        if tf.executing_eagerly():
+            return x, label
+        checks = [refuse_unless(self.admits(x), self._complain, [x])]
+        if label is not None:
+            fits = self._are_labels(label)
+            checks.append(refuse_unless(fits, self._complain_of_labels, [label]))
+        with tf.control_dependencies(checks):
+            return tf.identity(x), None if label is None else tf.identity(label)
+
+    def check_array(self, x: np.ndarray, label: ArrayLike | None = None) -> None:
+        """Check a whole array before a training, some rows at a time.
+
+        Raises:
+            InputError: if it has no rows, or events or labels do not fit.
+        """
+        if len(x) == 0:
+            raise InputError(f"expected at least one of {self.noun}; received an empty array")
+        self.check_shape(x.shape)
+        rows = max(1, 2**22 // max(1, int(np.prod(self.shape))))
+        for start in range(0, len(x), rows):
+            values = tf.cast(tf.convert_to_tensor(x[start : start + rows]), tf.float32)
+            if not bool(self.admits(values)):
+                self._complain(tf.cast(tf.convert_to_tensor(x), tf.float32))
+        if self.num_classes is not None:
+            self.label_vector(label)
+
+    def _complain(self, x: Tensor) -> NoReturn:
+        values = x.numpy()
+        if self.missing:
+            values = values[~np.isnan(values)]
+        low, high = float(values.min()), float(values.max())
+        raise InputError(self.support.complaint(self.owner, low, high))
+
+
+def _named_shape(shape: Shape) -> str:
+    return f"[batch, {', '.join(map(str, shape))}]"

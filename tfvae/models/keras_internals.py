@@ -1,0 +1,40 @@
+"""The private members of Keras that the models rest on, in one place, each with its reason.
+
+They are those of Keras 3.15, to which pyproject.toml pins the package; with each new version of
+Keras look at these.
+"""
+
+from typing import Any
+
+import keras
+
+from tfvae.typing import Tensor
+
+
+class UpwardMean(keras.metrics.Mean):
+    """A mean that is better when it is higher, such as an ELBO.
+
+    `EarlyStopping` and its like ask a metric for `_direction` where their `mode` is "auto", and
+    Keras has no public way to say it.
+    """
+
+    _direction = "up"
+
+
+def loss_tracker(model: keras.Model) -> keras.metrics.Mean:
+    """Return the metric that Keras makes for the loss at `compile`, and lists first."""
+    return model._loss_tracker
+
+
+def compiled_metrics(model: keras.Model) -> Any:
+    """Return the metrics that the user gave to `compile`, None without any.
+
+    Keras' own `compute_metrics` needs a reconstruction for them, which costs a pass of the decoder
+    where there are none.
+    """
+    return model._compile_metrics
+
+
+def update_loss(model: keras.Model, loss: Tensor, weight: Tensor) -> None:
+    """Count a batch's mean loss into the epoch's, with the batch's weight."""
+    loss_tracker(model).update_state(loss, sample_weight=weight)

@@ -1,0 +1,137 @@
+"""Plain Keras models out of a trained one: x → code, and z → mean of p(x|z).
+
+A Keras layer may not return a distribution. The two layers here go from a network's features to
+the mean of the distribution that a family makes of them, and so close a functional `keras.Model`.
+"""
+
+from typing import Any, Self
+
+import keras
+import tensorflow as tf
+
+from tfvae.distributions.family import PACKAGE, Family
+from tfvae.likelihoods import Likelihood
+from tfvae.models.event_spec import EventSpec
+from tfvae.typing import Shape, Tensor
+
+
+class _MeanOfFamily(keras.layers.Layer):
+    """Base class: a family, bound to the events that it describes.
+
+    Args:
+        family: a `tfvae.posteriors.Posterior` or `tfvae.likelihoods.Likelihood`.
+        event_shape: of one draw.
+        **kwargs: those of `keras.layers.Layer`.
+    """
+
+    def __init__(self, family: Family, event_shape: Shape, **kwargs: Any):
+        super().__init__(autocast=False, **kwargs)
+        self.family = family
+        self.family_event_shape = tuple(event_shape)
+
+    def build(self, input_shape: Any) -> None:
+        """Bind and build the family, where no model has done so before."""
+        self.family.bind(self.family_event_shape, None)
+        if not self.family.built:
+            self.family.build(input_shape)
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        family = keras.saving.serialize_keras_object(self.family)
+        return {**super().get_config(), "family": family, "event_shape": self.family_event_shape}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build the layer from `get_config`'s dictionary."""
+        family = keras.saving.deserialize_keras_object(config["family"])
+        return cls(**{**config, "family": family})
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PosteriorCode(_MeanOfFamily):
+    """From an encoder's features to the code `[B, d]`; see `tfvae.posteriors.Posterior.code`."""
+
+    def call(self, features: Any) -> Tensor:
+        """Compute the code of each event."""
+        return self.family.code(self.family.distribution(self.family(features)))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class LikelihoodMean(_MeanOfFamily):
+    """From a decoder's features to the mean of p(x|z), `[B, *event_shape]`."""
+
+    def call(self, features: Any) -> Tensor:
+        """Compute the mean of p(x|z)."""
+        return self.family.mean(self.family.distribution(self.family(features)))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        config = super().get_config()
+        # What the features mean was told from the decoder's last layer, which is not at hand when
+        # the layer is read again.
+        if self.family.built:
+            config["family"]["config"]["decoder_output"] = self.family.meaning
+        return config
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class WithMask(keras.layers.Layer):
+    """Events with NaN in their holes to what an encoder takes: filled, beside their mask.
+
+    Args:
+        fill: what stands in the holes.
+        **kwargs: those of `keras.layers.Layer`.
+    """
+
+    def __init__(self, fill: float = 0.0, **kwargs: Any):
+        super().__init__(autocast=False, **kwargs)
+        self.fill = fill
+
+    def call(self, x: Any) -> Tensor:
+        """Return `[B, ..., 2C]` of events `[B, ..., C]`."""
+        mask = tf.logical_not(tf.math.is_nan(x))
+        return tf.concat([tf.where(mask, x, self.fill), tf.cast(mask, x.dtype)], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "fill": self.fill}
+
+
+def encoder_model(encoder: keras.Model, code: keras.layers.Layer, spec: EventSpec) -> keras.Model:
+    """Build the model from x to its code.
+
+    Args:
+        encoder: from events to features.
+        code: from features to codes.
+        spec: what an event is.
+    """
+    x = keras.Input(spec.shape, name="x")
+    events = WithMask(spec.support.fill, name="with_mask")(x) if spec.missing else x
+    inputs, arguments = _with_label(x, events, spec)
+    return keras.Model(inputs, code(encoder(arguments)), name="encoder")
+
+
+def decoder_model(
+    decoder: keras.Model, likelihood: Likelihood, latent_dim: int, spec: EventSpec
+) -> keras.Model:
+    """Build the model from z to the mean of p(x|z).
+
+    Args:
+        decoder: from z to features.
+        likelihood: p(x|z).
+        latent_dim: d.
+        spec: what an event is.
+    """
+    z = keras.Input((latent_dim,), name="z")
+    inputs, arguments = _with_label(z, z, spec)
+    mean = LikelihoodMean(likelihood, spec.shape, name="mean")
+    return keras.Model(inputs, mean(decoder(arguments)), name="decoder")
+
+
+def _with_label(tensor: Any, argument: Any, spec: EventSpec) -> tuple[Any, Any]:
+    """Return a model's inputs and a network's arguments, with one-hot labels where it takes some."""
+    if spec.num_classes is None:
+        return tensor, argument
+    label = keras.Input((spec.num_classes,), name="label")
+    return [tensor, label], [argument, label]
