@@ -34,8 +34,8 @@ class Case:
     Attributes:
         kind: the class.
         options: the arguments of its constructor.
-        arguments: from the raw maps, `[maps, ...]` in float64, and the learned raw scalars by name
-            to the arguments of the reference.
+        arguments: from the raw parameters, `[parameters_per_value, ...]` in float64, and the
+            learned raw scalars by name to the arguments of the reference.
         values: which values an image may have: "real", "unit" or an array of them.
     """
 
@@ -62,7 +62,7 @@ class Case:
         return x.astype(np.float32)
 
     def elements(self, x, raw, learned):
-        """Log-probabilities in float64, of the shape of x, for `raw` `[..., maps · C]`."""
+        """Log-probabilities in float64, of the shape of x, for `raw` `[..., n · C]`."""
         channels = x.shape[-1]
         maps = np.stack(np.split(np.asarray(raw, np.float64), raw.shape[-1] // channels, axis=-1))
         arguments = self.arguments(maps, learned)
@@ -78,8 +78,9 @@ def bound(likelihood, image_shape):
 
 def built(likelihood, image_shape):
     """A bound likelihood that has made its weights."""
-    height, width, channels = image_shape
-    bound(likelihood, image_shape)(np.zeros((1, height, width, likelihood.maps * channels)))
+    *sides, channels = image_shape
+    outputs = likelihood.parameters_per_value * channels
+    bound(likelihood, image_shape)(np.zeros((1, *sides, outputs)))
     return likelihood
 
 
@@ -92,7 +93,7 @@ def scale_arguments(option, floor=1e-3, unit=1.0):
     """The reference arguments (loc, scale) of a location and scale family."""
 
     def arguments(maps, learned):
-        if option == "per_pixel":
+        if option == "per_value":
             return maps[0], floor + unit * special.softplus(maps[1])
         if option == "learned":
             return maps[0], floor + unit * special.softplus(learned["raw_scale"])
@@ -107,15 +108,15 @@ def level_values(levels, high=1.0):
 
 def _location_scales():
     for kind in (Normal, Laplace, Logistic):
-        for scale in (0.3, "learned", "per_pixel"):
+        for scale in (0.3, "learned", "per_value"):
             yield Case(kind, {"scale": scale}, scale_arguments(scale), "real")
     yield Case(Normal, {}, scale_arguments(1.0), "real")
-    options = {"scale": "per_pixel", "min_scale": 0.2}
-    yield Case(Normal, options, scale_arguments("per_pixel", 0.2), "real")
+    options = {"scale": "per_value", "min_scale": 0.2}
+    yield Case(Normal, options, scale_arguments("per_value", 0.2), "real")
     yield Case(StudentT, {}, lambda m, _: (m[0], 1.0, 5.0), "real")
     yield Case(
         StudentT,
-        {"df": 3, "scale": "per_pixel"},
+        {"df": 3, "scale": "per_value"},
         lambda m, _: (m[0], 1e-3 + special.softplus(m[1]), 3.0),
         "real",
     )
@@ -141,7 +142,7 @@ def _beta_arguments(margin, most):
 
 
 def _levels_of_logistics():
-    for scale, levels, high in (("learned", 256, 1.0), ("per_pixel", 5, 4.0), (0.05, 16, 1.0)):
+    for scale, levels, high in (("learned", 256, 1.0), ("per_value", 5, 4.0), (0.05, 16, 1.0)):
         options = {"scale": scale, "levels": levels, "high": high}
         units = scale_arguments(scale, floor=5e-4, unit=0.1)
 
@@ -175,7 +176,7 @@ def _counts():
     for options, step, dispersion in (
         ({}, 1.0, lambda m, raw: 1e-4 + special.softplus(raw["raw_dispersion"])),
         ({"dispersion": 0.5}, 1.0, lambda m, raw: 0.5),
-        ({"dispersion": "per_pixel"}, 1.0, lambda m, raw: 1e-4 + special.softplus(m[1])),
+        ({"dispersion": "per_value"}, 1.0, lambda m, raw: 1e-4 + special.softplus(m[1])),
         ({"dispersion": 0.5, "step": 1 / 255}, 1 / 255, lambda m, raw: 0.5),
     ):
         yield Case(

@@ -150,7 +150,7 @@ def test_a_run_directory_is_a_model_and_is_read_once(plain, images, monkeypatch)
     [
         (np.zeros((7, 8, 1)), r"expected numbers \[8, 8, 1\]; received shape \[7, 8, 1\]"),
         (np.full(SHAPE, "a"), r"expected numbers .* of type <U1"),
-        (np.full(SHAPE, 255.0), r"received values from 255 to 255: scale the images"),
+        (np.full(SHAPE, 255.0), r"received values from 255 to 255: scale the values"),
         (np.full(SHAPE, np.nan), r"remove or replace NaN"),
         (b"no image", r"expected a PNG or JPEG file"),
     ],

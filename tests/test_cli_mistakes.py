@@ -17,7 +17,7 @@ from tfvae.evaluation import expost
 @pytest.mark.parametrize(
     ("option", "known"),
     [
-        ("likelihood", likelihoods.KNOWN),
+        ("likelihood", likelihoods.BY_NAME),
         ("posterior", posteriors.KNOWN),
         ("prior", priors.KNOWN),
         ("objective", objectives.KNOWN),

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfvae import VAE, InputError, networks
-from tfvae.likelihoods import KNOWN as LIKELIHOOD_NAMES
+from tfvae.likelihoods import BY_NAME as LIKELIHOOD_NAMES
 from tfvae.posteriors import KNOWN as POSTERIOR_NAMES
 from tfvae.priors import KNOWN as PRIOR_NAMES
 from tfvae.training import train
@@ -26,14 +26,14 @@ LIKELIHOODS = {
     "continuous_bernoulli": "grey",
     "normal:scale=optimal": "real",
     "laplace:scale=learned": "real",
-    "logistic:scale=per_pixel": "real",
+    "logistic:scale=per_value": "real",
     "student_t:df=learned,scale=learned": "real",
     "beta": "grey",
     "discretized_logistic:levels=4": "levels",
     "discretized_logistic_mixture:levels=4,components=2": "levels",
     "categorical:levels=4": "levels",
     "poisson": "counts",
-    "negative_binomial:dispersion=per_pixel": "counts",
+    "negative_binomial:dispersion=per_value": "counts",
 }
 POSTERIORS = ["normal", "full_normal", "iaf:flows=2,hidden=8", "coupling:flows=2,hidden=8"]
 PRIORS = [

@@ -26,11 +26,13 @@ from tfvae.likelihoods import (
     StudentT,
 )
 
-any_kind = pytest.mark.parametrize("kind", likelihoods.KNOWN.values(), ids=likelihoods.KNOWN.keys())
+any_kind = pytest.mark.parametrize(
+    "kind", likelihoods.BY_NAME.values(), ids=likelihoods.BY_NAME.keys()
+)
 
 
 def raw_maps(rng, likelihood, batch, shape, spread=1.0):
-    shape = (*batch, *shape[:2], likelihood.maps * shape[-1])
+    shape = (*batch, *shape[:2], likelihood.parameters_per_value * shape[-1])
     return (spread * rng.normal(size=shape)).astype(np.float32)
 
 
@@ -45,7 +47,7 @@ def subclasses(base):
 
 def test_every_likelihood_is_known_and_tested():
     defined = subclasses(Likelihood) - {LocationScale, Count}
-    assert set(likelihoods.KNOWN.values()) == defined
+    assert set(likelihoods.BY_NAME.values()) == defined
     assert {case.kind for case in CASES} == defined, "add the new likelihood to the cases"
     assert set(likelihood_cases.analytic.LOG_PROBS) == {kind.__name__ for kind in defined}
 
@@ -92,7 +94,7 @@ def test_gradients_are_those_of_the_reference(case, rng):
 
     scalars = learned(likelihood)
     assert set(scalars) == {v.name for v in weights}
-    for number in range(min(likelihood.maps, 12)):
+    for number in range(min(likelihood.parameters_per_value, 12)):
         moved = np.zeros(raw.shape)
         moved[..., 2 * number : 2 * number + 2] = h
         up, down = (case.elements(x, raw + sign * moved, scalars) for sign in (1, -1))
@@ -112,7 +114,7 @@ def test_values_and_gradients_stay_finite(case, rng):
     shape = (3, 2, 2)
     likelihood = case.make(shape)
     x = case.images(rng, 40, shape)
-    signs = rng.choice([-60.0, 0.0, 60.0], (40, 3, 2, 2 * likelihood.maps))
+    signs = rng.choice([-60.0, 0.0, 60.0], (40, 3, 2, 2 * likelihood.parameters_per_value))
     raw = tf.constant(signs.astype(np.float32))
     variables = [v.value for v in likelihood.trainable_variables]
     with tf.GradientTape() as tape:
@@ -274,7 +276,7 @@ def test_training_evaluates_the_distribution_unless_told_otherwise(rng):
 # --- as part of a model ---------------------------------------------------------------------------
 
 
-FLAT = [c for c in CASES if c.kind(**c.options).flat_maps]
+FLAT = [c for c in CASES if c.kind(**c.options).flat_parameters]
 
 
 @pytest.mark.parametrize(
@@ -286,8 +288,8 @@ def test_maps_besides_the_first_start_flat(case, network, rng):
     likelihood = case.kind(**case.options)
     vae = VAE.for_images((8, 6, 3), latent_dim=2, network=network, likelihood=likelihood, seed=0)
     features = vae.decoder(rng.normal(size=(5, 2)) * 10)
-    raw = likelihood.head(features).numpy().reshape(5, 8, 6, likelihood.maps, 3)
-    varying = likelihood.maps - likelihood.flat_maps
+    raw = likelihood.head(features).numpy().reshape(5, 8, 6, likelihood.parameters_per_value, 3)
+    varying = likelihood.parameters_per_value - likelihood.flat_parameters
     np.testing.assert_array_equal(raw[:, :, :, varying:], 0)
     for number in range(varying):
         assert np.std(raw[:, :, :, number]) > 1e-3
@@ -346,7 +348,7 @@ def test_parameters_and_densities_are_float32_under_mixed_precision(case, rng):
         ("normal:scale=2", Normal, {"scale": 2}),
         ("normal:scale=1e-1", Normal, {"scale": 0.1}),
         ("normal:scale=learned,min_scale=0.05", Normal, {"scale": "learned", "min_scale": 0.05}),
-        ("normal: scale = per_pixel , min_scale = 0.05", Normal, {"scale": "per_pixel"}),
+        ("normal: scale = per_value , min_scale = 0.05", Normal, {"scale": "per_value"}),
         ("normal:decoder_output=parameters", Normal, {"decoder_output": "parameters"}),
         ("normal:scale=optimal", Normal, {"scale": "optimal"}),
         ("student_t:df=learned,scale=learned", StudentT, {"df": "learned", "scale": "learned"}),
@@ -354,13 +356,17 @@ def test_parameters_and_densities_are_float32_under_mixed_precision(case, rng):
         ("beta:margin=0.1", Beta, {"margin": 0.1, "max_concentration": 1e4}),
         ("discretized_logistic", DiscretizedLogistic, {"levels": 256, "scale": "learned"}),
         ("discretized_logistic:high=255,scale=0.1", DiscretizedLogistic, {"high": 255}),
-        ("categorical:levels=4,high=3", Categorical, {"levels": 4, "maps": 4, "high": 3}),
-        ("poisson:step=0.0039216", Poisson, {"step": 0.0039216}),
-        ("negative_binomial:dispersion=per_pixel", NegativeBinomial, {"dispersion": "per_pixel"}),
         (
-            "laplace:scale=per_pixel,decoder_output=features",
+            "categorical:levels=4,high=3",
+            Categorical,
+            {"levels": 4, "parameters_per_value": 4, "high": 3},
+        ),
+        ("poisson:step=0.0039216", Poisson, {"step": 0.0039216}),
+        ("negative_binomial:dispersion=per_value", NegativeBinomial, {"dispersion": "per_value"}),
+        (
+            "laplace:scale=per_value,decoder_output=features",
             Laplace,
-            {"scale": "per_pixel", "decoder_output": "features"},
+            {"scale": "per_value", "decoder_output": "features"},
         ),
     ],
 )
@@ -390,20 +396,20 @@ def test_likelihoods_from_text(text, kind, options):
         ("normal:scale=learned,min_scale=2", "min_scale lies between 0 and 1"),
         ("normal:scale=learned,min_scale=small", "min_scale lies between"),
         ("bernoulli:decoder_output=logits", "decoder_output is 'features'"),
-        ("laplace:scale=optimal", "scale is a positive number, 'learned' or 'per_pixel'; received"),
+        ("laplace:scale=optimal", "scale is a positive number, 'learned' or 'per_value'; received"),
         (
             "normal:scale=best",
-            "is a positive number, 'learned', 'per_pixel' or 'optimal'; received",
+            "is a positive number, 'learned', 'per_value' or 'optimal'; received",
         ),
         ("student_t:df=2", "df is a number above 2 or 'learned'; received 2"),
-        ("student_t:df=per_pixel", "df is a number above 2 or 'learned'"),
+        ("student_t:df=per_value", "df is a number above 2 or 'learned'"),
         ("student_t:df=true", "df is a number above 2 or 'learned'"),
         ("student_t:df=inf", "df is a number above 2 or 'learned'"),
         ("beta:margin=0", "margin is a positive number; received 0"),
         ("beta:margin=true", "margin is a positive number; received True"),
         ("beta:max_concentration=2", "max_concentration is a number above 2; received 2"),
         ("discretized_logistic:min_scale=0.2", "min_scale lies between 0 and 0.1"),
-        ("discretized_logistic:scale=optimal", "'learned' or 'per_pixel'; received 'optimal'"),
+        ("discretized_logistic:scale=optimal", "'learned' or 'per_value'; received 'optimal'"),
         ("discretized_logistic:levels=1", "levels is a whole number from 2; received 1"),
         ("discretized_logistic_mixture:levels=2.5", "levels is a whole number from 2"),
         ("discretized_logistic_mixture:components=0", "components is a whole number from 1"),
@@ -418,9 +424,9 @@ def test_likelihoods_from_text(text, kind, options):
         ("negative_binomial:step=nan", "step is a positive number; received nan"),
         (
             "negative_binomial:dispersion=0",
-            "dispersion is a positive number, 'learned' or 'per_pixel'; received 0",
+            "dispersion is a positive number, 'learned' or 'per_value'; received 0",
         ),
-        ("negative_binomial:dispersion=optimal", "'learned' or 'per_pixel'; received 'optimal'"),
+        ("negative_binomial:dispersion=optimal", "'learned' or 'per_value'; received 'optimal'"),
     ],
 )
 def test_bad_texts_are_refused_in_one_line(text, message):

@@ -22,7 +22,7 @@ REFERENCES = {
 
 def one_pixel(likelihood, raw):
     """p(x|z) of an image of one value, from its raw parameters."""
-    raw = np.reshape(raw, (1, 1, 1, likelihood.maps)).astype(np.float32)
+    raw = np.reshape(raw, (1, 1, 1, likelihood.parameters_per_value)).astype(np.float32)
     return likelihood.distribution(likelihood(tf.constant(raw)))
 
 
@@ -68,7 +68,7 @@ def test_continuous_bernoulli_reference_is_normalised():
 @pytest.mark.parametrize("case", [case for case in CASES if isinstance(case.values, str)], ids=str)
 def test_densities_integrate_to_one(case, rng):
     likelihood = case.make((1, 1, 1))
-    raw = rng.normal(size=likelihood.maps)
+    raw = rng.normal(size=likelihood.parameters_per_value)
     if case.kind is Beta:
         raw[1] = 4  # both concentrations above 1, where the density is bounded
     p = one_pixel(likelihood, raw)
@@ -132,9 +132,9 @@ def test_learned_scale(kind, min_scale, rng):
 
 @location_scale
 @pytest.mark.parametrize("min_scale", [1e-3, 0.2])
-def test_per_pixel_scale_has_a_floor(kind, min_scale, rng):
+def test_per_value_scale_has_a_floor(kind, min_scale, rng):
     # A pixel that never changes would otherwise have a density without limit.
-    likelihood = bound(kind(scale="per_pixel", min_scale=min_scale), SHAPE)
+    likelihood = bound(kind(scale="per_value", min_scale=min_scale), SHAPE)
     x = rng.normal(size=(2, *SHAPE)).astype(np.float32)
     raw = np.concatenate([x, np.full_like(x, -200.0)], axis=-1)
     parameters = likelihood(tf.constant(raw))
@@ -156,7 +156,7 @@ def test_only_the_normal_has_an_optimal_scale():
         with pytest.raises(InputError) as error:
             kind(scale="optimal")
         assert str(error.value) == (
-            "scale is a positive number, 'learned' or 'per_pixel'; received 'optimal'"
+            "scale is a positive number, 'learned' or 'per_value'; received 'optimal'"
         )
 
 

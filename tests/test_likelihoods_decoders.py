@@ -91,13 +91,13 @@ def test_linear_last_layer_gives_the_parameters(make_decoder, rng):
     np.testing.assert_array_equal(p.logits, output)
     assert not vae.likelihood_family.variables
 
-    output, p = decoded(vae_of(make_decoder(4), Normal(scale="per_pixel")), rng)
+    output, p = decoded(vae_of(make_decoder(4), Normal(scale="per_value")), rng)
     np.testing.assert_array_equal(p.loc, output[..., :2])
     np.testing.assert_allclose(p.scale, 1e-3 + special.softplus(output[..., 2:]), rtol=5 * EPS)
 
 
-TAKE_MEANS = [kind for kind in likelihoods.KNOWN.values() if kind().takes_mean]
-OTHERS = [kind for kind in likelihoods.KNOWN.values() if not kind().takes_mean]
+TAKE_MEANS = [kind for kind in likelihoods.BY_NAME.values() if kind().takes_mean]
+OTHERS = [kind for kind in likelihoods.BY_NAME.values() if not kind().takes_mean]
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_sigmoid_last_layer_gives_the_mean(make_decoder, kind, rng):
 def test_a_mean_that_does_not_tell_the_parameters_is_refused():
     assert DiscretizedLogistic in OTHERS and Bernoulli not in OTHERS
     for kind in OTHERS:
-        maps = kind().maps
+        count = kind().parameters_per_value
         with pytest.raises(InputError, match="which a mean does not tell"):
-            vae_of(image_decoder(2 * maps, "sigmoid"), kind(decoder_output="mean"))
+            vae_of(image_decoder(2 * count, "sigmoid"), kind(decoder_output="mean"))
         with pytest.raises(InputError, match="does not tell what it is"):
-            vae_of(image_decoder(2 * maps, "sigmoid"), kind())
+            vae_of(image_decoder(2 * count, "sigmoid"), kind())
 
 
 @any_decoder
@@ -142,7 +142,7 @@ def test_any_other_number_of_channels_means_features(make_decoder, rng):
     # Whatever the activation, one that would else mean parameters or the mean.
     vae_of(make_decoder(7), Bernoulli())
     vae_of(make_decoder(7, "sigmoid"), Bernoulli())
-    vae = vae_of(make_decoder(7, "relu"), Normal(scale="per_pixel"))
+    vae = vae_of(make_decoder(7, "relu"), Normal(scale="per_value"))
     output, p = decoded(vae, rng)
     kernel, bias = vae.likelihood_family.trainable_variables
     if make_decoder is flat_decoder:
@@ -188,12 +188,12 @@ def test_an_unknown_override_is_refused():
         Normal(decoder_output="logits")
 
 
-def test_a_mean_says_nothing_of_a_scale_per_pixel():
+def test_a_mean_says_nothing_of_a_scale_per_value():
     # A sigmoid would hold every scale in [softplus(0), softplus(1)] = [0.69, 1.31].
     with pytest.raises(InputError, match="decoder_output"):
-        vae_of(image_decoder(4, "sigmoid"), Normal(scale="per_pixel"))
+        vae_of(image_decoder(4, "sigmoid"), Normal(scale="per_value"))
     with pytest.raises(InputError, match="which a mean does not tell"):
-        vae_of(image_decoder(4, "sigmoid"), Normal(scale="per_pixel", decoder_output="mean"))
+        vae_of(image_decoder(4, "sigmoid"), Normal(scale="per_value", decoder_output="mean"))
 
 
 def test_saturated_sigmoid_gives_no_infinity():
@@ -204,8 +204,8 @@ def test_saturated_sigmoid_gives_no_infinity():
         assert np.all(np.abs(vae.decoder(np.zeros((1, 2))) - wrong) == 1)
         # The probability is held 1e-7, Keras' epsilon, from 0 and 1; in float32 1 − 1e-7 is
         # 1 − 1.2e-7, whose logarithm differs from that of 1e-7 by 0.18.
-        per_pixel = p.log_prob(np.full((1, *IMAGE), wrong, np.float32)).numpy() / np.prod(IMAGE)
-        assert abs(per_pixel[0] - np.log(1e-7)) < 0.2
+        per_value = p.log_prob(np.full((1, *IMAGE), wrong, np.float32)).numpy() / np.prod(IMAGE)
+        assert abs(per_value[0] - np.log(1e-7)) < 0.2
 
 
 @pytest.mark.parametrize("output_shape", [(4, 4, 2), (2, 3, 2), (12, 2)])
@@ -217,7 +217,9 @@ def test_images_of_another_size_are_refused(output_shape):
             keras.layers.Reshape(output_shape),
         ]
     )
-    with pytest.raises(InputError, match=r"the decoder of 4 x 3 images must put out \[batch, 4, 3"):
+    with pytest.raises(
+        InputError, match=r"the decoder of events \[4, 3, 2\] must put out \[batch, 4, 3"
+    ):
         vae_of(decoder, Bernoulli())
 
 
@@ -239,7 +241,7 @@ def test_a_likelihood_belongs_to_one_model():
         # 32 channels are as many as the convolutional decoders' last layer has.
         ("conv", (8, 8, 32), "bernoulli"),
         ("residual", (8, 8, 32), "bernoulli"),
-        ("conv", (8, 8, 16), "normal:scale=per_pixel"),
+        ("conv", (8, 8, 16), "normal:scale=per_value"),
         ("conv", (8, 8, 8), "categorical:levels=4"),
     ],
 )

@@ -9,7 +9,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfvae.distributions.discrete import CategoricalLevels, Lattice, LogisticLevels
 from tfvae.likelihoods import (
-    KNOWN,
+    BY_NAME,
     Bernoulli,
     Categorical,
     DiscretizedLogistic,
@@ -23,7 +23,7 @@ DISCRETE = [case for case in CASES if case.kind.is_discrete]
 
 def one_pixel(likelihood, raw):
     """p(x|z) of an image of one value, from its raw parameters."""
-    raw = np.reshape(raw, (1, 1, 1, likelihood.maps)).astype(np.float32)
+    raw = np.reshape(raw, (1, 1, 1, likelihood.parameters_per_value)).astype(np.float32)
     return likelihood.distribution(likelihood(tf.constant(raw)))
 
 
@@ -84,7 +84,7 @@ def test_probabilities_sum_to_one(case, rng):
     likelihood = case.make((1, 1, 1))
     assert likelihood.is_discrete
     for spread in (0.3, 1.0):
-        p = one_pixel(likelihood, spread * rng.normal(size=likelihood.maps))
+        p = one_pixel(likelihood, spread * rng.normal(size=likelihood.parameters_per_value))
         x = values(likelihood)
         log_prob = p.log_prob(x.reshape(-1, 1, 1, 1).astype(np.float32)).numpy().astype(float)
         assert log_prob.shape == x.shape
@@ -96,7 +96,7 @@ def test_probabilities_sum_to_one(case, rng):
 
 
 def test_only_these_are_discrete():
-    assert {name for name, kind in KNOWN.items() if kind().is_discrete} == {
+    assert {name for name, kind in BY_NAME.items() if kind().is_discrete} == {
         "bernoulli",
         "discretized_logistic",
         "discretized_logistic_mixture",
@@ -130,7 +130,7 @@ def test_bernoulli_is_binary_cross_entropy(binary, rng):
 def test_each_channel_has_its_own_parameters(case, rng):
     """A parameter of one channel does not reach the probability of another."""
     likelihood = case.make((1, 1, 3))
-    raw = rng.normal(size=(1, 1, 1, likelihood.maps, 3)).astype(np.float32)
+    raw = rng.normal(size=(1, 1, 1, likelihood.parameters_per_value, 3)).astype(np.float32)
     x = case.images(rng, 1, (1, 1, 3))
 
     def log_prob(raw):
@@ -140,7 +140,7 @@ def test_each_channel_has_its_own_parameters(case, rng):
     before = log_prob(raw)
     for channel in range(3):
         moved = raw.copy()
-        moved[..., channel] += rng.normal(size=likelihood.maps)
+        moved[..., channel] += rng.normal(size=likelihood.parameters_per_value)
         changed = log_prob(moved) != before
         assert list(changed) == [other == channel for other in range(3)]
         # And a colour image is its channels one by one.
@@ -241,7 +241,7 @@ def test_components_start_apart():
 @pytest.mark.parametrize("kind", [DiscretizedLogistic, DiscretizedLogisticMixture, Categorical])
 def test_options_and_probabilities_do_not_depend_on_the_unit(kind, rng):
     # Bytes, and bytes / 255, have the same bits per dimension.
-    raw = rng.normal(size=(2, 4, 3, 2 * kind().maps)).astype(np.float32)
+    raw = rng.normal(size=(2, 4, 3, 2 * kind().parameters_per_value)).astype(np.float32)
     k = rng.integers(0, 256, (2, 4, 3, 2))
     results = []
     for high in (1.0, 255):

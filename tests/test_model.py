@@ -379,7 +379,7 @@ def test_subclassed_networks_build_at_first_sight_of_images(x):
         ),
         (
             lambda: tfvae.VAE(tfvae.networks.conv_encoder((9, 9, 1)), sigmoid_decoder(), 2),
-            r"decoder of 9 x 9 images must put out .* received shape \(None, 8, 8, 1\)",
+            r"decoder of events \[9, 9, 1\] must put out .* received shape \(None, 8, 8, 1\)",
         ),
         (lambda: tfvae.VAE("encoder", sigmoid_decoder(), 2), "encoder must be a keras.Model"),
         (lambda: make(latent_dim=0), "latent_dim is a whole number from 1; received 0"),
@@ -552,7 +552,7 @@ def test_an_autoencoder_reconstructs_and_cannot_sample(x):
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("likelihood", ["bernoulli", "normal:scale=per_pixel"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "normal:scale=per_value"])
 def test_half_precision_keeps_losses_in_float32_and_trains(x, precision, likelihood):
     keras.config.set_dtype_policy(precision)
     vae = compiled(network="conv", likelihood=likelihood)

@@ -34,11 +34,11 @@ LIKELIHOODS = [
     "normal",
     "normal:scale=0.3",
     "normal:scale=learned",
-    "normal:scale=per_pixel",
+    "normal:scale=per_value",
     "laplace",
     "laplace:scale=0.3",
     "laplace:scale=learned",
-    "laplace:scale=per_pixel",
+    "laplace:scale=per_value",
 ]
 
 

@@ -51,7 +51,7 @@ def test_every_case_has_moved_its_weights_and_validated(results):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_couples_images_is_refused_in_one_line(results, name):
+def test_what_couples_batch_is_refused_in_one_line(results, name):
     message = json.loads((results / "messages.json").read_text())[name]
     assert "2 devices" in message
     assert "one device" in message

@@ -9,6 +9,8 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 from tensorflow_probability import util as tfp_util
 
+from tfvae.typing import Distribution, Seed, Tensor
+
 
 class Lattice(tfd.Distribution):
     """x = step · k, for a distribution of whole numbers k; the probability of x is that of k.
@@ -19,7 +21,7 @@ class Lattice(tfd.Distribution):
         name: name of the distribution's operations.
     """
 
-    def __init__(self, distribution: Any, step: float, name: str = "Lattice"):
+    def __init__(self, distribution: Distribution, step: float, name: str = "Lattice"):
         parameters = {"distribution": distribution, "step": step, "name": name}
         self._distribution = distribution
         self._step = step
@@ -37,35 +39,35 @@ class Lattice(tfd.Distribution):
         return {"distribution": tfp_util.BatchedComponentProperties()}
 
     @property
-    def distribution(self) -> Any:
+    def distribution(self) -> Distribution:
         """The distribution of k."""
         return self._distribution
 
     def _event_shape(self) -> tf.TensorShape:
         return tf.TensorShape([])
 
-    def _event_shape_tensor(self) -> tf.Tensor:
+    def _event_shape_tensor(self) -> Tensor:
         return tf.constant([], tf.int32)
 
-    def _log_prob(self, x: Any) -> tf.Tensor:
+    def _log_prob(self, x: Tensor) -> Tensor:
         # x is a level up to its rounding.
         k = tf.round(x / self._step)
         return self._distribution.log_prob(tf.cast(k, self._distribution.dtype))
 
-    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+    def _sample_n(self, n: Tensor, seed: Seed = None) -> Tensor:
         return self._step * tf.cast(self._distribution.sample(n, seed=seed), tf.float32)
 
-    def _mean(self) -> tf.Tensor:
+    def _mean(self) -> Tensor:
         return self._step * self._distribution.mean()
 
 
-class Pixels(tfd.Bernoulli):
+class FastBernoulli(tfd.Bernoulli):
     """A Bernoulli distribution of given logits whose log-probability takes half the time.
 
     TFP's evaluates the logarithms of both outcomes and adds the products, where one will do.
     """
 
-    def _log_prob(self, event: Any) -> tf.Tensor:
+    def _log_prob(self, event: Tensor) -> Tensor:
         logits = tf.convert_to_tensor(self.logits)
         event = tf.cast(event, logits.dtype)
         if event.shape != logits.shape:
@@ -74,20 +76,20 @@ class Pixels(tfd.Bernoulli):
         return -tf.nn.sigmoid_cross_entropy_with_logits(labels=event, logits=logits)
 
 
-class Choice(tfd.Categorical):
+class FlatCategorical(tfd.Categorical):
     """A categorical distribution whose logits may have any number of axes.
 
     On some processors TensorFlow takes oneDNN's softmax, which refuses more than five; draws of
-    a batch of images with channels and levels have six.
+    a batch of images with channels and levels have six. The softmax here is of two axes.
     """
 
-    def _probs_parameter_no_checks(self) -> tf.Tensor:
+    def _probs_parameter_no_checks(self) -> Tensor:
         logits = tf.convert_to_tensor(self._logits)
         flat = tf.reshape(logits, (-1, tf.shape(logits)[-1]))
         return tf.ensure_shape(tf.reshape(tf.nn.softmax(flat), tf.shape(logits)), logits.shape)
 
 
-class CategoricalLevels(Choice):
+class CategoricalLevels(FlatCategorical):
     """A categorical distribution of k = 0, 1, ..., with the mean of k.
 
     Args:
@@ -95,9 +97,9 @@ class CategoricalLevels(Choice):
         name: name of the distribution's operations.
     """
 
-    def __init__(self, logits: Any, name: str = "CategoricalLevels"):
+    def __init__(self, logits: Tensor, name: str = "CategoricalLevels"):
         # Without this a level that does not exist would fail in the loss's own words, before the
-        # check of the images can say what is wrong.
+        # check of the data can say what is wrong.
         super().__init__(logits=logits, force_probs_to_zero_outside_support=True, name=name)
         self._parameters = {"logits": logits, "name": name}
 
@@ -105,7 +107,7 @@ class CategoricalLevels(Choice):
     def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
         return {"logits": tfp_util.ParameterProperties(event_ndims=1)}
 
-    def _mean(self) -> tf.Tensor:
+    def _mean(self) -> Tensor:
         probs = self.probs_parameter()
         return tf.tensordot(probs, tf.range(probs.shape[-1], dtype=probs.dtype), axes=1)
 
@@ -123,7 +125,7 @@ class LogisticLevels(tfd.Distribution):
         name: name of the distribution's operations.
     """
 
-    def __init__(self, loc: Any, scale: Any, levels: int, name: str = "LogisticLevels"):
+    def __init__(self, loc: Tensor, scale: Tensor, levels: int, name: str = "LogisticLevels"):
         parameters = {"loc": loc, "scale": scale, "levels": levels, "name": name}
         self._loc = tf.convert_to_tensor(loc, tf.float32)
         self._scale = tf.convert_to_tensor(scale, tf.float32)
@@ -147,10 +149,10 @@ class LogisticLevels(tfd.Distribution):
     def _event_shape(self) -> tf.TensorShape:
         return tf.TensorShape([])
 
-    def _event_shape_tensor(self) -> tf.Tensor:
+    def _event_shape_tensor(self) -> Tensor:
         return tf.constant([], tf.int32)
 
-    def _log_prob(self, k: Any) -> tf.Tensor:
+    def _log_prob(self, k: Tensor) -> Tensor:
         # σ(b) − σ(a) = σ(b) σ(−a) (1 − exp(a − b)), whose factors have logarithms that neither
         # cancel nor overflow. At an end one of the first two is all there is.
         is_first, is_last = k < 0.5, k > self._levels - 1.5
@@ -159,14 +161,14 @@ class LogisticLevels(tfd.Distribution):
         both = below + above + tf.math.log(-tf.math.expm1(-1 / self._scale))
         return tf.where(is_first, below, tf.where(is_last, above, both))
 
-    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+    def _sample_n(self, n: Tensor, seed: Seed = None) -> Tensor:
         draws = tfd.Logistic(self._loc, self._scale).sample(n, seed=seed)
         return tf.clip_by_value(tf.round(draws), 0.0, self._levels - 1.0)
 
-    def _mean(self) -> tf.Tensor:
+    def _mean(self) -> Tensor:
         # E[k] = Σ_{j ≥ 1} P(k ≥ j): one term at a time, as all of them side by side would take
         # `levels` times the memory.
-        def add(total: tf.Tensor, level: tf.Tensor) -> tf.Tensor:
+        def add(total: Tensor, level: Tensor) -> Tensor:
             return total + tf.sigmoid((self._loc - level + 0.5) / self._scale)
 
         zeros = tf.zeros_like(self._loc + self._scale)

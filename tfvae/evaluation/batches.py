@@ -25,7 +25,7 @@ _MOST_NUMBERS = 2**24
 def default_chunk(vae: VAE) -> int:
     """Give how many latent vectors are best decoded at a time on this machine."""
     chunk = _ACCELERATOR_CHUNK if tf.config.list_logical_devices("GPU") else _CPU_CHUNK
-    numbers = int(np.prod(vae.image_shape)) * vae.likelihood_family.maps
+    numbers = int(np.prod(vae.image_shape)) * vae.likelihood_family.parameters_per_value
     return max(1, min(chunk, _MOST_NUMBERS // numbers))
 
 

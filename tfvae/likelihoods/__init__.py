@@ -1,7 +1,7 @@
 """Likelihoods p(x|z).
 
 =============================== ========================== =============================
-name                            images                     p(x|z)
+name                            values                     p(x|z)
 =============================== ========================== =============================
 bernoulli                       0 or 1                     `Bernoulli`
 continuous_bernoulli, beta      [0, 1]                     `ContinuousBernoulli`, `Beta`
@@ -20,7 +20,7 @@ discrete ones (`Likelihood.is_discrete`) have bits per dimension.
 from typing import Any
 
 from tfvae.distributions.family import resolve
-from tfvae.likelihoods.base import Likelihood, Support
+from tfvae.likelihoods.base import Likelihood
 from tfvae.likelihoods.continuous import (
     Beta,
     ContinuousBernoulli,
@@ -39,9 +39,10 @@ from tfvae.likelihoods.discrete import (
     NegativeBinomial,
     Poisson,
 )
+from tfvae.likelihoods.support import Support
 
 __all__ = [
-    "KNOWN",
+    "BY_NAME",
     "Bernoulli",
     "Beta",
     "Categorical",
@@ -61,7 +62,7 @@ __all__ = [
     "get",
 ]
 
-KNOWN: dict[str, type[Likelihood]] = {
+BY_NAME: dict[str, type[Likelihood]] = {
     "bernoulli": Bernoulli,
     "continuous_bernoulli": ContinuousBernoulli,
     "normal": Normal,
@@ -78,5 +79,5 @@ KNOWN: dict[str, type[Likelihood]] = {
 
 
 def get(identifier: Any) -> Likelihood:
-    """Give the likelihood that a name, a configuration or an instance stands for."""
-    return resolve(identifier, Likelihood, KNOWN, "likelihood")
+    """Return the likelihood that a name, a configuration or an instance stands for."""
+    return resolve(identifier, Likelihood, BY_NAME, "likelihood")

@@ -1,9 +1,10 @@
-"""What all likelihoods share: the values they are defined for, and the way from a decoder to them.
+"""What all likelihoods share: the way from a decoder to p(x|z), and from single values to events.
 
-Likelihoods sum over pixels and channels, and are in nats.
+Likelihoods sum over the event's values, and are in nats.
 """
 
-import dataclasses
+import abc
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,86 +16,10 @@ import tensorflow as tf
 from tfvae.checks import is_number
 from tfvae.distributions.family import Family
 from tfvae.errors import InputError
-from tfvae.networks.conv_to_pixels import ConvToPixels
-
-
-@dataclasses.dataclass(frozen=True)
-class Support:
-    """The values that a likelihood gives a density to: finite, and in [low, high].
-
-    TFP evaluates a density outside its support without complaint:
-    ``tfd.Bernoulli(logits=1.).log_prob(255.)`` is +253.7.
-
-    Args:
-        low: the lowest value.
-        high: the highest value.
-        step: distance of neighbouring values on the lattice low, low + step, ..., high that alone
-            is supported; None where all values between are.
-    """
-
-    low: float = -math.inf
-    high: float = math.inf
-    step: float | None = None
-
-    def __str__(self) -> str:
-        if self.step is not None:
-            count = (self.high - self.low) / self.step + 1
-            first = [_short(self.low + i * self.step) for i in range(3)]
-            if count < 3.5:
-                return f"values {', '.join(first[: round(count)])}"
-            if math.isinf(count):
-                return f"values {', '.join(first)}, ..."
-            return f"values {first[0]}, {first[1]}, ..., {self.high:g}"
-        if math.isinf(self.low) and math.isinf(self.high):
-            return "finite values"
-        return f"values in [{self.low:g}, {self.high:g}]"
-
-    def admits(self, x: Any) -> tf.Tensor:
-        """Whether every value of `x` is supported; NaN never is. A boolean scalar tensor."""
-        x = tf.convert_to_tensor(x)
-        if not x.dtype.is_floating:
-            x = tf.cast(x, tf.float32)
-        if self.step is None:
-            inside = (x >= self.low) & (x <= self.high)
-        else:
-            level, last = (x - self.low) / self.step, (self.high - self.low) / self.step
-            # k/255 is rounded in float32; the error of a level grows with its number.
-            slack = 1e-3 + 4 * float(np.finfo(np.float32).eps) * tf.abs(level)
-            inside = (level >= -slack) & (level <= last + slack)
-            inside &= tf.abs(level - tf.round(level)) <= slack
-        return tf.reduce_all(inside & tf.math.is_finite(x))
-
-    def complaint(self, owner: str, low: Any, high: Any) -> str:
-        """One line for values from `low` to `high` that are not all supported."""
-        received = f"values from {low:g} to {high:g}"
-        if not (np.isfinite(low) and np.isfinite(high)):
-            advice = "remove or replace NaN and infinite values"
-        elif self.step is None:
-            advice = "scale the images, for bytes x / 255.0"
-        elif low < self.low:
-            advice = f"shift the images, so that they start at {self.low:g}"
-        elif high > self.high:
-            advice = (
-                "scale the images, for bytes x / 255.0, "
-                f"or give the likelihood the images' own range, such as high={high:g}"
-            )
-        else:
-            received = f"values between the levels, from {low:g} to {high:g}"
-            advice = "round the images, or give the likelihood " + (
-                "the value of one count, step=0.0039216 for bytes / 255.0"
-                if math.isinf(self.high)
-                else "the images' own levels and high, such as levels=256,high=255 for bytes"
-            )
-        return f"{owner} expects {self}; received {received}: {advice}"
-
-
-def _short(value: float) -> str:
-    """A value in a message, as a fraction where that is what was meant."""
-    for denominator in (255, 65535):
-        numerator = value * denominator
-        if 0 < numerator < denominator and abs(numerator - round(numerator)) < 1e-6:
-            return f"{round(numerator)}/{denominator}"
-    return f"{value:g}"
+from tfvae.lazy import tfd
+from tfvae.likelihoods.heads import OutputShape
+from tfvae.likelihoods.support import Support
+from tfvae.typing import ArrayLike, Distribution, Shape, Tensor
 
 
 class Positive:
@@ -109,12 +34,12 @@ class Positive:
         self.floor = floor
         self.unit = unit
 
-    def __call__(self, raw: Any) -> Any:
+    def __call__(self, raw: Tensor) -> Tensor:
         """Map raw values, of any shape, to positive ones."""
         return self.floor + self.unit * keras.ops.softplus(raw)
 
     def inverse(self, value: float) -> float:
-        """Give the raw value that a positive one comes from."""
+        """Return the raw value that a positive one comes from."""
         return math.log(math.expm1((value - self.floor) / self.unit))
 
 
@@ -145,34 +70,42 @@ def check_floor(min_scale: Any, start: float) -> None:
         raise InputError(f"min_scale lies between 0 and {start:g}; received {min_scale!r}")
 
 
-class Likelihood(Family):
+class Likelihood(Family, abc.ABC):
     """Base class of likelihoods.
 
-    ``call`` takes what the decoder puts out and gives a dictionary of float32 tensors with the
-    batch first; ``distribution`` gives p(x|z) with the batch shape of the parameters and event
-    shape `[H, W, C]`.
+    ``call`` takes what the decoder puts out and returns a dictionary of float32 tensors with the
+    batch first; ``distribution`` makes p(x|z) of them, with the batch shape of the parameters and
+    the event shape that the likelihood is bound to: `[D]`, `[T, C]`, `[H, W, C]` or
+    `[D, H, W, C]`.
 
     The decoder may put out
 
     * features `[B, F]`, from which a dense layer makes the parameters;
-    * features `[B, H, W, F]`, from which a 3 x 3 convolution makes them; or
-    * the parameters themselves, `[B, H, W, maps · C]`, as hand-written decoders often do: the
-      first parameter of all channels, then the second of all channels, and so on.
+    * features `[B, *event_shape[:-1], F]`, of events of rank 2 to 4, from which a convolution
+      three wide makes them; or
+    * the parameters themselves, `[B, *event_shape[:-1], parameters_per_value · C]` with C the
+      event's last axis, as hand-written decoders often do: the first parameter of all channels,
+      then the second of all channels, and so on.
 
-    A likelihood of your own needs `maps`, if it is not 1, a `support`, if not all values have a
-    density, and a `distribution`. Its parameters are ``{"raw": [..., H, W, maps · C]}``, as the
-    head puts them out::
+    A likelihood whose values depend on each other overrides ``distribution(parameters)`` in place of
+    `value_distribution`, and then takes no missing values, unless its `distribution` has an
+    argument `observed`.
+
+    One of your own otherwise needs `parameters_per_value`, if it is not 1, a `support`, if not all
+    values have a density, and a `value_distribution`: p of each value, a `tfd.Distribution` of
+    scalar events. Its parameters are ``{"raw": [..., *event_shape[:-1], parameters_per_value ·
+    C]}``, as the head puts them out::
 
         @keras.saving.register_keras_serializable("mine")
         class Gumbel(Likelihood):
-            maps, flat_maps = 2, 1
+            parameters_per_value, flat_parameters = 2, 1
 
-            def distribution(self, parameters):
+            def value_distribution(self, parameters):
                 loc, raw_scale = tf.split(parameters["raw"], 2, axis=-1)
-                return tfd.Independent(tfd.Gumbel(loc, 1e-3 + tf.nn.softplus(raw_scale)), 3)
+                return tfd.Gumbel(loc, 1e-3 + tf.nn.softplus(raw_scale))
 
     Args:
-        decoder_output: what a decoder means that puts out just as many channels as there are
+        decoder_output: what a decoder means that puts out just as many numbers as there are
             parameters: ``"features"``; ``"parameters"``, the unconstrained ones (the logits of a
             Bernoulli, the mean of a Normal); or ``"mean"``, the mean of p(x|z) (the probabilities
             of a Bernoulli). By default a last layer without activation means parameters, a last
@@ -180,25 +113,33 @@ class Likelihood(Family):
         **kwargs: those of `keras.layers.Layer`.
 
     Attributes:
-        maps: parameters per channel of a pixel.
-        flat_maps: how many of them, the last ones, start the same for every pixel and z: scales
-            and the like, which may not start near their bounds.
+        parameters_per_value: how many parameters the distribution of one value has.
+        flat_parameters: how many of them, the last ones, start the same for every value and z:
+            scales and the like, which may not start near their bounds.
         takes_mean: whether the mean of p(x|z) tells its parameters.
         support: the values p(x|z) is defined for.
         is_discrete: whether p(x|z) is a probability, not a density, and bits per dimension are
             defined.
-        couples_images: whether in training p(x|z) of an image depends on the rest of its batch.
+        couples_batch: whether in training p(x|z) of an event depends on the rest of its batch.
     """
 
-    maps = 1
-    flat_maps = 0
+    parameters_per_value = 1
+    flat_parameters = 0
     takes_mean = False
     support = Support()
     is_discrete = False
-    couples_images = False
+    couples_batch = False
 
-    def gives_probabilities(self, x: Any) -> Any:
-        """Whether p(x|z) of these supported values is a probability, not a density.
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        # A class with a p(x|z) of its own is not abstract.
+        if "distribution" in vars(cls) and "value_distribution" not in vars(cls):
+            inherited = cls.value_distribution
+            if getattr(inherited, "__isabstractmethod__", False):
+                cls.value_distribution = _no_value_distribution  # type: ignore[method-assign]
+
+    def gives_probabilities(self, x: Tensor) -> bool | Tensor:
+        """Return whether p(x|z) of these supported values is a probability, not a density.
 
         Args:
             x: values, any shape.
@@ -208,6 +149,11 @@ class Likelihood(Family):
         """
         return self.is_discrete
 
+    @property
+    def takes_missing(self) -> bool:
+        """Whether `distribution` can leave out values that were not observed."""
+        return "observed" in inspect.signature(self.distribution).parameters
+
     def __init__(self, *, decoder_output: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         if decoder_output not in (None, "features", "parameters", "mean"):
@@ -216,25 +162,22 @@ class Likelihood(Family):
             )
         self.decoder_output = decoder_output
         # The model that owns the decoder sets it, as far as it can tell.
-        self.last_activation: Any = None
+        self.last_activation: Callable[..., Any] | None = None
 
-    def build(self, input_shape: Any) -> None:
-        """Create the layer that makes the parameters, if the decoder does not put them out."""
-        height, width, channels = self.event_shape
-        outputs = channels * self.maps
-        shape = tuple(input_shape)
-        is_image = len(shape) == 4 and shape[1:3] == (height, width)
-        if shape[-1] is None or not (is_image or len(shape) == 2):
+    def build(self, input_shape: Shape) -> None:
+        """Create the layer that makes the parameters, if the decoder does not put them out.
+
+        Args:
+            input_shape: of the decoder's output, None for the batch.
+
+        Raises:
+            InputError: if the decoder's output fits neither the events nor `decoder_output`.
+        """
+        output = OutputShape(tuple(input_shape), self.event_shape, self.parameters_per_value)
+        if self.decoder_output in ("parameters", "mean") and output.features != output.needed:
             raise InputError(
-                f"the decoder of {height} x {width} images must put out "
-                f"[batch, {height}, {width}, features] or [batch, features]; "
-                f"received shape {shape}"
-            )
-        needed = outputs if is_image else height * width * outputs
-        if self.decoder_output in ("parameters", "mean") and shape[-1] != needed:
-            raise InputError(
-                f"{type(self).__name__} needs {needed} channels from a decoder that puts out "
-                f"its {self.decoder_output}; received shape {shape}"
+                f"{type(self).__name__} needs a last axis of {output.needed} from a decoder that "
+                f"puts out its {self.decoder_output}; received shape {output.shape}"
             )
         if self.decoder_output == "mean" and not self.takes_mean:
             raise InputError(
@@ -243,24 +186,18 @@ class Likelihood(Family):
             )
         self.meaning = self.decoder_output
         if self.meaning is None:
-            self.meaning = "features" if shape[-1] != needed else self._guess_meaning(shape)
+            fits = output.features == output.needed
+            self.meaning = self._guess_meaning(output.shape) if fits else "features"
         self.head = None
         if self.meaning == "features":
-            options = {
-                "kernel_initializer": self._head_initializer(),
-                "dtype": self.dtype_policy,
-                "name": "parameters",
-            }
-            self.head = (
-                ConvToPixels(outputs, **options)
-                if is_image
-                else keras.layers.Dense(needed, **options)
+            self.head = output.head(
+                kernel_initializer=self._head_initializer(),
+                dtype=self.dtype_policy,
+                name="parameters",
             )
-        if self.head is not None:
-            self.head.build(shape)
         self.built = True
 
-    def _guess_meaning(self, shape: tuple[int, ...]) -> str:
+    def _guess_meaning(self, shape: Shape) -> str:
         """Tell what an output of just the parameters' size is from the activation it comes from."""
         if self.last_activation is keras.activations.linear:
             return "parameters"
@@ -272,23 +209,23 @@ class Likelihood(Family):
             "decoder_output='features', 'parameters' or 'mean'"
         )
 
-    def _head_initializer(self) -> Callable[..., Any]:
-        """Start the last `flat_maps` maps flat: near its lower bound a scale is steepest."""
+    def _head_initializer(self) -> Callable[..., Tensor]:
+        """Start the last `flat_parameters` flat: near its lower bound a scale is steepest."""
         initializer = super()._head_initializer()
-        if self.flat_maps == 0:
+        if self.flat_parameters == 0:
             return initializer
-        maps, channels = self.maps, self.event_shape[-1]
+        count, channels = self.parameters_per_value, self.event_shape[-1]
 
-        def initialize(shape: Any, dtype: Any = None) -> Any:
-            # Channels vary fastest in both heads: C of the first map, then C of the second.
-            number = np.arange(shape[-1]) % (maps * channels) // channels
-            varies = number < maps - self.flat_maps
+        def initialize(shape: Shape, dtype: Any = None) -> Tensor:
+            # In every head the channels vary fastest: C of the first parameter, C of the second.
+            number = np.arange(shape[-1]) % (count * channels) // channels
+            varies = number < count - self.flat_parameters
             return initializer(shape, dtype) * varies.astype("float32")
 
         return initialize
 
-    def _add_scalar(self, name: str, value: float, **kwargs: Any) -> Any:
-        """Add a weight that all pixels share."""
+    def _add_scalar(self, name: str, value: float, **kwargs: Any) -> keras.Variable:
+        """Add a weight that all values share."""
         return self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(value),
@@ -298,40 +235,97 @@ class Likelihood(Family):
             **kwargs,
         )
 
-    def call(self, decoder_output: Any) -> dict[str, Any]:
+    def call(self, decoder_output: Tensor) -> dict[str, Tensor]:
         """Map the decoder's output to the parameters of p(x|z), float32, batch first."""
         raw = decoder_output if self.head is None else self.head(decoder_output)
-        height, width, channels = self.event_shape
+        *sides, channels = self.event_shape
         raw = keras.ops.cast(raw, "float32")
-        raw = keras.ops.reshape(raw, (-1, height, width, self.maps * channels))
+        raw = keras.ops.reshape(raw, (-1, *sides, self.parameters_per_value * channels))
         if self.meaning == "mean":
             raw = self._from_mean(raw)
         return self._parameters(raw)
 
-    def _from_mean(self, mean: Any) -> Any:
-        """The unconstrained parameters of a p(x|z) that has this mean, if it `takes_mean`."""
+    def _from_mean(self, mean: Tensor) -> Tensor:
+        """Return the unconstrained parameters of the p(x|z) of this mean, if it `takes_mean`."""
         return mean
 
-    def _parameters(self, raw: Any) -> dict[str, Any]:
-        """Name the unconstrained maps `[B, H, W, maps · C]`, and constrain them.
+    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
+        """Name the unconstrained parameters `[B, *event_shape[:-1], parameters_per_value · C]`.
 
-        Each parameter keeps three axes after the batch, `[B, H, W, ...]`.
+        Each keeps as many axes after the batch as an event has, and is constrained here.
         """
         return {"raw": raw}
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Make p(x|z) from its parameters, which may have any leading axes."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the distribution of each value given z.
 
-    def training_distribution(self, parameters: dict[str, tf.Tensor], x: tf.Tensor) -> Any:
-        """Make the p(x|z) that a training step evaluates at `x` `[B, H, W, C]`.
+        Args:
+            parameters: what `call` returns, with any leading axes.
+
+        Returns:
+            A `tfd.Distribution` with scalar events and batch shape `[..., *event_shape]`.
+        """
+
+    def distribution(
+        self, parameters: dict[str, Tensor], observed: Tensor | None = None
+    ) -> Distribution:
+        """Build p(x|z) from its parameters.
+
+        Args:
+            parameters: what `call` returns, with any leading axes.
+            observed: booleans that broadcast to `[..., *event_shape]`, False where a value is
+                missing; None where none is.
+
+        Returns:
+            A `tfd.Independent` with the batch shape of the parameters and event shape
+            `event_shape`. Its log-probability is the sum over the observed values alone, whatever
+            finite values stand for the others, which get gradients of exactly zero. Its draws and
+            its mean are of all values.
+        """
+        return self._joint(self.value_distribution(parameters), observed)
+
+    def _joint(self, values: Distribution, observed: Tensor | None) -> Distribution:
+        """Join the distributions of all values, `[..., *event_shape]`, to one of events."""
+        if values.event_shape.rank != 0:
+            raise InputError(
+                f"value_distribution of {type(self).__name__} has event shape "
+                f"{values.event_shape}, expected scalar events: override distribution instead"
+            )
+        if observed is not None:
+            from tfvae.distributions.masked import PartlyObserved
+
+            values = PartlyObserved(
+                values,
+                tf.cast(observed, tf.bool),
+                safe_sample_fn=lambda values: tf.cast(self.support.fill, values.dtype),
+            )
+        return tfd.Independent(values, len(self.event_shape))
+
+    def training_distribution(
+        self, parameters: dict[str, Tensor], x: Tensor, observed: Tensor | None = None
+    ) -> Distribution:
+        """Build the p(x|z) that a training step evaluates at `x`.
 
         A likelihood that takes a parameter from the data does so here.
-        """
-        return self.distribution(parameters)
 
-    def mean(self, distribution: Any) -> tf.Tensor:
-        """Give the mean of p(x|z), the picture that stands for it, in the shape of a draw.
+        Args:
+            parameters: what `call` returns, with any leading axes.
+            x: `[B, *event_shape]`, with `support.fill` where a value is missing.
+            observed: see `distribution`.
+        """
+        if observed is None:
+            return self.distribution(parameters)
+        return self.distribution(parameters, observed)
+
+    def mean(self, distribution: Distribution) -> Tensor:
+        """Return the mean of p(x|z), which stands for it where one x is shown.
+
+        Args:
+            distribution: p(x|z), with any batch shape.
+
+        Returns:
+            `[..., *event_shape]`.
 
         Raises:
             InputError: if the distribution knows no mean.
@@ -344,7 +338,7 @@ class Likelihood(Family):
                 "mean: override mean(distribution) in the likelihood"
             ) from None
 
-    def check(self, x: Any) -> None:
+    def check(self, x: ArrayLike) -> None:
         """Check that an array or an eager tensor lies in the support.
 
         Raises:
@@ -356,5 +350,17 @@ class Likelihood(Family):
             raise InputError(self.support.complaint(type(self).__name__, low, high))
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "decoder_output": self.decoder_output}
+
+
+def _no_value_distribution(self: Likelihood, parameters: dict[str, Tensor]) -> Distribution:
+    """Say that there is no distribution of single values.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(
+        f"{type(self).__name__} has no value_distribution(parameters), only a distribution of "
+        "whole events"
+    )

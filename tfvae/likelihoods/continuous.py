@@ -8,29 +8,31 @@ import tensorflow as tf
 
 from tfvae.distributions.family import PACKAGE
 from tfvae.lazy import tfd
-from tfvae.likelihoods.base import Likelihood, Positive, Support, check_floor, check_positive
+from tfvae.likelihoods.base import Likelihood, Positive, check_floor, check_positive
+from tfvae.likelihoods.support import Support
+from tfvae.typing import Distribution, Shape, Tensor
 
 
 class LocationScale(Likelihood):
-    """A likelihood with a location map and a scale.
+    """A likelihood with a location for each value, and a scale.
 
     Args:
         scale: a positive number for a fixed scale; ``"learned"`` for one trainable scale that all
-            pixels share, `start` at first; ``"per_pixel"`` for a scale map from the decoder.
-        min_scale: lower bound of a scale that is not fixed. Without one the density of a pixel
-            that never changes, such as a black border, grows without limit.
+            values share, `start` at first; ``"per_value"`` for one each, from the decoder.
+        min_scale: lower bound of a scale that is not fixed. Without one the density of a value
+            that never changes, such as a black border's, grows without limit.
         **kwargs: those of `Likelihood`.
 
     Attributes:
         scale_words: what `scale` may be besides a number.
-        start: the learned scale before training; a scale map starts at about 0.69 of it.
+        start: the learned scale before training; scales per value start at about 0.69 of it.
 
     Raises:
         InputError: if the scale is none of these.
     """
 
     takes_mean = True
-    scale_words: tuple[str, ...] = ("learned", "per_pixel")
+    scale_words: tuple[str, ...] = ("learned", "per_value")
     start = 1.0
 
     def __init__(
@@ -47,60 +49,60 @@ class LocationScale(Likelihood):
         self.scale = scale
         self.min_scale = min_scale
         self._positive = Positive(min_scale, self.start)
-        self.flat_maps = 1 if scale == "per_pixel" else 0
-        self.maps = 1 + self.flat_maps
-        self.takes_mean = self.takes_mean and self.maps == 1
+        self.flat_parameters = 1 if scale == "per_value" else 0
+        self.parameters_per_value = 1 + self.flat_parameters
+        self.takes_mean = self.takes_mean and self.parameters_per_value == 1
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Create the head, and the shared scale where it is learned."""
         if self.scale == "learned":
             self.raw_scale = self._add_scalar("raw_scale", self._positive.inverse(self.start))
         super().build(input_shape)
 
-    def _parameters(self, raw: Any) -> dict[str, Any]:
-        if self.maps == 1:
+    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
+        if self.parameters_per_value == 1:
             return {"loc": raw}
         loc, raw_scale = keras.ops.split(raw, 2, axis=-1)
         return {"loc": loc, "scale": self._positive(raw_scale)}
 
-    def _scale_of(self, parameters: dict[str, tf.Tensor]) -> tf.Tensor:
-        """The scale: a map where there is one, else a scalar."""
-        if self.scale == "per_pixel":
+    def _scale_of(self, parameters: dict[str, Tensor]) -> Tensor:
+        """Return the scales, of the shape of the parameters if per value, else a scalar."""
+        if self.scale == "per_value":
             return parameters["scale"]
         if self.scale == "learned":
             return self._positive(tf.convert_to_tensor(self.raw_scale))
         return tf.constant(self.scale, tf.float32)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "scale": self.scale, "min_scale": self.min_scale}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Normal(LocationScale):
-    """p(x|z) = ∏ N(x; μ, σ²) over pixels and channels; at σ = 1, −log p is MSE/2 + ½ log 2π.
+    """p(x|z) = ∏ N(x; μ, σ²) over the event's values; at σ = 1, −log p is MSE/2 + ½ log 2π.
 
-    The sum runs over pixels, and the constant is there: ``−log p = Σ ½ ((x − μ)/σ)² + log σ +
+    It is a sum, not a mean, and the constant is there: ``−log p = Σ ½ ((x − μ)/σ)² + log σ +
     ½ log 2π``. See `LocationScale` for the arguments.
 
     ``scale="optimal"`` is the σ-VAE of Rybkin, Daniilidis and Levine (2021, arXiv:2006.13202):
     in a training step σ² is what maximises the likelihood of the batch, its mean squared
-    error over draws, images, pixels and channels, but at least min_scale². Its gradient is
+    error over draws, events and their observed values, but at least min_scale². Its gradient is
     stopped: at an optimum in σ² the gradient through it is zero. Evaluation, sampling and export
     use a moving average of that σ² over some hundred steps, saved with the model; before any
     training σ is 1.
     """
 
-    scale_words = ("learned", "per_pixel", "optimal")
+    scale_words = ("learned", "per_value", "optimal")
     # Of the moving average; Keras' batch normalisation takes the same.
     _decay = 0.99
 
     @property
-    def couples_images(self) -> bool:  # type: ignore[override]
+    def couples_batch(self) -> bool:  # type: ignore[override]
         """Whether the scale is that of a batch."""
         return self.scale == "optimal"
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Create the head and the weights of the scale, those of the moving average included."""
         if self.scale == "optimal":
             options = {"trainable": False, "aggregation": "mean"}
@@ -110,7 +112,7 @@ class Normal(LocationScale):
             self.average_weight = self._add_scalar("average_weight", 0.0, **options)
         super().build(input_shape)
 
-    def _scale_of(self, parameters: dict[str, tf.Tensor]) -> tf.Tensor:
+    def _scale_of(self, parameters: dict[str, Tensor]) -> Tensor:
         if self.scale != "optimal":
             return super()._scale_of(parameters)
         weight = tf.convert_to_tensor(self.average_weight)
@@ -118,57 +120,67 @@ class Normal(LocationScale):
         variance = tf.convert_to_tensor(self.average_variance) / tf.where(is_trained, weight, 1.0)
         return tf.sqrt(tf.where(is_trained, variance, 1.0))
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give p(x|z), a `tfd.Independent` normal with event shape `[H, W, C]`."""
-        return tfd.Independent(tfd.Normal(parameters["loc"], self._scale_of(parameters)), 3)
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the normal distribution of each value."""
+        return tfd.Normal(parameters["loc"], self._scale_of(parameters))
 
-    def training_distribution(self, parameters: dict[str, tf.Tensor], x: tf.Tensor) -> Any:
-        """Give p(x|z); with the optimal scale that of this batch, which joins the average."""
+    def training_distribution(
+        self, parameters: dict[str, Tensor], x: Tensor, observed: Tensor | None = None
+    ) -> Distribution:
+        """Build p(x|z); with the optimal scale that of this batch, which joins the average."""
         if self.scale != "optimal":
-            return self.distribution(parameters)
+            return super().training_distribution(parameters, x, observed)
         loc = parameters["loc"]
-        variance = tf.reduce_mean(tf.math.squared_difference(x, loc))
+        squared = tf.math.squared_difference(x, loc)
+        if observed is None:
+            variance, is_empty = tf.reduce_mean(squared), False
+        else:
+            is_observed = tf.broadcast_to(tf.cast(observed, tf.bool), tf.shape(squared))
+            count = tf.math.count_nonzero(is_observed, dtype=tf.float32)
+            total = tf.reduce_sum(tf.where(is_observed, squared, 0.0))
+            variance, is_empty = tf.math.divide_no_nan(total, count), count == 0
         variance = tf.stop_gradient(tf.maximum(variance, self.min_scale**2))
-        # A batch that is left out since it is not finite leaves the average alone too.
-        kept = tf.math.is_finite(variance)
+        # A batch that is left out since it is not finite leaves the average alone too, and so
+        # does one without a value.
+        kept = tf.math.is_finite(variance) & tf.logical_not(is_empty)
         for average, new in ((self.average_variance, variance), (self.average_weight, 1.0)):
             old = tf.convert_to_tensor(average)
             average.assign(tf.where(kept, self._decay * old + (1 - self._decay) * new, old))
-        return tfd.Independent(tfd.Normal(loc, tf.sqrt(variance)), 3)
+        return self._joint(tfd.Normal(loc, tf.sqrt(variance)), observed)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Laplace(LocationScale):
-    """p(x|z) = ∏ Laplace(x; μ, b) over pixels and channels; at b = 1, −log p is L1 + log 2.
+    """p(x|z) = ∏ Laplace(x; μ, b) over the event's values; at b = 1, −log p is L1 + log 2.
 
     See `LocationScale` for the arguments.
     """
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give p(x|z), a `tfd.Independent` Laplace with event shape `[H, W, C]`."""
-        return tfd.Independent(tfd.Laplace(parameters["loc"], self._scale_of(parameters)), 3)
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the Laplace distribution of each value."""
+        return tfd.Laplace(parameters["loc"], self._scale_of(parameters))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Logistic(LocationScale):
-    """p(x|z) = ∏ Logistic(x; μ, s) over pixels and channels, of variance s² π²/3.
+    """p(x|z) = ∏ Logistic(x; μ, s) over the event's values, of variance s² π²/3.
 
     ``−log p = Σ y + 2 log(1 + exp(−y)) + log s`` with y = (x − μ)/s. See `LocationScale` for the
     arguments.
     """
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give p(x|z), a `tfd.Independent` logistic with event shape `[H, W, C]`."""
-        return tfd.Independent(tfd.Logistic(parameters["loc"], self._scale_of(parameters)), 3)
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the logistic distribution of each value."""
+        return tfd.Logistic(parameters["loc"], self._scale_of(parameters))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class StudentT(LocationScale):
-    """p(x|z) = ∏ t(x; ν, μ, s) over pixels and channels: single pixels may lie far off.
+    """p(x|z) = ∏ t(x; ν, μ, s) over the event's values, of which some may lie far off.
 
     Args:
         df: degrees of freedom ν, a number above 2, where the variance s² ν/(ν − 2) is finite; or
-            ``"learned"`` for a trainable one that all pixels share, 5 at first.
+            ``"learned"`` for a trainable one that all values share, 5 at first.
         scale: s; see `LocationScale`.
         min_scale: see `LocationScale`.
         decoder_output: see `Likelihood`.
@@ -194,23 +206,22 @@ class StudentT(LocationScale):
         check_positive("df", df, ("learned",), above=2)
         self.df = df
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Create the head, and what is learned of scale and degrees of freedom."""
         if self.df == "learned":
             self.raw_df = self._add_scalar("raw_df", self._positive_df.inverse(5.0))
         super().build(input_shape)
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give p(x|z), a `tfd.Independent` Student's t with event shape `[H, W, C]`."""
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the Student's t distribution of each value."""
         if self.df == "learned":
             df = self._positive_df(tf.convert_to_tensor(self.raw_df))
         else:
             df = tf.constant(self.df, tf.float32)
-        t = tfd.StudentT(df, parameters["loc"], self._scale_of(parameters))
-        return tfd.Independent(t, 3)
+        return tfd.StudentT(df, parameters["loc"], self._scale_of(parameters))
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "df": self.df}
 
 
@@ -224,31 +235,32 @@ class ContinuousBernoulli(Likelihood):
 
     support = Support(0.0, 1.0)
 
-    def _parameters(self, raw: Any) -> dict[str, Any]:
+    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
         return {"logits": raw}
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give p(x|z), a `tfd.Independent` continuous Bernoulli with event `[H, W, C]`."""
-        return tfd.Independent(tfd.ContinuousBernoulli(logits=parameters["logits"]), 3)
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the continuous Bernoulli distribution of each value."""
+        return tfd.ContinuousBernoulli(logits=parameters["logits"])
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Beta(Likelihood):
-    """p(x|z) = ∏ Beta(u; a, b)/(1 + 2m) over pixels and channels, u = (x + m)/(1 + 2m).
+    """p(x|z) = ∏ Beta(u; a, b)/(1 + 2m) over the event's values, u = (x + m)/(1 + 2m).
 
-    On [0, 1] itself black and white pixels would have density 0 or infinity. The density is
+    On [0, 1] itself values of 0 and 1 would have density 0 or infinity. The density is
     therefore one of x on the slightly larger interval (−m, 1 + m), where it integrates to 1; draws
     may lie up to m outside [0, 1].
 
-    Two maps, raw r and t: ``a = ε + κ σ(r)`` and ``b = ε + κ σ(−r)``. The concentration κ rises
-    with ``s = 2 softplus(t)/log 2`` from 0 to max_concentration, ``1/κ = 1/s + 1/max``; at r = t =
-    0 it is about 2, and the density flat. ε = 0.01 keeps the density normalisable.
+    There are two parameters a value, raw r and t: ``a = ε + κ σ(r)`` and ``b = ε + κ σ(−r)``. The
+    concentration κ rises with ``s = 2 softplus(t)/log 2`` from 0 to max_concentration, ``1/κ = 1/s
+    + 1/max``; at r = t = 0 it is about 2, and the density flat. ε = 0.01 keeps the density
+    normalisable.
 
     Args:
         margin: m, positive; the default is half a step of bytes / 255, about.
-        max_concentration: bound of κ, above 2. Without one the density of a pixel that never
-            changes grows without limit; the default lets a grey value's standard deviation go
-            down to 0.005.
+        max_concentration: bound of κ, above 2. Without one the density of a value that never
+            changes grows without limit; the default lets the standard deviation of a value near
+            the middle go down to 0.005.
         decoder_output: see `Likelihood`.
         **kwargs: those of `keras.layers.Layer`.
 
@@ -256,8 +268,8 @@ class Beta(Likelihood):
         InputError: if an option does not fit.
     """
 
-    maps = 2
-    flat_maps = 1
+    parameters_per_value = 2
+    flat_parameters = 1
     support = Support(0.0, 1.0)
     _floor = 0.01
 
@@ -275,7 +287,7 @@ class Beta(Likelihood):
         self.margin = margin
         self.max_concentration = max_concentration
 
-    def _parameters(self, raw: Any) -> dict[str, Any]:
+    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
         raw_mean, raw_concentration = keras.ops.split(raw, 2, axis=-1)
         free = 2 / math.log(2) * keras.ops.softplus(raw_concentration)
         concentration = free / (1 + free / self.max_concentration)
@@ -284,15 +296,15 @@ class Beta(Likelihood):
             "concentration0": self._floor + concentration * keras.ops.sigmoid(-raw_mean),
         }
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give p(x|z), a `tfd.Independent` stretched Beta with event shape `[H, W, C]`."""
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the stretched Beta distribution of each value."""
         from tensorflow_probability import bijectors as tfb
 
         beta = tfd.Beta(parameters["concentration1"], parameters["concentration0"])
         stretch = tfb.Chain([tfb.Shift(-self.margin), tfb.Scale(1 + 2 * self.margin)])
-        return tfd.Independent(tfd.TransformedDistribution(beta, stretch), 3)
+        return tfd.TransformedDistribution(beta, stretch)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         options = {"margin": self.margin, "max_concentration": self.max_concentration}
         return {**super().get_config(), **options}

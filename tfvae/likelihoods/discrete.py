@@ -1,4 +1,4 @@
-"""Likelihoods that are probabilities: of bits, of the levels of a grey value, and of counts."""
+"""Likelihoods that are probabilities: of bits, of evenly spaced levels, and of counts."""
 
 import math
 from typing import Any
@@ -9,82 +9,78 @@ import tensorflow as tf
 from tfvae.checks import checked_count
 from tfvae.distributions.family import PACKAGE
 from tfvae.lazy import tfd
-from tfvae.likelihoods.base import (
-    Likelihood,
-    Positive,
-    Support,
-    check_floor,
-    check_positive,
-)
+from tfvae.likelihoods.base import Likelihood, Positive, check_floor, check_positive
 from tfvae.likelihoods.continuous import LocationScale
+from tfvae.likelihoods.support import Support
+from tfvae.typing import Distribution, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Bernoulli(Likelihood):
-    """p(x|z) = ∏ p^x (1 − p)^(1 − x) over pixels and channels; −log p is binary cross-entropy.
+    """p(x|z) = ∏ p^x (1 − p)^(1 − x) over the event's values; −log p is binary cross-entropy.
 
-    For grey values in (0, 1) this is the customary cross-entropy and no normalised density:
-    binarize the images for a log-likelihood in the strict sense.
+    For values between 0 and 1 this is the customary cross-entropy and no normalised density:
+    binarize the data for a log-likelihood in the strict sense.
     """
 
     support = Support(0.0, 1.0)
     takes_mean = True
-    is_discrete = True  # on the binary images it is meant for
+    is_discrete = True  # on the binary data it is meant for
 
-    def gives_probabilities(self, x: Any) -> Any:
-        """Whether all values are 0 or 1: of a value between them it gives none."""
+    def gives_probabilities(self, x: Tensor) -> bool | Tensor:
+        """Return whether all values are 0 or 1: of a value between them it gives none."""
         return tf.reduce_all((x == 0) | (x == 1))
 
-    def _from_mean(self, mean: Any) -> Any:
+    def _from_mean(self, mean: Tensor) -> Tensor:
         # The margin Keras uses for probabilities: a saturated sigmoid must not give an infinity.
         margin = keras.config.epsilon()
         mean = keras.ops.clip(mean, margin, 1 - margin)
         return keras.ops.log(mean) - keras.ops.log1p(-mean)
 
-    def _parameters(self, raw: Any) -> dict[str, Any]:
+    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
         return {"logits": raw}
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give p(x|z), a `tfd.Independent` Bernoulli with event shape `[H, W, C]`."""
-        from tfvae.distributions.discrete import Pixels
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the Bernoulli distribution of each value."""
+        from tfvae.distributions.discrete import FastBernoulli
 
-        return tfd.Independent(Pixels(logits=parameters["logits"], dtype=tf.float32), 3)
+        return FastBernoulli(logits=parameters["logits"], dtype=tf.float32)
 
 
 # --- levels 0, high/(levels − 1), ..., high ------------------------------------------------------
 
 
-def _level_support(levels: Any, high: Any) -> Support:
-    """The lattice of `levels` values from 0 to `high`."""
+def _level_support(levels: int, high: float) -> Support:
+    """Return the lattice of `levels` values from 0 to `high`."""
     checked_count("levels", levels, least=2)
     check_positive("high", high)
     return Support(0.0, float(high), high / (levels - 1))
 
 
-def _components_last(maps: tf.Tensor, count: int) -> tf.Tensor:
-    """Turn `[..., H, W, count · C]`, channels varying fastest, to `[..., H, W, C, count]`."""
-    channels = maps.shape[-1] // count
-    shape = tf.concat([tf.shape(maps)[:-1], [count, channels]], 0)
-    return tf.linalg.matrix_transpose(tf.reshape(maps, shape))
+def _components_last(raw: Tensor, count: int) -> Tensor:
+    """Turn `[..., count · C]`, channels varying fastest, to `[..., C, count]`."""
+    channels = raw.shape[-1] // count
+    shape = tf.concat([tf.shape(raw)[:-1], [count, channels]], 0)
+    return tf.linalg.matrix_transpose(tf.reshape(raw, shape))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class DiscretizedLogistic(LocationScale):
-    """p(x|z) = ∏ of a logistic's mass in the bin of each level, over pixels and channels.
+    """p(x|z) = ∏ of a logistic's mass in the bin of each level, over the event's values.
 
     The bin of a level reaches halfway to its neighbours, those of 0 and `high` to infinity:
     ``P(x) = F(x + ½ step) − F(x − ½ step)`` with F the distribution function of Logistic(μ, s)
     (Kingma et al. 2016, arXiv:1606.04934). The probabilities of all levels sum to 1:
     bits per dimension compare with those of papers.
 
-    Location, scale and min_scale are in units of `high`, so that the same options serve images
+    Location, scale and min_scale are in units of `high`, so that the same options serve values
     in [0, 1] and bytes.
 
     Args:
-        levels: how many grey values there are.
+        levels: how many levels there are.
         high: the highest; the lowest is 0.
-        scale: s: a positive number; ``"learned"``, one for all pixels, 0.1 at first; or
-            ``"per_pixel"``, a map, 0.07 at first.
+        scale: s: a positive number; ``"learned"``, one for all values, 0.1 at first; or
+            ``"per_value"``, one each, 0.07 at first.
         min_scale: lower bound of a scale that is not fixed. The default, about an eighth of a
             step of 256 levels, is near PixelCNN++'s; it leaves a level up to 96 % of the mass.
         decoder_output: see `Likelihood`.
@@ -113,35 +109,35 @@ class DiscretizedLogistic(LocationScale):
         self.levels = int(levels)
         self.high = high
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give p(x|z), a `tfd.Independent` discretised logistic with event `[H, W, C]`."""
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the discretised logistic distribution of each value."""
         from tfvae.distributions.discrete import Lattice, LogisticLevels
 
         last = self.levels - 1
         level = LogisticLevels(
             last * parameters["loc"], last * self._scale_of(parameters), self.levels
         )
-        return tfd.Independent(Lattice(level, self.high / last), 3)
+        return Lattice(level, self.high / last)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "levels": self.levels, "high": self.high}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class DiscretizedLogisticMixture(Likelihood):
-    """p(x|z) = ∏ Σ_k π_k P_k(x): for each pixel and channel a mixture of discretised logistics.
+    """p(x|z) = ∏ Σ_k π_k P_k(x): for each value a mixture of discretised logistics.
 
     The mixture is PixelCNN++'s (Salimans et al. 2017, arXiv:1701.05517, eq. 2), but the channels
     are independent given z: there red, green and blue share π, and green and blue depend on the
     channels before. See `DiscretizedLogistic` for the components and their units.
 
-    Per channel of a pixel there are K locations, K logits of π and K scales. At first the
+    For each value there are K locations, K logits of π and K scales. At first the
     locations are spread over the range, around (k + ½)/K, and π is uniform.
 
     Args:
         components: K.
-        levels: how many grey values there are.
+        levels: how many levels there are.
         high: the highest; the lowest is 0.
         min_scale: lower bound of the scales, in units of `high`.
         decoder_output: see `Likelihood`.
@@ -170,19 +166,19 @@ class DiscretizedLogisticMixture(Likelihood):
         self.levels = int(levels)
         self.high = high
         self.min_scale = min_scale
-        self.maps = 3 * self.components
-        self.flat_maps = 2 * self.components
+        self.parameters_per_value = 3 * self.components
+        self.flat_parameters = 2 * self.components
 
-    def _parameters(self, raw: Any) -> dict[str, Any]:
+    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
         loc, logits, raw_scale = keras.ops.split(raw, 3, axis=-1)
         centres = (keras.ops.arange(self.components, dtype="float32") + 0.5) / self.components
         loc += keras.ops.repeat(centres, self.event_shape[-1])
         scale = Positive(self.min_scale, DiscretizedLogistic.start)(raw_scale)
         return {"loc": loc, "logits": logits, "scale": scale}
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give p(x|z), a `tfd.Independent` mixture with event shape `[H, W, C]`."""
-        from tfvae.distributions.discrete import Choice, Lattice, LogisticLevels
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the mixture of each value."""
+        from tfvae.distributions.discrete import FlatCategorical, Lattice, LogisticLevels
 
         loc, logits, scale = (
             _components_last(parameters[name], self.components)
@@ -190,25 +186,25 @@ class DiscretizedLogisticMixture(Likelihood):
         )
         last = self.levels - 1
         mixture = tfd.MixtureSameFamily(
-            Choice(logits=logits), LogisticLevels(last * loc, last * scale, self.levels)
+            FlatCategorical(logits=logits), LogisticLevels(last * loc, last * scale, self.levels)
         )
-        return tfd.Independent(Lattice(mixture, self.high / last), 3)
+        return Lattice(mixture, self.high / last)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         names = ("components", "levels", "high", "min_scale")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Categorical(Likelihood):
-    """p(x|z) = ∏ π(x) over pixels and channels, with a probability of its own for each level.
+    """p(x|z) = ∏ π(x) over the event's values, with a probability of its own for each level.
 
     ``π = softmax(logits)``; −log p is the cross-entropy of a classifier with `levels` classes. It
-    knows nothing of the levels' order, and has `levels` maps.
+    knows nothing of the levels' order, and has `levels` parameters a value.
 
     Args:
-        levels: how many grey values there are.
+        levels: how many levels there are.
         high: the highest; the lowest is 0.
         decoder_output: see `Likelihood`.
         **kwargs: those of `keras.layers.Layer`.
@@ -229,29 +225,29 @@ class Categorical(Likelihood):
     ):
         super().__init__(decoder_output=decoder_output, **kwargs)
         self.support = _level_support(levels, high)
-        self.levels = self.maps = int(levels)
+        self.levels = self.parameters_per_value = int(levels)
         self.high = high
 
-    def _parameters(self, raw: Any) -> dict[str, Any]:
+    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
         return {"logits": raw}
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give p(x|z), a `tfd.Independent` categorical with event shape `[H, W, C]`."""
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the categorical distribution of each value."""
         from tfvae.distributions.discrete import CategoricalLevels, Lattice
 
         level = CategoricalLevels(_components_last(parameters["logits"], self.levels))
-        return tfd.Independent(Lattice(level, self.high / (self.levels - 1)), 3)
+        return Lattice(level, self.high / (self.levels - 1))
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "levels": self.levels, "high": self.high}
 
 
 # --- counts --------------------------------------------------------------------------------------
 
 
-def _exact_step(step: Any) -> float:
-    """The step that was meant: 0.0039216 stands for 1/255.
+def _exact_step(step: float) -> float:
+    """Return the step that was meant: 0.0039216 stands for 1/255.
 
     Raises:
         InputError: if the step is not a positive number.
@@ -262,13 +258,13 @@ def _exact_step(step: Any) -> float:
 
 
 class Count(Likelihood):
-    """A likelihood of counts n = 0, 1, 2, ..., found in the images as x = step · n.
+    """A likelihood of counts n = 0, 1, 2, ..., found in the data as x = step · n.
 
-    What is called p(x|z) is the probability of n. The first map is log E[x|z], and starts at 0
-    for every pixel and z: through the exponential a start of 3 instead costs thousands of nats.
+    What is called p(x|z) is the probability of n. The first parameter is log E[x|z], and starts at
+    0 for every value and z: through the exponential a start of 3 instead costs thousands of nats.
 
     Args:
-        step: the value of one count in the images: 1 for whole numbers, 1/255 for bytes / 255.
+        step: the value of one count in the data: 1 for whole numbers, 1/255 for bytes / 255.
             The reciprocal of a whole number may be rounded to five digits.
         **kwargs: those of `Likelihood`.
 
@@ -284,50 +280,50 @@ class Count(Likelihood):
         self.step = step
         self._exact_step = _exact_step(step)
         self.support = Support(0.0, math.inf, self._exact_step)
-        self.flat_maps = self.maps
+        self.flat_parameters = self.parameters_per_value
 
-    def _from_mean(self, mean: Any) -> Any:
+    def _from_mean(self, mean: Tensor) -> Tensor:
         return keras.ops.log(keras.ops.maximum(mean, keras.config.epsilon()))
 
-    def _log_mean_count(self, raw: Any) -> Any:
-        """Give log E[n|z], from log E[x|z]."""
+    def _log_mean_count(self, raw: Tensor) -> Tensor:
+        """Return log E[n|z], from log E[x|z]."""
         return raw - math.log(self._exact_step)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "step": self.step}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Poisson(Count):
-    """p(x|z) = ∏ λ^n e^−λ / n! over pixels and channels, with counts n = x/step and mean λ.
+    """p(x|z) = ∏ λ^n e^−λ / n! over the event's values, with counts n = x/step and mean λ.
 
     The variance of a count is its mean: bytes, whose noise is smaller, fit badly. See `Count` for
     the arguments.
     """
 
-    def _parameters(self, raw: Any) -> dict[str, Any]:
+    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
         return {"log_rate": self._log_mean_count(raw)}
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give p(x|z), a `tfd.Independent` Poisson on the lattice, with event `[H, W, C]`."""
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the Poisson distribution of each value, on the lattice."""
         from tfvae.distributions.discrete import Lattice
 
         count = tfd.Poisson(log_rate=parameters["log_rate"])
-        return tfd.Independent(Lattice(count, self._exact_step), 3)
+        return Lattice(count, self._exact_step)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class NegativeBinomial(Count):
-    """p(x|z) = ∏ NB(n; m, α) over pixels and channels: counts n = x/step that vary more.
+    """p(x|z) = ∏ NB(n; m, α) over the event's values: counts n = x/step that vary more.
 
     A count with mean m has variance m + α m². With r = 1/α, ``NB(n) = Γ(n + r)/(n! Γ(r)) ·
     (r/(r + m))^r (m/(r + m))^n``; α → 0 is the Poisson.
 
     Args:
         dispersion: α, in terms of counts whatever the step: a positive number; ``"learned"`` for
-            one that all pixels share, 1 at first; ``"per_pixel"`` for a map. What is not fixed is
-            at least 1e-4.
+            one that all values share, 1 at first; ``"per_value"`` for one each. What is not fixed
+            is at least 1e-4.
         step: see `Count`.
         decoder_output: see `Likelihood`.
         **kwargs: those of `keras.layers.Layer`.
@@ -347,19 +343,19 @@ class NegativeBinomial(Count):
         **kwargs: Any,
     ):
         super().__init__(step=step, decoder_output=decoder_output, **kwargs)
-        check_positive("dispersion", dispersion, ("learned", "per_pixel"))
+        check_positive("dispersion", dispersion, ("learned", "per_value"))
         self.dispersion = dispersion
-        self.maps = self.flat_maps = 2 if dispersion == "per_pixel" else 1
-        self.takes_mean = self.maps == 1
+        self.parameters_per_value = self.flat_parameters = 2 if dispersion == "per_value" else 1
+        self.takes_mean = self.parameters_per_value == 1
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Create the head, and the shared dispersion where it is learned."""
         if self.dispersion == "learned":
             self.raw_dispersion = self._add_scalar("raw_dispersion", self._positive.inverse(1.0))
         super().build(input_shape)
 
-    def _parameters(self, raw: Any) -> dict[str, Any]:
-        if self.maps == 1:
+    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
+        if self.parameters_per_value == 1:
             return {"log_mean": self._log_mean_count(raw)}
         raw_mean, raw_dispersion = keras.ops.split(raw, 2, axis=-1)
         return {
@@ -367,12 +363,12 @@ class NegativeBinomial(Count):
             "dispersion": self._positive(raw_dispersion),
         }
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give p(x|z), a `tfd.Independent` negative binomial on the lattice."""
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the negative binomial distribution of each value, on the lattice."""
         from tfvae.distributions.discrete import Lattice
 
         log_mean = parameters["log_mean"]
-        if self.dispersion == "per_pixel":
+        if self.dispersion == "per_value":
             dispersion = parameters["dispersion"]
         elif self.dispersion == "learned":
             dispersion = self._positive(tf.convert_to_tensor(self.raw_dispersion))
@@ -382,8 +378,8 @@ class NegativeBinomial(Count):
             tf.broadcast_to(1 / dispersion, tf.shape(log_mean)),
             logits=log_mean + tf.math.log(dispersion),
         )
-        return tfd.Independent(Lattice(count, self._exact_step), 3)
+        return Lattice(count, self._exact_step)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "dispersion": self.dispersion}

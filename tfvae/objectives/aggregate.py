@@ -86,7 +86,7 @@ class BetaTC(Objective):
         InputError: if a weight is negative or not finite, or `dataset_size` below 2.
     """
 
-    couples_images = True
+    couples_batch = True
 
     def __init__(
         self, dataset_size: int, beta: float = 6.0, alpha: float = 1.0, gamma: float = 1.0
@@ -141,7 +141,7 @@ class FactorVAE(Objective):
         InputError: if `gamma` is negative or not finite, or a count below 1.
     """
 
-    couples_images = True
+    couples_batch = True
 
     def __init__(self, gamma: float = 10.0, hidden: int = 1000, layers: int = 6):
         self.gamma = checked_weight("gamma", gamma)
@@ -250,7 +250,7 @@ class InfoVAE(Objective):
         InputError: if a weight of the loss would be negative.
     """
 
-    couples_images = True
+    couples_batch = True
 
     def __init__(self, alpha: float = 0.0, mmd_weight: float = 1000.0):
         if not (is_number(alpha) and -math.inf < alpha <= 1):

@@ -169,14 +169,14 @@ class Objective:
             through the parameters of q.
         weighs_path: whether the objective calls `Terms.weigh_path`.
         network: a Keras layer that the objective trains beside the model, or None.
-        couples_images: whether the loss of an image depends on the rest of its batch.
+        couples_batch: whether the loss of an image depends on the rest of its batch.
     """
 
     num_samples: int = 1
     detaches_posterior = False
     weighs_path = False
     network: Any = None
-    couples_images = False
+    couples_batch = False
 
     def __call__(self, terms: Terms) -> tf.Tensor:
         """Give the loss of each image, `[B]`, in nats; it is minimised."""

@@ -228,7 +228,7 @@ def _check_shareable(model: ImageTrainer, replicas: int) -> None:
         InputError: if it may not.
     """
     for part in (getattr(model, "objective", None), model.likelihood_family):
-        if getattr(part, "couples_images", False):
+        if getattr(part, "couples_batch", False):
             raise InputError(
                 f"{type(part).__name__} looks at all images of a batch together, and each of "
                 f"{replicas} devices would see only some: train it on one device"
