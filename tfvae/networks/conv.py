@@ -1,35 +1,19 @@
-"""Convolutional encoders and decoders."""
+"""Convolutional encoders and decoders, for series, images and volumes."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import SupportsIndex
 
 import keras
 from keras import layers
 
-from tfvae.networks.checks import check_image_shape
 from tfvae.networks.initial import initializers
-from tfvae.networks.labels import image_input, latent_input
-
-# Halve no further than to this many pixels on the shorter side.
-_SMALLEST_SIDE = 5
-# Few channels first: those layers see the most pixels, and the decoder's last one all of them.
-_FILTERS = (16, 64, 128)
-
-
-def default_filters(image_shape: Sequence[int]) -> tuple[int, ...]:
-    """Give the channels of each halving: 16, 64, 128, 128 …, until 5 to 8 pixels are left.
-
-    A smaller image is halved once all the same.
-    """
-    height, width, _ = check_image_shape(image_shape)
-    side, filters = -(-min(height, width) // 2), [_FILTERS[0]]
-    while (side := -(-side // 2)) >= _SMALLEST_SIDE:
-        filters.append(_FILTERS[min(len(filters), len(_FILTERS) - 1)])
-    return tuple(filters)
+from tfvae.networks.labels import Initializers, Inputs, event_input, latent_input
+from tfvae.networks.sides import Halving, convolved, default_filters, doubled, halvings, sides_of
 
 
 def conv_encoder(
-    image_shape: Sequence[int],
+    event_shape: Iterable[SupportsIndex],
     *,
     filters: Sequence[int] | None = None,
     hidden: int = 256,
@@ -37,36 +21,33 @@ def conv_encoder(
     num_classes: int | None = None,
     seed: int | None = None,
 ) -> keras.Model:
-    """Strided 3 x 3 convolutions, then a dense layer.
+    """Build strided convolutions with kernels of 3 along each side, then a dense layer.
 
     Args:
-        image_shape: (H, W, C).
-        filters: channels of each convolution; each halves height and width. By default
-            `default_filters`.
+        event_shape: (T, C), (H, W, C) or (D, H, W, C).
+        filters: channels of each convolution; each halves the sides. By default `default_filters`.
         hidden: features put out.
         activation: a Keras activation.
-        num_classes: labels, for a network that takes one beside the image.
+        num_classes: labels, for a network that takes one beside the event.
         seed: seed of the initial weights.
 
     Returns:
-        A model from `[B, H, W, C]` to `[B, hidden]`.
+        A model from `[B, *event_shape]` to `[B, hidden]`.
+
+    Raises:
+        InputError: if the shape is none, or that of a vector.
     """
+    sides = sides_of(event_shape, "conv")
+    filters = tuple(filters or default_filters(event_shape))
     weights = initializers(seed)
-    inputs, x = image_input(image_shape, num_classes, weights)
-    for channels in filters or default_filters(image_shape):
-        x = layers.Conv2D(
-            channels,
-            3,
-            strides=2,
-            padding="same",
-            activation=activation,
-            kernel_initializer=next(weights),
-        )(x)
+    inputs, x = event_input(event_shape, num_classes, weights)
+    for channels, halving in zip(filters, halvings(sides, len(filters)), strict=True):
+        x = convolved(x, channels, next(weights), strides=halving.strides, activation=activation)
     return dense_head(inputs, x, hidden, activation, weights, "conv_encoder")
 
 
 def conv_decoder(
-    image_shape: Sequence[int],
+    event_shape: Iterable[SupportsIndex],
     latent_dim: int,
     *,
     filters: Sequence[int] | None = None,
@@ -76,7 +57,7 @@ def conv_decoder(
     num_classes: int | None = None,
     seed: int | None = None,
 ) -> keras.Model:
-    """Dense layers, then transposed 3 x 3 convolutions: the mirror image of `conv_encoder`.
+    """Build dense layers, then transposed convolutions: the mirror image of `conv_encoder`.
 
     Per nat, width after z is the cheapest thing a processor can buy: on MNIST the second of the
     dense layers costs no time and gains about half a nat. At full size an activation costs as much
@@ -84,9 +65,9 @@ def conv_decoder(
     and the ELBO is the same.
 
     Args:
-        image_shape: (H, W, C).
+        event_shape: (T, C), (H, W, C) or (D, H, W, C).
         latent_dim: d.
-        filters: channels as given to the encoder, from the image inwards; the features put out
+        filters: channels as given to the encoder, from the event inwards; the features put out
             have as many channels as the first.
         hidden: width of each of the two dense layers after z.
         activation: a Keras activation.
@@ -95,73 +76,90 @@ def conv_decoder(
         seed: seed of the initial weights.
 
     Returns:
-        A model from `[B, d]` to `[B, H, W, filters[0]]`.
+        A model from `[B, d]` to `[B, *sides, filters[0]]`.
+
+    Raises:
+        InputError: if the shape is none, or that of a vector, or d is no whole number from 1.
     """
     weights = initializers(seed)
 
-    def up(x: Any, channels: int, is_last: bool) -> Any:
-        return doubled(x, channels, last_activation if is_last else activation, weights)
+    def up(
+        x: keras.KerasTensor, channels: int, halving: Halving, is_last: bool
+    ) -> keras.KerasTensor:
+        return doubled(x, channels, last_activation if is_last else activation, weights, halving)
 
     return mirrored_decoder(
-        image_shape, latent_dim, num_classes, filters, hidden, activation, weights, up, "conv"
+        event_shape,
+        latent_dim,
+        num_classes=num_classes,
+        filters=filters,
+        hidden=hidden,
+        activation=activation,
+        weights=weights,
+        up=up,
+        name="conv",
     )
 
 
 def dense_head(
-    inputs: Any, x: Any, hidden: int, activation: str, weights: Iterator, name: str
+    inputs: Inputs,
+    x: keras.KerasTensor,
+    hidden: int,
+    activation: str,
+    weights: Initializers,
+    name: str,
 ) -> keras.Model:
-    """Build an encoder whose last layer is dense."""
+    """Build an encoder of these inputs whose last layer, on the flattened `x`, is dense."""
     x = layers.Flatten()(x)
     x = layers.Dense(hidden, activation=activation, kernel_initializer=next(weights))(x)
     return keras.Model(inputs, x, name=name)
 
 
 def mirrored_decoder(
-    image_shape: Sequence[int],
+    event_shape: Iterable[SupportsIndex],
     latent_dim: int,
+    *,
     num_classes: int | None,
     filters: Sequence[int] | None,
     hidden: int,
     activation: str,
-    weights: Iterator,
-    up: Callable[[Any, int, bool], Any],
+    weights: Initializers,
+    up: Callable[[keras.KerasTensor, int, Halving, bool], keras.KerasTensor],
     name: str,
 ) -> keras.Model:
-    """Dense layers to the smallest image, then `up` and a crop for each doubling."""
-    height, width, _ = check_image_shape(image_shape)
-    filters = tuple(filters or default_filters(image_shape))
-    sizes = [(height, width)]
-    for _ in filters:
-        height, width = -(-height // 2), -(-width // 2)
-        sizes.append((height, width))
+    """Build dense layers to the smallest sides, then `up` for each halving of the encoder.
+
+    Args:
+        event_shape: (T, C), (H, W, C) or (D, H, W, C).
+        latent_dim: d.
+        num_classes: labels, for a network that takes one beside z.
+        filters: channels as given to the encoder; None for `default_filters`.
+        hidden: width of each of the two dense layers after z.
+        activation: a Keras activation, of the dense layers.
+        weights: initial weights of the layers.
+        up: undoes a halving, given the features, the channels to put out, the halving, and whether
+            it is the last one to undo.
+        name: name of the network.
+
+    Returns:
+        A model from `[B, d]` to `[B, *sides, filters[0]]`.
+    """
+    sides = sides_of(event_shape, name)
+    filters = tuple(filters or default_filters(event_shape))
+    stages = halvings(sides, len(filters))
+    smallest = stages[-1].after
 
     inputs, x = latent_input(latent_dim, num_classes)
     for _ in range(2):
         x = layers.Dense(hidden, activation=activation, kernel_initializer=next(weights))(x)
     x = layers.Dense(
-        height * width * filters[-1],
+        math.prod(smallest) * filters[-1],
         activation=activation,
         kernel_initializer=next(weights),
     )(x)
-    x = layers.Reshape((height, width, filters[-1]))(x)
+    x = layers.Reshape((*smallest, filters[-1]))(x)
     # The mirror image: each doubling goes to the channels of the stage above it.
     channels = (filters[0], *filters[:-1])
     for stage in reversed(range(len(filters))):
-        x = up(x, channels[stage], stage == 0)
-        (full_height, full_width), (half_height, half_width) = sizes[stage : stage + 2]
-        surplus = 2 * half_height - full_height, 2 * half_width - full_width
-        if any(surplus):
-            x = layers.Cropping2D(((0, surplus[0]), (0, surplus[1])))(x)
+        x = up(x, channels[stage], stages[stage], stage == 0)
     return keras.Model(inputs, x, name=f"{name}_decoder")
-
-
-def doubled(x: Any, channels: int, activation: str, weights: Iterator) -> Any:
-    """Apply a transposed convolution that doubles height and width."""
-    return layers.Conv2DTranspose(
-        channels,
-        3,
-        strides=2,
-        padding="same",
-        activation=activation,
-        kernel_initializer=next(weights),
-    )(x)
