@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 
 import keras
 import numpy as np
@@ -22,7 +23,7 @@ any_network = pytest.mark.parametrize("name", ["conv", "residual", "dense"])
 
 
 def test_every_network_is_tested():
-    assert set(networks.KNOWN) == {"conv", "residual", "dense"}
+    assert set(networks.BY_NAME) == {"conv", "residual", "dense"}
 
 
 # --- shapes ---------------------------------------------------------------------------------------
@@ -71,8 +72,7 @@ def test_default_filters(shape, filters):
 @pytest.mark.parametrize("shape", [(10, 13, 2), (5, 3, 2), (16, 16, 1)])
 def test_the_decoder_mirrors_the_encoder(name, shape):
     filters = (4, 6, 8)
-    encoder = networks.KNOWN[name].make_encoder(shape, filters=filters, hidden=11)
-    decoder = networks.KNOWN[name].make_decoder(shape, 3, filters=filters, hidden=11)
+    encoder, decoder = networks.BY_NAME[name](filters=filters, hidden=11).pair(shape, 3)
     assert encoder.output_shape == (None, 11)
     assert decoder.output_shape == (None, *shape[:2], 4)
 
@@ -162,7 +162,7 @@ def test_layers_of_the_decoders(name):
     options = {"activation": "tanh", "filters": (4, 6), "hidden": 7}
     if name == "conv":
         options["last_activation"] = "relu"
-    decoder = networks.KNOWN[name].make_decoder((9, 8, 1), 3, **options)
+    decoder = getattr(networks, f"{name}_decoder")((9, 8, 1), 3, **options)
     # Two dense layers after z, then as many units as the smallest image has features.
     dense = [layer for layer in decoder.layers if isinstance(layer, keras.layers.Dense)]
     assert [layer.units for layer in dense] == [7, 7, 3 * 2 * 6]
@@ -244,9 +244,9 @@ def test_seeds_decide_the_weights_of_conditional_networks(name):
 def test_bad_numbers_of_classes_are_refused(name, num_classes):
     message = f"num_classes is a whole number from 1, or None; received {num_classes!r}"
     with pytest.raises(InputError, match=message):
-        networks.KNOWN[name].make_encoder((8, 8, 1), num_classes=num_classes)
+        networks.BY_NAME[name]().make_encoder((8, 8, 1), num_classes=num_classes)
     with pytest.raises(InputError, match=message):
-        networks.KNOWN[name].make_decoder((8, 8, 1), 3, num_classes=num_classes)
+        networks.BY_NAME[name]().make_decoder((8, 8, 1), 3, num_classes=num_classes)
 
 
 # --- seeds ----------------------------------------------------------------------------------------
@@ -273,14 +273,11 @@ def test_seeds_decide_the_weights(name):
 @pytest.mark.parametrize("seed", [None, 0, 3])
 def test_layers_of_one_shape_start_different(name, seed):
     shape = (16, 16, 32)
-    network = networks.KNOWN[name]
     same = {"hidden": (32, 32, 32, 32)} if name == "dense" else {"filters": (32, 32, 32)}
     if name == "residual":
         same["blocks"] = 2
-    models = (
-        network.make_encoder(shape, seed=seed, **same),
-        network.make_decoder(shape, 32, seed=seed, **same),
-    )
+    network = networks.BY_NAME[name](**same)
+    models = (network.make_encoder(shape, seed=seed), network.make_decoder(shape, 32, seed=seed))
     for model in models:
         kernels = [w for w in weights([model]) if w.ndim > 1 and np.any(w)]
         by_shape = {}
@@ -378,14 +375,15 @@ def test_gradient_reaches_every_parameter(name, num_classes, rng):
 @pytest.mark.parametrize(
     "shape",
     [
-        (28, 28),
-        (28,),
-        (1, 28, 28, 1),
+        (),
+        (1, 2, 28, 28, 1),
+        (0,),
         (0, 28, 1),
         (28, -1, 1),
         (28, 28, 0),
         (None, None, 1),
         (28.5, 28, 1),
+        (True, 28),
         ("28", "28", "1"),
         "281",
         28,
@@ -394,21 +392,38 @@ def test_gradient_reaches_every_parameter(name, num_classes, rng):
     ids=str,
 )
 def test_bad_shapes_are_refused(shape):
-    message = r"an image shape is \(height, width, channels\), each from 1; received"
+    message = re.escape(
+        "an event shape is (D,) of a vector, (T, C) of a series, (H, W, C) of an image or "
+        f"(D, H, W, C) of a volume, each a whole number from 1; received {shape!r}"
+    )
     with pytest.raises(InputError, match=message):
-        networks.check_image_shape(shape)
-    for name in networks.KNOWN:
+        networks.check_event_shape(shape)
+    for name in networks.BY_NAME:
         with pytest.raises(InputError, match=message):
             networks.pair(name, shape, 3)
         with pytest.raises(InputError, match=message):
-            networks.KNOWN[name].make_encoder(shape)
+            networks.BY_NAME[name]().make_encoder(shape)
         with pytest.raises(InputError, match=message):
-            networks.KNOWN[name].make_decoder(shape, 3)
+            networks.BY_NAME[name]().make_decoder(shape, 3)
+    with pytest.raises(
+        InputError, match=r"an image shape is \(height, width, channels\), each from"
+    ):
+        networks.check_image_shape(shape)
 
 
-def test_shapes_of_other_whole_numbers_are_taken():
+@pytest.mark.parametrize("shape", [(28,), (28, 28), (1, 28, 28, 1)], ids=str)
+def test_only_images_are_taken_for_images(shape):
+    assert networks.check_event_shape(shape) == shape
+    with pytest.raises(
+        InputError, match=r"an image shape is \(height, width, channels\), each from"
+    ):
+        networks.check_image_shape(shape)
+
+
+@pytest.mark.parametrize("check", [networks.check_event_shape, networks.check_image_shape])
+def test_shapes_of_other_whole_numbers_are_taken(check):
     for shape in ([28, 20, 1], np.array([28, 20, 1]), tf.TensorShape((28, 20, 1))):
-        checked = networks.check_image_shape(shape)
+        checked = check(shape)
         assert checked == (28, 20, 1)
         assert all(type(side) is int for side in checked)
 
@@ -420,6 +435,6 @@ def test_unknown_networks_are_refused():
 
 @any_network
 def test_bad_latent_dimensions_are_refused(name):
-    for latent_dim in (0, -1, 2.5, "3", None):
+    for latent_dim in (0, -1, 2.5, "3", None, True):
         with pytest.raises(InputError, match="latent_dim"):
             VAE.for_images((8, 8, 1), latent_dim=latent_dim, network=name)

@@ -1,0 +1,283 @@
+"""Names of networks: the pairs of encoder and decoder that a text stands for."""
+
+import abc
+from collections.abc import Iterable, Sequence
+from typing import SupportsIndex, TypeAlias
+
+import keras
+
+from tfvae.checks import checked_count, is_whole
+from tfvae.distributions.family import resolve
+from tfvae.errors import InputError
+from tfvae.networks.checks import check_event_shape
+from tfvae.networks.conv import conv_decoder, conv_encoder
+from tfvae.networks.dense import dense_decoder, dense_encoder
+from tfvae.networks.residual import residual_decoder, residual_encoder
+from tfvae.typing import Shape
+
+# Whole numbers as an option of a name gives them: one, several, or text such as "32x64".
+Sizes: TypeAlias = str | int | Sequence[int]
+
+
+class Network(abc.ABC):
+    """An encoder and the decoder that mirrors it, as a name with options means them."""
+
+    @abc.abstractmethod
+    def make_encoder(
+        self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
+    ) -> keras.Model:
+        """Build a model from `[B, *event_shape]` to features."""
+
+    @abc.abstractmethod
+    def make_decoder(
+        self,
+        event_shape: Shape,
+        latent_dim: int,
+        *,
+        num_classes: int | None = None,
+        seed: int | None = None,
+    ) -> keras.Model:
+        """Build a model from `[B, d]` to features."""
+
+    def pair(
+        self,
+        event_shape: Iterable[SupportsIndex],
+        latent_dim: int,
+        *,
+        num_classes: int | None = None,
+        missing: bool = False,
+        seed: int | None = None,
+    ) -> tuple[keras.Model, keras.Model]:
+        """Build both; see the function `pair`."""
+        shape = check_event_shape(event_shape)
+        seen = (*shape[:-1], 2 * shape[-1]) if missing else shape
+        decoder_seed = None if seed is None else seed + 1
+        return (
+            self.make_encoder(seen, num_classes=num_classes, seed=seed),
+            self.make_decoder(shape, latent_dim, num_classes=num_classes, seed=decoder_seed),
+        )
+
+
+class Convolutional(Network):
+    """`conv_encoder` and `conv_decoder`, as in ``"conv:filters=16x64,hidden=256"``.
+
+    Args:
+        filters: channels of each halving; None for `default_filters`.
+        hidden: width of the dense layers.
+        activation: a Keras activation.
+
+    Raises:
+        InputError: if an option is none of these.
+    """
+
+    def __init__(
+        self, filters: Sizes | None = None, hidden: int = 256, activation: str = "silu"
+    ) -> None:
+        self.filters = None if filters is None else _checked_sizes("filters", filters)
+        self.hidden = checked_count("hidden", hidden)
+        self.activation = _checked_activation(activation)
+
+    def make_encoder(
+        self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
+    ) -> keras.Model:
+        """Build a model from `[B, *event_shape]` to `[B, hidden]`."""
+        return conv_encoder(
+            event_shape,
+            filters=self.filters,
+            hidden=self.hidden,
+            activation=self.activation,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
+    def make_decoder(
+        self,
+        event_shape: Shape,
+        latent_dim: int,
+        *,
+        num_classes: int | None = None,
+        seed: int | None = None,
+    ) -> keras.Model:
+        """Build a model from `[B, d]` to `[B, *sides, filters[0]]`."""
+        return conv_decoder(
+            event_shape,
+            latent_dim,
+            filters=self.filters,
+            hidden=self.hidden,
+            activation=self.activation,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
+
+class Residual(Network):
+    """`residual_encoder` and `residual_decoder`, as in ``"residual:filters=32x64,blocks=2"``.
+
+    Args:
+        filters: channels of each halving; None for `default_filters`.
+        blocks: residual blocks a halving.
+        hidden: width of the dense layers.
+        activation: a Keras activation.
+
+    Raises:
+        InputError: if an option is none of these.
+    """
+
+    def __init__(
+        self,
+        filters: Sizes | None = None,
+        blocks: int = 1,
+        hidden: int = 256,
+        activation: str = "silu",
+    ) -> None:
+        self.filters = None if filters is None else _checked_sizes("filters", filters)
+        self.blocks = checked_count("blocks", blocks, least=0)
+        self.hidden = checked_count("hidden", hidden)
+        self.activation = _checked_activation(activation)
+
+    def make_encoder(
+        self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
+    ) -> keras.Model:
+        """Build a model from `[B, *event_shape]` to `[B, hidden]`."""
+        return residual_encoder(
+            event_shape,
+            filters=self.filters,
+            blocks=self.blocks,
+            hidden=self.hidden,
+            activation=self.activation,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
+    def make_decoder(
+        self,
+        event_shape: Shape,
+        latent_dim: int,
+        *,
+        num_classes: int | None = None,
+        seed: int | None = None,
+    ) -> keras.Model:
+        """Build a model from `[B, d]` to `[B, *sides, filters[0]]`."""
+        return residual_decoder(
+            event_shape,
+            latent_dim,
+            filters=self.filters,
+            blocks=self.blocks,
+            hidden=self.hidden,
+            activation=self.activation,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
+
+class Dense(Network):
+    """`dense_encoder` and `dense_decoder`, as in ``"dense:hidden=200x200,activation=tanh"``.
+
+    Args:
+        hidden: widths, from the event inwards.
+        activation: a Keras activation.
+
+    Raises:
+        InputError: if an option is none of these.
+    """
+
+    def __init__(self, hidden: Sizes = (512, 256), activation: str = "silu") -> None:
+        self.hidden = _checked_sizes("hidden", hidden)
+        self.activation = _checked_activation(activation)
+
+    def make_encoder(
+        self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
+    ) -> keras.Model:
+        """Build a model from `[B, *event_shape]` to `[B, hidden[-1]]`."""
+        return dense_encoder(
+            event_shape,
+            hidden=self.hidden,
+            activation=self.activation,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
+    def make_decoder(
+        self,
+        event_shape: Shape,
+        latent_dim: int,
+        *,
+        num_classes: int | None = None,
+        seed: int | None = None,
+    ) -> keras.Model:
+        """Build a model from `[B, d]` to `[B, hidden[0]]`."""
+        return dense_decoder(
+            event_shape,
+            latent_dim,
+            hidden=self.hidden,
+            activation=self.activation,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
+
+BY_NAME: dict[str, type[Network]] = {
+    "conv": Convolutional,
+    "residual": Residual,
+    "dense": Dense,
+}
+
+
+def pair(
+    name: str | Network | None,
+    event_shape: Iterable[SupportsIndex],
+    latent_dim: int,
+    *,
+    num_classes: int | None = None,
+    missing: bool = False,
+    seed: int | None = None,
+) -> tuple[keras.Model, keras.Model]:
+    """Build an encoder and its decoder by name.
+
+    Args:
+        name: "conv", "residual" or "dense", with options of their functions where they are not to
+            be the defaults: ``"residual:filters=32x64,blocks=2"``. Several numbers are written with
+            an x between them. Or a `Network`. None for "dense" on vectors and "conv" on all else.
+        event_shape: (D,), (T, C), (H, W, C) or (D, H, W, C). Vectors are for "dense" alone.
+        latent_dim: d.
+        num_classes: labels, for networks that take one.
+        missing: whether values may be missing. The encoder then takes the last axis twice as long:
+            the values, and behind them 1 where one was observed and 0 where not.
+        seed: seed of the initial weights of both.
+
+    Returns:
+        The encoder, from `[B, *event_shape]`, or `[B, …, 2 C]` where values may be missing, and the
+        decoder, from `[B, d]`. Both put out features. With `num_classes` each takes a list of that
+        and a one-hot label `[B, num_classes]`.
+
+    Raises:
+        InputError: if the name or an option is unknown, or an option or the shape does not fit.
+    """
+    shape = check_event_shape(event_shape)
+    if name is None:
+        name = "dense" if len(shape) == 1 else "conv"
+    network: Network = resolve(name, Network, BY_NAME, "network")
+    return network.pair(shape, latent_dim, num_classes=num_classes, missing=missing, seed=seed)
+
+
+def _checked_sizes(name: str, value: Sizes) -> tuple[int, ...]:
+    """Read whole numbers from 1: one, several, or text such as "32x64"."""
+    if isinstance(value, str):
+        sizes = [int(word) if word.isdecimal() else 0 for word in value.split("x")]
+    else:
+        sizes = list(value) if isinstance(value, Iterable) else [value]
+    if not sizes or not all(is_whole(size, least=1) for size in sizes):
+        raise InputError(
+            f"{name} is a whole number from 1, or several as in 32x64; received {value!r}"
+        )
+    return tuple(map(int, sizes))
+
+
+def _checked_activation(name: str) -> str:
+    try:
+        keras.activations.get(name)
+    except ValueError:
+        raise InputError(
+            f"an activation is one of Keras, such as silu, relu or tanh; received {name!r}"
+        ) from None
+    return name
