@@ -193,7 +193,7 @@ def test_images_in_a_folder_train(tmp_path):
         "--precision", "mixed_bfloat16", cwd=tmp_path,
     )  # fmt: skip
     vae = keras.models.load_model(tmp_path / "run" / "model.keras")
-    assert vae.image_shape == (10, 6, 1)
+    assert vae.event_shape == (10, 6, 1)
     assert vae.objective.beta(0) == 0.5
     assert vae.likelihood_family.scale == "learned"
 

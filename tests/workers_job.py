@@ -82,7 +82,7 @@ def job(index, ports, directory, *, at=None, stop_at=None):
         result |= {f"history {name}": np.array(of) for name, of in history.history.items()}
         np.savez(Path(directory) / f"result-{index}.npz", **result)
         # One that ends before the other has is taken for one that has died.
-        replicas.part(strategy)
+        replicas.wait_for_all(strategy)
     except tfvae.WorkerError as error:
         facts["error"] = str(error)
     facts["files"] = sorted(path.name for path in own.glob("*"))

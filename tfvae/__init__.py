@@ -4,10 +4,9 @@ Names load on first use, so that ``import tfvae`` and ``tfvae --help`` do not lo
 """
 
 import importlib
-import importlib.abc
-import importlib.util
-import sys
 from typing import TYPE_CHECKING, Any
+
+import wrapt
 
 __version__ = "0.1.0"
 
@@ -34,8 +33,8 @@ __all__ = [
 ]
 # Where the names are that are no modules.
 _NAMES = {
-    "VAE": "tfvae.models.vae",
-    "Autoencoder": "tfvae.models.autoencoder",
+    "VAE": "tfvae.models",
+    "Autoencoder": "tfvae.models",
     "DivergenceError": "tfvae.errors",
     "InputError": "tfvae.errors",
     "WorkerError": "tfvae.errors",
@@ -59,8 +58,7 @@ if TYPE_CHECKING:
         training,
     )
     from tfvae.errors import DivergenceError, InputError, WorkerError
-    from tfvae.models.autoencoder import Autoencoder
-    from tfvae.models.vae import VAE
+    from tfvae.models import VAE, Autoencoder
     from tfvae.saving.load import load
 
 
@@ -76,41 +74,21 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _register_with_keras() -> None:
+def _export_saved_model(*args: Any, **kwargs: Any) -> Any:
+    """Write a SavedModel; its writer loads when it is needed."""
+    return importlib.import_module("tfvae.serving.export").export_saved_model(*args, **kwargs)
+
+
+@wrapt.when_imported("tfvae.models")
+def _add_export_formats(models: Any) -> None:
+    """Tell the models which formats they are exported in: those modules build on theirs."""
+    models.base.EXPORT_FORMATS["tf_saved_model"] = _export_saved_model
+
+
+@wrapt.when_imported("keras")
+def _register_with_keras(_: Any) -> None:
     """Make `keras.models.load_model` know the classes here.
 
     Keras finds a class of a saved model only if the class has been registered before.
     """
-    importlib.import_module("tfvae.models.autoencoder")
-    importlib.import_module("tfvae.models.vae")
-
-
-class _KerasWatcher(importlib.abc.MetaPathFinder):
-    """Registers the classes right after Keras has been imported, should that come after tfvae.
-
-    A library does the same (``wrapt.when_imported``), and takes a tenth of a second to load, which
-    ``tfvae --help`` would pay.
-    """
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        """Find Keras as Python would have, and add the registration to its execution."""
-        if name != "keras":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        loader = spec.loader if spec is not None else None
-        if loader is not None:
-            execute = loader.exec_module
-
-            def execute_and_register(module: Any) -> None:
-                execute(module)
-                _register_with_keras()
-
-            loader.exec_module = execute_and_register  # type: ignore[method-assign]
-        return spec
-
-
-if "keras" in sys.modules:
-    _register_with_keras()
-else:
-    sys.meta_path.insert(0, _KerasWatcher())
+    importlib.import_module("tfvae.models")

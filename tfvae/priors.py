@@ -36,7 +36,7 @@ class Prior(Family):
         """Take from the model what the prior needs of it, after `bind` and before `build`.
 
         Args:
-            vae: the model, whose `image_shape`, `likelihood_family`, `num_classes` and `encode`
+            vae: the model, whose `event_shape`, `likelihood_family`, `num_classes` and `encode`
                 are known by then.
         """
 
@@ -144,13 +144,13 @@ class VampPrior(Prior):
             )
         # A bound method, not the model: Keras would track that as a part of this layer.
         self._encode = vae.encode
-        self._image_shape = tuple(vae.image_shape)
+        self._event_shape_of_x = tuple(vae.event_shape)
         self._support = vae.likelihood_family.support
 
     def build(self, input_shape: Any) -> None:
         """Create the pseudo-inputs `[K, H, W, C]`, before the sigmoid."""
         self._require_model()
-        shape = (self.pseudo_inputs, *self._image_shape)
+        shape = (self.pseudo_inputs, *self._event_shape_of_x)
         self.raw_images = self._weight("raw_images", shape, self._normal_initializer(1.0))
         self.built = True
 
@@ -191,9 +191,9 @@ class VampPrior(Prior):
         if not self.built:
             raise InputError('adapt the prior "vamp" once its model is built')
         shape = tuple(images.shape)
-        if shape[1:] != self._image_shape or len(images) < self.pseudo_inputs:
+        if shape[1:] != self._event_shape_of_x or len(images) < self.pseudo_inputs:
             raise InputError(
-                f"expected {self.pseudo_inputs} images or more of shape {self._image_shape}; "
+                f"expected {self.pseudo_inputs} images or more of shape {self._event_shape_of_x}; "
                 f"received shape {shape}"
             )
         values = np.asarray(images[: self.pseudo_inputs], np.float32)

@@ -1,8 +1,10 @@
-"""Names for what functions take and return. Nothing is loaded here but Python and NumPy."""
+"""Names for what functions take and return. Nothing is loaded here but Python.
+
+TensorFlow and TFP have no types that mypy could read, and so these names tell a reader more than
+they tell mypy.
+"""
 
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-import numpy as np
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -12,11 +14,10 @@ if TYPE_CHECKING:
     Distribution: TypeAlias = tfd.Distribution
 else:
     # Annotations alone use them, and TensorFlow takes seconds to load.
-    Tensor = Any
-    Distribution = Any
+    Tensor = Distribution = Any
 
-# What NumPy and TensorFlow turn into a tensor.
-ArrayLike: TypeAlias = "np.ndarray | Tensor | list[Any] | tuple[Any, ...] | float"
+# What NumPy and TensorFlow turn into a tensor: arrays, tensors, and nested lists of numbers.
+ArrayLike: TypeAlias = Any
 Shape: TypeAlias = tuple[int, ...]
-# A whole number, a pair of them, or a pair for each event.
-Seed: TypeAlias = "int | ArrayLike | None"
+# A whole number, a pair of them, a pair for each event, or None.
+Seed: TypeAlias = Any

@@ -79,7 +79,7 @@ class CompiledVAE:
     """
 
     def __init__(self, vae: "VAE", *, dequantized: bool = False):
-        self.image_shape: tuple[int, int, int] = tuple(vae.image_shape)
+        self.image_shape: tuple[int, int, int] = tuple(vae.event_shape)
         self.latent_dim: int = vae.latent_dim
         self.num_classes: int | None = vae.num_classes
         self._vae = vae
@@ -132,7 +132,7 @@ class CompiledVAE:
 
     def elbo(self, x: np.ndarray, label: np.ndarray | None, seed: int) -> Score:
         """Score one image with `ELBO_DRAWS` draws of z."""
-        self._vae.checked_images(x)
+        self._vae.checked(x)
         found = self._score(tf.constant(x, tf.float32), tf.constant(seed), *self._labels(label))
         each = found.get("kl_per_dimension")
         elbo, log_likelihood, kl = (

@@ -226,7 +226,7 @@ class _Job:
                 vae.optimizer.finalize_variable_values(vae.trainable_variables)
             score = self._finish()
         # The others wait for the chief.
-        replicas.part(self.strategy)
+        replicas.wait_for_all(self.strategy)
         return Done(self.run_dir, score, by)
 
     def _announce(self) -> None:

@@ -25,7 +25,7 @@ _MOST_NUMBERS = 2**24
 def default_chunk(vae: VAE) -> int:
     """Give how many latent vectors are best decoded at a time on this machine."""
     chunk = _ACCELERATOR_CHUNK if tf.config.list_logical_devices("GPU") else _CPU_CHUNK
-    numbers = int(np.prod(vae.image_shape)) * vae.likelihood_family.parameters_per_value
+    numbers = int(np.prod(vae.event_shape)) * vae.likelihood_family.parameters_per_value
     return max(1, min(chunk, _MOST_NUMBERS // numbers))
 
 
@@ -46,10 +46,10 @@ def check_vae(vae: Any) -> None:
     """
     if not isinstance(vae, VAE):
         raise InputError(f"expected a VAE, which has a p(x); received a {type(vae).__name__}")
-    if vae.image_shape is None:
+    if not vae.built:
         raise InputError("the model does not know its image shape yet: call it on images first")
     label = None if vae.num_classes is None else [0]
-    posterior = vae.encode(tf.zeros((1, *vae.image_shape)), label)
+    posterior = vae.encode(tf.zeros((1, *vae.event_shape)), label)
     complaint = f"log p(x) needs a posterior with a density; {type(posterior).__name__} has none"
     atoms = (tfd.Deterministic, tfd.VectorDeterministic)
     if isinstance(posterior, atoms) or (

@@ -21,7 +21,7 @@ from tfvae.checks import checked_count, is_number
 from tfvae.distributions.family import resolve
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
-from tfvae.models.base import LatentImageModel
+from tfvae.models import LatentVariableModel
 from tfvae.models.vae import VAE
 
 
@@ -142,7 +142,7 @@ KNOWN: Mapping[str, type[Density]] = {
 }
 
 
-def aggregate_posterior(model: LatentImageModel, data: Any, *, seed: int = 0) -> np.ndarray:
+def aggregate_posterior(model: LatentVariableModel, data: Any, *, seed: int = 0) -> np.ndarray:
     """Give one draw of z from q(z|x) for each image; of an autoencoder its code.
 
     Args:
@@ -172,7 +172,7 @@ def aggregate_posterior(model: LatentImageModel, data: Any, *, seed: int = 0) ->
 
 
 def fit_prior(
-    model: LatentImageModel,
+    model: LatentVariableModel,
     data: Any,
     density: Any = "gaussian_mixture",
     *,

@@ -172,7 +172,7 @@ def log_prob(
         num_samples,
         log_likelihoods,
         kls,
-        vae.image_shape,
+        vae.event_shape,
         measure,
         levels,
         complete=complete,

@@ -17,6 +17,7 @@ Log-densities of one row compare with each other; those of different rows do not
 discrete ones (`Likelihood.is_discrete`) have bits per dimension.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from tfvae.distributions.family import resolve
@@ -60,6 +61,7 @@ __all__ = [
     "StudentT",
     "Support",
     "get",
+    "of_features",
 ]
 
 BY_NAME: dict[str, type[Likelihood]] = {
@@ -78,6 +80,17 @@ BY_NAME: dict[str, type[Likelihood]] = {
 }
 
 
-def get(identifier: Any) -> Likelihood:
+def get(identifier: Likelihood | Mapping[str, Any] | str) -> Likelihood:
     """Return the likelihood that a name, a configuration or an instance stands for."""
     return resolve(identifier, Likelihood, BY_NAME, "likelihood")
+
+
+def of_features(identifier: Likelihood | Mapping[str, Any] | str) -> Likelihood:
+    """Return the likelihood for a decoder that puts out features, however many.
+
+    One that leaves `decoder_output` open is copied, so that the caller's own stays as it is.
+    """
+    likelihood = get(identifier)
+    if likelihood.decoder_output is not None:
+        return likelihood
+    return type(likelihood).from_config({**likelihood.get_config(), "decoder_output": "features"})

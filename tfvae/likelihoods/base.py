@@ -87,8 +87,8 @@ class Likelihood(Family, abc.ABC):
       event's last axis, as hand-written decoders often do: the first parameter of all channels,
       then the second of all channels, and so on.
 
-    A likelihood whose values depend on each other overrides ``distribution(parameters)`` in place of
-    `value_distribution`, and then takes no missing values, unless its `distribution` has an
+    A likelihood whose values depend on each other overrides ``distribution(parameters)`` in place
+    of `value_distribution`, and then takes no missing values, unless its `distribution` has an
     argument `observed`.
 
     One of your own otherwise needs `parameters_per_value`, if it is not 1, a `support`, if not all

@@ -2,7 +2,7 @@
 
 import abc
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
@@ -12,20 +12,21 @@ import tensorflow as tf
 
 from tfvae import likelihoods, networks
 from tfvae.checks import checked_count, is_whole
-from tfvae.errors import DivergenceError, InputError
+from tfvae.errors import InputError
 from tfvae.graph_errors import one_line_errors
 from tfvae.likelihoods import Likelihood
 from tfvae.models import keras_internals
 from tfvae.models.batch import Batch, events_and_labels, unpack, weight_vector
+from tfvae.models.building import check_keras, check_network, last_activation, run_symbolically
 from tfvae.models.event_spec import AXES, NOUNS, EventSpec
 from tfvae.models.keras_layers import decoder_model, encoder_model
+from tfvae.models.sources import checked_source, stand_in
 from tfvae.models.step import (
     Differentiated,
+    DivergenceWatch,
     Losses,
-    are_finite,
-    divergence_message,
-    refuse_divergence,
-    weighed,
+    apply,
+    differentiate,
     weighted_mean,
 )
 from tfvae.models.tracing import run
@@ -76,9 +77,9 @@ class LatentVariableModel(keras.Model, abc.ABC):
     ):
         # Events stay in float32: the networks cast what they are given, the likelihood must not.
         super().__init__(autocast=False, **kwargs)
-        _check_keras()
+        check_keras()
         for role, network in (("encoder", encoder), ("decoder", decoder)):
-            _check_network(role, network)
+            check_network(role, network)
         if seed is not None and not is_whole(seed, least=0):
             raise InputError(f"seed is a whole number from 0, or None; received {seed!r}")
         self.num_classes = networks.check_num_classes(num_classes)
@@ -91,14 +92,27 @@ class LatentVariableModel(keras.Model, abc.ABC):
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self._validation_seeds = keras.random.SeedGenerator(_validation_seed(self.seed))
         self._term_means = [_mean_of(name) for name in self.term_names]
-        self.event_spec: EventSpec | None = None
+        self._event_spec: EventSpec | None = None
 
     # --- building -------------------------------------------------------------------------------
 
     @property
-    def event_shape(self) -> Shape | None:
-        """Shape of one event, such as (H, W, C); None until the model is built."""
-        return None if self.event_spec is None else self.event_spec.shape
+    def event_spec(self) -> EventSpec:
+        """What an event is.
+
+        Raises:
+            InputError: if the model has not been built.
+        """
+        return self._require_built("asking for its event_spec")
+
+    @property
+    def event_shape(self) -> Shape:
+        """Shape of one event, such as (H, W, C).
+
+        Raises:
+            InputError: if the model has not been built.
+        """
+        return self._require_built("asking for its event_shape").shape
 
     def _build_if_known(self) -> None:
         """Build at construction where the encoder says which events it takes."""
@@ -134,8 +148,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
         if not 2 <= len(shape) <= 5 or None in shape[1:]:
             kinds = "; ".join(f"{NOUNS[rank]} [batch, {AXES[rank]}]" for rank in NOUNS)
             raise InputError(f"expected {kinds}; received shape {shape}")
-        if self.event_spec is not None:
-            self.event_spec.check_shape(shape)
+        if self._event_spec is not None:
+            self._event_spec.check_shape(shape)
             return
         likelihood = self.likelihood_family
         spec = EventSpec(
@@ -145,51 +159,24 @@ class LatentVariableModel(keras.Model, abc.ABC):
             self.num_classes,
             self.missing,
         )
-        features = self._run_symbolically("encoder", self.encoder, spec.encoder_shape)
+        features = run_symbolically("encoder", self.encoder, spec.encoder_shape, self.num_classes)
         likelihood.bind(spec.shape, self._derived_seed(3))
-        self.event_spec = spec
+        self._event_spec = spec
         try:
             self._build_latent(features)
-            features = self._run_symbolically("decoder", self.decoder, (self.latent_dim,))
+            features = run_symbolically(
+                "decoder", self.decoder, (self.latent_dim,), self.num_classes
+            )
             if isinstance(features, (list, tuple, dict)):
                 raise InputError("the decoder must put out one tensor; received several")
-            likelihood.last_activation = _last_activation(self.decoder)
+            likelihood.last_activation = last_activation(self.decoder)
             likelihood(features)
             self._check_latent()
         except InputError:
-            self.event_spec = None
+            self._event_spec = None
             raise
         self.built = True
         self._build_optimizer()
-
-    def _run_symbolically(self, role: str, network: Any, input_shape: Shape) -> Any:
-        """Return a network's symbolic output, or say in one line why it does not take the input."""
-        shapes = [input_shape] if self.num_classes is None else [input_shape, (self.num_classes,)]
-        expected = " and ".join(map(_batched, shapes))
-        known = getattr(network, "input_shape", None) if network.built else None
-        if isinstance(known, (tuple, list)):
-            taken = known if isinstance(known, list) else [known]
-            if len(taken) != len(shapes) or not all(map(_admits, taken, shapes)):
-                raise InputError(
-                    f"the {role} takes {' and '.join(_batched(shape[1:]) for shape in taken)}, "
-                    f"but must take {expected}"
-                )
-        inputs = [keras.Input(shape) for shape in shapes]
-        try:
-            output = network(inputs if len(inputs) > 1 else inputs[0])
-        except InputError:
-            raise
-        except (ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"the {role} must take input of shape {expected}; it said: {reason}"
-            ) from error
-        if isinstance(output, dict):
-            raise InputError(
-                f"the {role} must put out a tensor, or a list of tensors; received a dictionary of "
-                f"{', '.join(map(repr, output))}: let it return [output['NAME'], ...]"
-            )
-        return output
 
     @abc.abstractmethod
     def _build_latent(self, features: Any) -> None:
@@ -203,19 +190,19 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     def get_build_config(self) -> dict[str, Any] | None:
         """Return what `build_from_config` needs, once the model is built."""
-        return {"event_shape": self.event_shape} if self.event_shape else None
+        return {"event_shape": self._event_spec.shape} if self._event_spec else None
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Build as the saved model was built."""
-        if config and config.get("event_shape") and self.event_spec is None:
+        if config and config.get("event_shape") and self._event_spec is None:
             self.build((None, *config["event_shape"]))
 
     def _require_built(self, method: str) -> EventSpec:
-        if self.event_spec is None:
+        if self._event_spec is None:
             raise InputError(
                 f"the model does not know its event shape yet: call it on events before {method}"
             )
-        return self.event_spec
+        return self._event_spec
 
     # --- saving -----------------------------------------------------------------------------------
 
@@ -264,7 +251,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     def load_own_variables(self, store: Any) -> None:
         """Read the model's own weights, and how far its noise had come."""
-        own = {key: store[key] for key in store.keys()}  # noqa: SIM118: Keras' stores are no dicts
+        # A store of Keras has keys, and is not iterable.
+        own = {key: store[key] for key in list(store.keys())}
         state = own.pop(_SEED_KEY, None)
         if state is not None:
             self.seed_generator.state.assign(np.asarray(state))
@@ -323,10 +311,9 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     def _spec_of(self, x: ArrayLike) -> EventSpec:
         """Return the `EventSpec`, the model built for `x` if it has not been before."""
-        if self.event_spec is None:
+        if self._event_spec is None:
             shape = getattr(x, "shape", None)
             self.build(tf.convert_to_tensor(x).shape if shape is None else shape)
-        assert self.event_spec is not None
         return self.event_spec
 
     def unpack(self, data: Any) -> Batch:
@@ -335,9 +322,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         Raises:
             InputError: if a part is missing or not what it could be.
         """
-        x, _ = events_and_labels(
-            keras.utils.unpack_x_y_sample_weight(data)[0], self.num_classes
-        )
+        x, _ = events_and_labels(keras.utils.unpack_x_y_sample_weight(data)[0], self.num_classes)
         return unpack(data, self._spec_of(x))
 
     def tensors(self, data: Any, *, guard: bool) -> Batch:
@@ -461,9 +446,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             )
         return self.likelihood_family.distribution(parameters, **options), target
 
-    def log_likelihood(
-        self, x: ArrayLike, z: ArrayLike, label: ArrayLike | None = None
-    ) -> Tensor:
+    def log_likelihood(self, x: ArrayLike, z: ArrayLike, label: ArrayLike | None = None) -> Tensor:
         """Compute log p(x|z), over the observed values of x where some may be missing.
 
         Args:
@@ -630,7 +613,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     def _is_single(self, x: Tensor) -> bool:
         """Whether `x` is one event, and no batch of them."""
-        return self.event_spec is not None and x.shape.rank == self.event_spec.rank
+        return self._event_spec is not None and x.shape.rank == self._event_spec.rank
 
     # --- seeds ------------------------------------------------------------------------------------
 
@@ -698,7 +681,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
         Saving finds them then, and a traced loop of steps may not make any.
         """
-        if self.event_spec is not None and self.compiled and self.optimizer is not None:
+        if self._event_spec is not None and self.compiled and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -708,7 +691,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         self.compile(**config)
 
     @property
-    def _runs_in_xla(self) -> bool:
+    def runs_in_xla(self) -> bool:
         return bool(self.compiled and self.jit_compile and not self.run_eagerly)
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -718,7 +701,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             DivergenceError: by way of TensorFlow, if the loss or a gradient is not finite; the
                 weights are those of before.
         """
-        batch = self.tensors(data, guard=not self._runs_in_xla)
+        batch = self.tensors(data, guard=not self.runs_in_xla)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         rows = tf.shape(batch.x)[0]
         whole = Share(0, rows, rows * replicas, 1.0)
@@ -728,27 +711,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             seed = tf.random.experimental.stateless_fold_in(seed, replica)
         taken = self.differentiate(batch, seed, whole)
-        self._apply(taken, batch)
+        apply(self, taken, batch)
         return self._report(batch, taken.losses.loss, taken.losses)
-
-    def _apply(self, taken: Differentiated, batch: Batch) -> None:
-        """Update the weights, unless that would make them NaN."""
-        variables = self.trainable_variables
-        if self._runs_in_xla:
-            # XLA compiles no check that raises. `_DivergenceWatch` sees the NaN of the loss.
-            tf.cond(
-                are_finite(taken, self.optimizer),
-                lambda: self.optimizer.apply_gradients(
-                    zip(taken.gradients, variables, strict=True)
-                )
-                or tf.constant(0),
-                lambda: tf.constant(0),
-            )
-            return
-        with tf.control_dependencies([refuse_divergence(taken, self.optimizer, batch)]):
-            gradients = [tf.identity(gradient) for gradient in taken.gradients]
-        # Keras sums the gradients of replicas.
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
     def differentiate(self, batch: Batch, seed: Tensor, share: Share) -> Differentiated:
         """Differentiate the loss of a batch, or of one replica's share of it.
@@ -764,36 +728,21 @@ class LatentVariableModel(keras.Model, abc.ABC):
         Raises:
             InputError: if there is nothing to train.
         """
-        if not self.trainable_variables:
-            raise InputError(
-                "the model has no weights to train: set vae.trainable = True, and compile it again"
-            )
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        with tf.GradientTape() as tape:
-            losses = self.batch_losses(batch, seed, True, share if replicas > 1 else None)
-            total = tf.cast(share.total, tf.float32)
-            loss = share.counts * tf.reduce_sum(weighed(losses.loss, batch.weight)) / total
-            if self.losses:
-                loss += self._regularisation() / replicas
-            scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(
-            scaled, self.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-        return Differentiated(gradients, loss, losses)
+        return differentiate(self, batch, seed, share)
 
-    def _regularisation(self) -> Tensor:
+    def regularisation(self) -> Tensor:
         """Sum what the networks' own layers add to the loss."""
         return tf.add_n([tf.cast(extra, tf.float32) for extra in self.losses])
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Evaluate a batch: ``loss`` is the negative ELBO, whatever the training objective is."""
-        batch = self.tensors(data, guard=not self._runs_in_xla)
+        batch = self.tensors(data, guard=not self.runs_in_xla)
         losses = self.batch_losses(batch, _next_seed(self._validation_seeds), training=False)
         return self._report(batch, losses.validation_loss, losses, regularised=False)
 
     def predict_step(self, data: Any) -> Tensor:
         """Reconstruct a batch."""
-        batch = self.tensors(data, guard=not self._runs_in_xla)
+        batch = self.tensors(data, guard=not self.runs_in_xla)
         return self(batch.x, label=batch.label)
 
     def _report(
@@ -802,7 +751,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """Count a batch into the figures of the epoch, means over events by their weights."""
         mean = weighted_mean(loss, batch.weight)
         if regularised and self.losses:
-            mean += self._regularisation()
+            mean += self.regularisation()
         events = tf.cast(tf.shape(batch.x)[0], tf.float32)
         total = events if batch.weight is None else tf.reduce_sum(batch.weight)
         # Events of weight 0 have no mean, and count for nothing.
@@ -835,7 +784,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """Return the callbacks that each training of the model has."""
         return []
 
-    # --- Keras' methods, with checks and errors of one line -----------------------------------------
+    # --- Keras' methods, with checks and errors of one line ---------------------------------------
 
     def fit(
         self,
@@ -864,23 +813,23 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """
         if isinstance(validation_data, (tuple, list)) and validation_data:
             events, *rest = validation_data
-            events = self.checked_source(events, *rest[:1])
+            events = checked_source(self, events, *rest[:1])
             if len(rest) == 2:
-                rest[0] = _stand_in(events, *rest)
+                rest[0] = stand_in(events, *rest)
             validation_data = (events, *rest)
         else:
-            validation_data = self.checked_source(validation_data)
+            validation_data = checked_source(self, validation_data)
         if isinstance(x, tf.data.Dataset):
             # A data set has its own order; Keras warns where its default says otherwise.
             kwargs.setdefault("shuffle", False)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*self.own_callbacks(), *tf.nest.flatten(callbacks or [])]
-            if self._runs_in_xla:
-                callbacks.append(_DivergenceWatch())
+            if self.runs_in_xla:
+                callbacks.append(DivergenceWatch())
         with one_line_errors():
             return super().fit(
-                self.checked_source(x, y),
-                _stand_in(x, y, sample_weight),
+                checked_source(self, x, y),
+                stand_in(x, y, sample_weight),
                 batch_size,
                 epochs,
                 verbose,
@@ -906,8 +855,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """
         with one_line_errors():
             return super().evaluate(
-                self.checked_source(x, y),
-                _stand_in(x, y, sample_weight),
+                checked_source(self, x, y),
+                stand_in(x, y, sample_weight),
                 *args,
                 sample_weight=sample_weight,
                 **kwargs,
@@ -922,7 +871,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             InputError: as `fit` does.
         """
         with one_line_errors():
-            return super().predict(self.checked_source(x, only_x=True), *args, **kwargs)
+            return super().predict(checked_source(self, x, only_x=True), *args, **kwargs)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Take one step, as `keras.Model.train_on_batch` does; it raises what `fit` does."""
@@ -935,58 +884,17 @@ class LatentVariableModel(keras.Model, abc.ABC):
             return super().test_on_batch(*args, **kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """Reconstruct one batch, as `keras.Model.predict_on_batch` does; it raises what `fit` does."""
+        """Reconstruct one batch as `keras.Model.predict_on_batch` does; it raises what `fit` does."""
         with self._checked_first(x):
             return super().predict_on_batch(x)
 
     @contextlib.contextmanager
     def _checked_first(self, x: Any, y: Any = None, *_: Any, **__: Any) -> Iterator[None]:
-        self.checked_source(x, y)
+        checked_source(self, x, y)
         with one_line_errors():
             yield
 
-    def checked_source(self, x: Any, y: Any = None, only_x: bool = False) -> Any:
-        """Check arrays before a training, and let batches that XLA takes be checked before.
-
-        A step that is not compiled by XLA checks its own batch.
-
-        Args:
-            x: arrays, a data set, or another source of batches.
-            y: the labels or targets beside arrays.
-            only_x: whether there is no y, as in `predict`.
-
-        Returns:
-            x; a data set for XLA with a check in it.
-        """
-        if isinstance(x, tf.data.Dataset):
-            spec = self.unpack(x.element_spec) if self._shape_is_known(x.element_spec) else None
-            if spec is not None and getattr(spec.x.shape, "rank", None) is not None:
-                self._spec_of(spec.x).check_shape(tuple(spec.x.shape))
-            return x.map(self._checked_elements) if self._runs_in_xla else x
-        events, label = events_and_labels(x, self.num_classes) if x is not None else (None, None)
-        if not (hasattr(events, "shape") and hasattr(events, "dtype")):
-            return x
-        if not np.issubdtype(np.dtype(getattr(events.dtype, "name", events.dtype)), np.number):
-            return x
-        spec = self._spec_of(events)
-        batch = unpack(x if only_x or y is None else (x, y), spec)
-        if only_x and spec.num_classes is not None and batch.label is None:
-            batch = batch._replace(label=label)
-        spec.check_array(events, batch.label)
-        if batch.target is not None and batch.target is not events:
-            spec.check_array(batch.target, batch.label)
-        return x
-
-    def _shape_is_known(self, element_spec: Any) -> bool:
-        if self.event_spec is not None:
-            return True
-        x, _ = events_and_labels(
-            keras.utils.unpack_x_y_sample_weight(element_spec)[0], self.num_classes
-        )
-        shape = getattr(x, "shape", None)
-        return shape is not None and shape.rank is not None and None not in shape[1:]
-
-    def _checked_elements(self, *data: Any) -> Any:
+    def checked_elements(self, *data: Any) -> Any:
         """Check a batch in the data set that brings it; return it as it came."""
         batch = data[0] if len(data) == 1 else data
         checked = self.tensors(batch, guard=True)
@@ -999,16 +907,6 @@ class LatentVariableModel(keras.Model, abc.ABC):
         if label is None or not single:
             return label
         return tf.reshape(tf.convert_to_tensor(label), (-1,))
-
-
-class _DivergenceWatch(keras.callbacks.Callback):
-    """Ends a training that XLA has compiled at the end of the epoch whose loss is not finite."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if not np.isfinite((logs or {}).get("loss", 0.0)):
-            raise DivergenceError(
-                divergence_message("loss", f"in epoch {epoch + 1}", (0.0, 0.0))
-            )
 
 
 # Where a saved model keeps how far its noise has come.
@@ -1030,73 +928,7 @@ def _next_seed(generator: keras.random.SeedGenerator) -> Tensor:
     return tf.cast(generator.next(), tf.int32)
 
 
-def _stand_in(x: Any, y: Any, sample_weight: Any) -> Any:
-    """Stand in for the targets, without which Keras drops the sample weights of arrays."""
-    if y is not None or sample_weight is None:
-        return y
-    events, _ = events_and_labels(x, None)
-    return np.zeros(len(events), "float32")
-
-
-def _check_keras() -> None:
-    """Check that Keras is set up as the library needs it.
-
-    Raises:
-        InputError: if it is not.
-    """
-    if keras.backend.backend() != "tensorflow":
-        raise InputError(
-            "tfvae needs Keras on TensorFlow; received backend "
-            f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow"
-        )
-    if keras.config.image_data_format() != "channels_last":
-        raise InputError(
-            "tfvae takes the channels on the last axis, and Keras is set to channels_first: call "
-            "keras.config.set_image_data_format('channels_last')"
-        )
-
-
-def _check_network(role: str, network: Any) -> None:
-    if isinstance(network, keras.layers.Layer):
-        return
-    module = type(network).__module__
-    if module.split(".")[0] == "tf_keras":
-        raise InputError(
-            f"the {role} must be a keras.Model of Keras 3; received one of tf_keras, which is "
-            "Keras 2: build it with import keras"
-        )
-    raise InputError(f"the {role} must be a keras.Model; received {network!r}")
-
-
 def _column(label: ArrayLike | None) -> Any:
     """Return labels `[B]` as `[B, 1]`, for the events made of each; one label stays as it is."""
     label = None if label is None else tf.convert_to_tensor(label)
     return label if label is None or label.shape.rank == 0 else label[:, None]
-
-
-def _admits(known: Sequence[int | None], shape: Shape) -> bool:
-    """Whether a network that takes `known`, with its batch and open sides, takes `shape`."""
-    return len(known) == len(shape) + 1 and all(
-        side in (None, expected) for side, expected in zip(known[1:], shape, strict=True)
-    )
-
-
-def _batched(shape: Sequence[int | None]) -> str:
-    return f"[batch, {', '.join(map(str, shape))}]"
-
-
-def _last_activation(decoder: Any) -> Any:
-    """Return the activation of a decoder's output, None where it cannot be told."""
-    if not isinstance(decoder, keras.Sequential) and not hasattr(decoder, "outputs"):
-        return None
-    shape_only = (
-        keras.layers.Reshape,
-        keras.layers.Flatten,
-        keras.layers.Cropping1D,
-        keras.layers.Cropping2D,
-        keras.layers.Cropping3D,
-    )
-    for layer in reversed(decoder.layers):
-        if not isinstance(layer, shape_only):
-            return getattr(layer, "activation", None)
-    return None

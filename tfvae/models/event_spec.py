@@ -34,7 +34,7 @@ class EventSpec:
     """
 
     shape: Shape
-    support: Support = Support()
+    support: Support = dataclasses.field(default_factory=Support)
     owner: str = "the likelihood"
     num_classes: int | None = None
     missing: bool = False
@@ -136,7 +136,7 @@ class EventSpec:
         return self.support.clip(tf.where(mask, x, self.support.fill)), mask
 
     def encoder_input(self, x: Tensor, observed: Tensor | None) -> Tensor:
-        """Return what the encoder takes of `observed(x)`: x, or x beside its mask, on the last axis."""
+        """Return what the encoder takes of `observed(x)`: x, or x beside its mask."""
         if observed is None:
             return x
         return tf.concat([x, tf.cast(observed, x.dtype)], axis=-1)

@@ -130,7 +130,7 @@ def decoder_model(
 
 
 def _with_label(tensor: Any, argument: Any, spec: EventSpec) -> tuple[Any, Any]:
-    """Return a model's inputs and a network's arguments, with one-hot labels where it takes some."""
+    """Return a model's inputs and a network's arguments, with one-hot labels if it takes some."""
     if spec.num_classes is None:
         return tensor, argument
     label = keras.Input((spec.num_classes,), name="label")

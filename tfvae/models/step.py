@@ -7,15 +7,20 @@ as of its terms, so that ``loss == −(log_likelihood − beta·kl)`` holds with
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import DivergenceError
+from tfvae.errors import DivergenceError, InputError
 from tfvae.graph_errors import refuse_unless
 from tfvae.models.batch import Batch
+from tfvae.share import Share
 from tfvae.typing import Tensor
+
+if TYPE_CHECKING:
+    from tfvae.models.base import LatentVariableModel
 
 
 class Losses(NamedTuple):
@@ -61,7 +66,7 @@ def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def scales_loss(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Whether an optimiser looks for its loss scale by gradients that overflow, which is no fault."""
+    """Whether an optimiser finds its loss scale by gradients that overflow, which is no fault."""
     return isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
 
@@ -118,3 +123,53 @@ def divergence_message(what: str, place: str, extremes: tuple[float, float]) -> 
     if max(abs(low), abs(high)) > 20:
         advice = f"the values go from {low:g} to {high:g}: scale them to about [-1, 1], or {advice}"
     return f"the {what} is not finite {place}, and the weights are those before it: {advice}"
+
+
+def differentiate(
+    model: "LatentVariableModel", batch: Batch, seed: Tensor, share: Share
+) -> Differentiated:
+    """Differentiate a model's loss; see `LatentVariableModel.differentiate`."""
+    if not model.trainable_variables:
+        raise InputError(
+            "the model has no weights to train: set vae.trainable = True, and compile it again"
+        )
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    with tf.GradientTape() as tape:
+        losses = model.batch_losses(batch, seed, True, share if replicas > 1 else None)
+        total = tf.cast(share.total, tf.float32)
+        loss = share.counts * tf.reduce_sum(weighed(losses.loss, batch.weight)) / total
+        if model.losses:
+            loss += model.regularisation() / replicas
+        scaled = model.optimizer.scale_loss(loss)
+    gradients = tape.gradient(
+        scaled, model.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return Differentiated(gradients, loss, losses)
+
+
+def apply(model: "LatentVariableModel", taken: Differentiated, batch: Batch) -> None:
+    """Update the weights, unless that would make them NaN."""
+    variables = model.trainable_variables
+    if model.runs_in_xla:
+        # XLA compiles no check that raises. `DivergenceWatch` sees the NaN of the loss.
+        tf.cond(
+            are_finite(taken, model.optimizer),
+            lambda: (
+                model.optimizer.apply_gradients(zip(taken.gradients, variables, strict=True))
+                or tf.constant(0)
+            ),
+            lambda: tf.constant(0),
+        )
+        return
+    with tf.control_dependencies([refuse_divergence(taken, model.optimizer, batch)]):
+        gradients = [tf.identity(gradient) for gradient in taken.gradients]
+    # Keras sums the gradients of replicas.
+    model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+class DivergenceWatch(keras.callbacks.Callback):
+    """Ends a training that XLA has compiled at the end of the epoch whose loss is not finite."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if not np.isfinite((logs or {}).get("loss", 0.0)):
+            raise DivergenceError(divergence_message("loss", f"in epoch {epoch + 1}", (0.0, 0.0)))

@@ -614,6 +614,6 @@ class VAE(LatentVariableModel):
             name=self.name,
             dtype=self.dtype_policy,
         )
-        if model.event_spec is None:
+        if not model.built:
             model.build((None, *spec.shape))
         return model

@@ -167,14 +167,14 @@ class Objective:
         num_samples: K, the draws of z for each image that the objective wants.
         detaches_posterior: whether the gradient of log q(z|x) is to run through z alone, and not
             through the parameters of q.
-        weighs_path: whether the objective calls `Terms.weigh_path`.
+        reweights_path: whether the objective calls `Terms.weigh_path`.
         network: a Keras layer that the objective trains beside the model, or None.
         couples_batch: whether the loss of an image depends on the rest of its batch.
     """
 
     num_samples: int = 1
     detaches_posterior = False
-    weighs_path = False
+    reweights_path = False
     network: Any = None
     couples_batch = False
 

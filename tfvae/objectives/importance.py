@@ -74,7 +74,7 @@ class DReG(IWAE):
     """
 
     detaches_posterior = True
-    weighs_path = True
+    reweights_path = True
 
     def __call__(self, terms: Terms) -> tf.Tensor:
         """Give the negative bound, `[B]`, nats."""
@@ -132,7 +132,7 @@ class PIWAE(MIWAE):
         InputError: if one of the two is below 1.
     """
 
-    weighs_path = True
+    reweights_path = True
 
     def __call__(self, terms: Terms) -> tf.Tensor:
         """Give the negative bound of all M·K draws, `[B]`, nats."""

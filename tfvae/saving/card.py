@@ -106,7 +106,7 @@ def _model(vae: "VAE") -> dict[str, Any]:
         "objective": vae.objective,
     }
     return {
-        "image_shape": list(vae.image_shape),
+        "image_shape": list(vae.event_shape),
         "latent_dim": vae.latent_dim,
         "num_classes": vae.num_classes,
         "parameters": vae.count_params(),

@@ -2,25 +2,22 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfvae.errors import InputError
+from tfvae.models import VAE, Autoencoder
 from tfvae.saving.files import find_model
-
-if TYPE_CHECKING:
-    from tfvae.models.autoencoder import Autoencoder
-    from tfvae.models.vae import VAE
 
 # Where a SavedModel keeps Keras' configuration of the model; servers leave the folder alone.
 CONFIG_FILE = Path("assets.extra") / "keras.json"
 
 
-def load(path: str | Path) -> "VAE | Autoencoder":
-    """Give the model of a run, a `.keras` file or a SavedModel, with all of its methods.
+def load(path: str | Path) -> VAE | Autoencoder:
+    """Return the model of a run, a `.keras` file or a SavedModel, with all of its methods.
 
     Nothing of what is read is run: Keras' safe mode stays on, and of a SavedModel the weights are
     read, not the graphs.
@@ -41,15 +38,13 @@ def load(path: str | Path) -> "VAE | Autoencoder":
         # Keras and TensorFlow raise errors of many kinds on a damaged or foreign file.
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{found} holds no model that can be read: {reason}") from error
-    from tfvae.models.base import LatentImageModel
-
-    if not isinstance(model, LatentImageModel):
+    if not isinstance(model, (VAE, Autoencoder)):
         raise InputError(f"expected a tfvae.VAE in {found}; it holds a {type(model).__name__}")
     return model
 
 
 def _of_saved_model(folder: Path) -> Any:
-    """Make the model from its configuration, and give it the weights of the SavedModel."""
+    """Build the model from its configuration, and give it the weights of the SavedModel."""
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise InputError(

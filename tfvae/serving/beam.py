@@ -108,7 +108,7 @@ class _EncodeBatch(beam.DoFn):
                     f"{key!r} has no label"
                 )
             keys.append(key)
-            images.append(_pixels(key, image, vae.image_shape))
+            images.append(_pixels(key, image, vae.event_shape))
             labels.append(label)
         found = self._encoded(keys, self._values(images), labels)
         for index, key in enumerate(keys):

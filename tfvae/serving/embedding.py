@@ -65,13 +65,13 @@ class Encoder:
     def __init__(self, vae: VAE, preprocessing: Preprocessing | None = None):
         if not isinstance(vae, VAE):
             raise InputError(f"expected a VAE, which has a q(z|x); received {type(vae).__name__}")
-        if vae.image_shape is None:
+        if not vae.built:
             raise InputError("the model does not know its image shape yet: call it on images first")
         self.vae = vae
         self._preprocessing = dataclasses.replace(
             preprocessing or Preprocessing(), step=vae.likelihood_family.support.step
         )
-        signature = [tf.TensorSpec((None, *vae.image_shape), tf.float32)]
+        signature = [tf.TensorSpec((None, *vae.event_shape), tf.float32)]
         if vae.num_classes is not None:
             signature.append(tf.TensorSpec((None,), tf.int32))
         function = functools.partial(_describe, vae)
@@ -109,9 +109,9 @@ class Encoder:
         """
         vae = self.vae
         x = tf.cast(tf.convert_to_tensor(images), tf.float32)
-        if tuple(x.shape[1:]) != tuple(vae.image_shape):
-            vae.checked_images(x)  # says what is wrong
-        label = [] if vae.num_classes is None else [vae.label_vector(labels)]
+        if tuple(x.shape[1:]) != tuple(vae.event_shape):
+            vae.checked(x)  # says what is wrong
+        label = [] if vae.num_classes is None else [vae.event_spec.label_vector(labels)]
         found = self._graph(x, *label)
         if not found[_SUPPORTED]:
             vae.likelihood_family.check(x)
@@ -389,9 +389,9 @@ def _counts(data: Dataset, splits: str | Sequence[str], limit: int | None) -> di
 
 
 def _check_data(vae: VAE, data: Dataset) -> None:
-    if data.image_shape != tuple(vae.image_shape):
+    if data.image_shape != tuple(vae.event_shape):
         raise InputError(
-            f"the model takes images {vae.image_shape}; {data.name} has {data.image_shape}"
+            f"the model takes images {vae.event_shape}; {data.name} has {data.image_shape}"
         )
     if vae.num_classes is not None and not data.has_labels:
         raise InputError(f"the model is conditional, and {data.name} has no labels")

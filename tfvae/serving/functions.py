@@ -61,11 +61,11 @@ def in_float32(vae: "VAE") -> "VAE":
             layer.compute_dtype in ("float16", "bfloat16") for layer in model._flatten_layers()
         )
 
-    if vae.image_shape is None or not is_half(vae):
+    if not vae.built or not is_half(vae):
         return vae
     plain = type(vae).from_config(_with_float32(vae.get_config()))
-    if plain.image_shape is None:
-        plain.build((None, *vae.image_shape))
+    if not plain.built:
+        plain.build((None, *vae.event_shape))
     if is_half(plain):
         raise InputError(
             "this export is in float32, and the model has layers that set half precision "
@@ -114,10 +114,10 @@ def functions_of(vae: "VAE") -> tuple[list[Function], dict[str, str]]:
     Raises:
         InputError: if the model has not been built.
     """
-    if vae.image_shape is None:
+    if not vae.built:
         raise InputError("the model does not know its image shape yet: call it on images first")
     label = None if vae.num_classes is None else tf.zeros((1,), tf.int32)
-    blank = tf.zeros((1, *vae.image_shape))
+    blank = tf.zeros((1, *vae.event_shape))
     # What does without noise, and what the noise of the others is pushed through.
     wanted: list[tuple[str, Callable[..., Any], list[str], Callable[[], Any] | None]] = [
         ("reconstruct", reconstruct, ["images"], None),
@@ -214,7 +214,7 @@ def _graph(vae: "VAE", function: Callable[..., Any], inputs: tuple[tf.TensorSpec
         outputs = function(vae, *values)
         if "images" in outputs:
             # Of a dynamic batch TFP may lose the other sides.
-            outputs["images"].set_shape((None, *vae.image_shape))
+            outputs["images"].set_shape((None, *vae.event_shape))
         return outputs
 
     return graph

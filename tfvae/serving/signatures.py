@@ -124,7 +124,7 @@ class _Functions:
     def all(self) -> list[Signature]:
         """Give the signatures."""
         vae = self.vae
-        image = tf.TensorSpec((None, *vae.image_shape), tf.float32, name="images")
+        image = tf.TensorSpec((None, *vae.event_shape), tf.float32, name="images")
         z = tf.TensorSpec((None, vae.latent_dim), tf.float32, name="z")
         seed = tf.TensorSpec((None, 2), tf.int32, name="seed")
         weight = tf.TensorSpec((None,), tf.float32, name="weight")
@@ -227,7 +227,7 @@ class _Functions:
         graph, found = plain.function, [plain]
         if preprocessing is None:
             return found
-        has_files = vae.image_shape[2] in (1, 3)
+        has_files = vae.event_shape[2] in (1, 3)
         if name == "sample" and has_files:
             found.append(
                 Signature.of(
@@ -269,7 +269,7 @@ class _Functions:
         """The graph that all forms for files share."""
         spec = tf.TensorSpec((None,), tf.string)
         preprocessing: Any = self.preprocessing
-        read = functools.partial(preprocessing.of_files, image_shape=self.vae.image_shape)
+        read = functools.partial(preprocessing.of_files, image_shape=self.vae.event_shape)
         return tf.function(read, input_signature=[spec], autograph=False)
 
     def _checked(self, images: Any) -> tf.Tensor:

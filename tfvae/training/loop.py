@@ -21,7 +21,10 @@ import tensorflow as tf
 from tfvae.checks import checked_count, is_number
 from tfvae.datasets import Batches
 from tfvae.errors import DivergenceError, InputError, WorkerError
-from tfvae.models.step import ImageTrainer
+from tfvae.graph_errors import own_error
+from tfvae.models import LatentVariableModel
+from tfvae.models.batch import events_and_labels
+from tfvae.models.step import divergence_message
 from tfvae.training.checkpoints import Checkpoints
 from tfvae.training.progress import ProgressBar
 from tfvae.training.replicas import any_of, broadcast
@@ -30,7 +33,7 @@ from tfvae.training.update import Outcome, Updates
 
 
 def train(
-    model: ImageTrainer,
+    model: LatentVariableModel,
     data: tf.data.Dataset | Batches,
     *,
     epochs: int = 1,
@@ -81,7 +84,7 @@ def train(
         Keras' `History`: `history.history["elbo"]` and so on, one value an epoch.
 
     Raises:
-        InputError: if the model has not been compiled, the data are empty, images do not fit, or
+        InputError: if the model has not been compiled, the data are empty, events do not fit, or
             several devices cannot train the model.
         DivergenceError: if a loss or a gradient is not finite; the weights are those of before.
         WorkerError: if another process of the training has ended.
@@ -116,14 +119,24 @@ def train(
     ).run()
 
 
-def _built(model: ImageTrainer, data: Any) -> ImageTrainer:
-    """Give the model, built for the data's images, whose shape is checked."""
+def _built(model: LatentVariableModel, data: Any) -> LatentVariableModel:
+    """Return the model, built for the data's events, whose shape is checked."""
     if isinstance(data, Batches):
-        shape = (None, *data.split.image_shape)
+        shape: tuple[int | None, ...] = (None, *data.split.event_shape)
     else:
-        shape = tuple(tf.nest.flatten(data.element_spec)[0].shape)
-    if model.image_shape is None or None not in shape[1:]:
+        spec = keras.utils.unpack_x_y_sample_weight(data.element_spec)[0]
+        events, _ = events_and_labels(spec, model.num_classes)
+        if events.shape.rank is None:
+            if not model.built:
+                raise InputError(
+                    "the data do not say the shape of their events: call the model on some first"
+                )
+            return model
+        shape = tuple(events.shape)
+    if not model.built:
         model.build(shape)
+    else:
+        model.event_spec.check_shape(shape)
     return model
 
 
@@ -147,11 +160,12 @@ class _Source:
     length: int | None = None
 
     def __init__(self, updates: Updates, take: Callable[..., Outcome]):
-        model = updates.model
+        self._model = model = updates.model
         self._workers = {"worker": updates.worker, "workers": updates.workers}
         if model.jit_compile and updates.replicas == 1 and not model.run_eagerly:
             take = tf.function(take, jit_compile=True, reduce_retracing=True)
         self._take = _unconverted(take)
+        self._guard = _unconverted(self._guarded)
         self._run = self._chunk if model.run_eagerly else tf.function(self._chunk)
 
     def open(self, epoch: int, step: int) -> Any:
@@ -176,12 +190,17 @@ class _Source:
     def _chunk(self, opened: Any, step: Any, limit: Any, sums: Any, skip_non_finite: Any) -> Any:
         raise NotImplementedError
 
+    def _guarded(self, batch: Any) -> Any:
+        """Check a batch's values; outside of the function that XLA compiles, which cannot."""
+        checked = self._model.tensors(batch, guard=True)
+        with tf.control_dependencies([part for part in checked if part is not None]):
+            return tf.nest.map_structure(tf.identity, batch)
+
 
 @_unconverted
 def _added(outcome: Outcome, sums: Any, skipped: Any, skip_non_finite: Any) -> tuple[Any, Any, Any]:
     """Give the sums, the count of skipped batches, and the problem that ends it, 0 if none does."""
-    # Foreign images are the data's fault, and never skipped.
-    forgiven = tf.logical_and(skip_non_finite, outcome.problem > 2)
+    forgiven = tf.logical_and(skip_non_finite, outcome.problem > 0)
     fine = tf.equal(outcome.problem, 0)
     return (
         sums + tf.where(fine, outcome.sums, tf.zeros_like(outcome.sums)),
@@ -213,11 +232,11 @@ class _InGraph(_Source):
 
     def _chunk(self, opened: Any, step: Any, limit: Any, sums: Any, skip_non_finite: Any) -> Any:
         taken, skipped, problem = tf.constant(0), tf.constant(0), tf.constant(0)
-        extremes = tf.zeros(4)
+        extremes = tf.zeros(2)
         while taken < limit and problem == 0:
             index = step + taken
             batch = self._at(opened, index, **self._workers)
-            outcome = self._take(batch, index, self._batches.total(index))
+            outcome = self._take(self._guard(batch), index, self._batches.total(index))
             sums, skipped, problem = _added(outcome, sums, skipped, skip_non_finite)
             extremes = outcome.extremes
             taken += 1
@@ -243,14 +262,14 @@ class _Iterated(_Source):
 
     def _chunk(self, opened: Any, step: Any, limit: Any, sums: Any, skip_non_finite: Any) -> Any:
         taken, skipped, problem = tf.constant(0), tf.constant(0), tf.constant(0)
-        extremes = tf.zeros(4)
+        extremes = tf.zeros(2)
         while taken < limit and problem == 0:
             batch = opened.get_next_as_optional()
             if not batch.has_value():
                 break
             index = step + taken
             total = self._data.total(index) if isinstance(self._data, Batches) else None
-            outcome = self._take(batch.get_value(), index, total)
+            outcome = self._take(self._guard(batch.get_value()), index, total)
             sums, skipped, problem = _added(outcome, sums, skipped, skip_non_finite)
             extremes = outcome.extremes
             taken += 1
@@ -343,7 +362,7 @@ class _Training:
         opened = self.data.open(at.epoch, at.step)
         while at.step != self.data.length:
             container.on_train_batch_begin(at.step)
-            limit, begun, seen = self._chunk.steps, time.perf_counter(), updates.images(at.totals)
+            limit, begun, seen = self._chunk.steps, time.perf_counter(), updates.events(at.totals)
             taken, at.totals, skipped, problem, extremes = self.data.run(
                 opened, at.step, limit, at.totals, self.skip_non_finite
             )
@@ -354,7 +373,7 @@ class _Training:
             at.step, at.taken, at.skipped = at.step + taken, at.taken + taken, at.skipped + skipped
             if taken:
                 for bar in self._shown:
-                    bar.count(updates.images(at.totals) - seen, seconds, at.skipped)
+                    bar.count(updates.events(at.totals) - seen, seconds, at.skipped)
                 container.on_train_batch_end(at.step - 1, updates.logs(at.totals))
             is_last = taken < limit or at.step == self.data.length
             # The end of an epoch is a place of its own, with validation before it.
@@ -363,7 +382,7 @@ class _Training:
             if self._save():
                 return False
         if not at.step:
-            raise InputError("expected at least one batch of images; the data set is empty")
+            raise InputError("expected at least one batch of events; the data set is empty")
         return True
 
     def _validate(
@@ -376,34 +395,31 @@ class _Training:
         while step != source.length:
             container.on_test_batch_begin(step)
             limit = self._chunk.steps
-            taken, sums, _, problem, extremes = source.run(opened, step, limit, sums, False)
-            if problem:
-                raise InputError(f"validation: {updates.complaint(problem, extremes)}")
+            try:
+                taken, sums, *_ = source.run(opened, step, limit, sums, False)
+            except tf.errors.OpError as error:
+                if isinstance(found := own_error(error), InputError):
+                    raise InputError(f"validation: {found}") from None
+                raise
             step += taken
             if taken:
                 container.on_test_batch_end(step - 1, updates.logs(sums))
             if taken < limit:
                 break
         if not step:
-            raise InputError("expected at least one batch of images; the data set is empty")
+            raise InputError("expected at least one batch of events; the data set is empty")
         logs = updates.logs(sums)
         container.on_test_end(logs)
         return logs
 
     def _complain(self, step: int, problem: int, extremes: np.ndarray) -> None:
         """Raise the error for the batch that was the `step`-th of its epoch."""
-        updates = self.updates
-        if problem <= 2:
-            raise InputError(updates.complaint(problem, extremes))
-        kept = ""
+        name = self.updates.problems[problem - 1].replace("_", "-")
+        place = f"at step {step} of epoch {self._at.epoch + 1}"
+        message = divergence_message(name, place, (float(extremes[0]), float(extremes[1])))
         if self.checkpoints is not None and (files := self.checkpoints.files()):
-            kept = f"; the last checkpoint is {files[0]}"
-        name = updates.problems[problem - 1].replace("_", "-")
-        raise DivergenceError(
-            f"the {name} is not finite at step {step} of epoch {self._at.epoch + 1}, and the "
-            f"weights are those before it{kept}: take a smaller learning rate, clip the gradients "
-            "(global_clipnorm=...), or leave such batches out (skip_non_finite=True)"
-        )
+            message += f"; the last checkpoint is {files[0]}"
+        raise DivergenceError(message)
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -417,6 +433,7 @@ class _Training:
             raise named from error
 
     def _named(self, error: tf.errors.OpError) -> Exception | None:
+        found: Any
         place = f"step {self._at.step + 1} of epoch {self._at.epoch + 1}"
         lost = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError)
         if self.updates.workers > 1 and (
@@ -426,8 +443,8 @@ class _Training:
                 f"another worker is gone, seen at {place}: start all workers again, and they go on "
                 "from the last checkpoint"
             )
-        if found := re.search("InputError: (.*)", error.message):
-            return InputError(found[1])
+        if found := own_error(error):
+            return found
         if found := re.search(r"expected to contain (\d+) .*contained only (\d+)", error.message):
             return InputError(
                 f"the data end after {found[2]} batches; expected {found[1]}, as they say of "
@@ -493,7 +510,7 @@ class _Chunk:
 
 
 @contextlib.contextmanager
-def _averaged_weights(model: ImageTrainer) -> Iterator[None]:
+def _averaged_weights(model: LatentVariableModel) -> Iterator[None]:
     """Exchange the weights for their averages, where the optimiser keeps some, for a while."""
     optimizer: Any = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if not optimizer.use_ema:

@@ -111,7 +111,7 @@ def any_of(strategy: tf.distribute.Strategy, flag: bool) -> bool:
     return bool(_sum(strategy, np.array(flag, np.int32)) > 0)
 
 
-def part(strategy: tf.distribute.Strategy) -> None:
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """Wait until all processes are here, before any of them ends."""
     if worker_of(strategy)[1] == 1:
         return

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tfvae.errors import InputError
-from tfvae.models.step import ImageTrainer
+from tfvae.models import LatentVariableModel, keras_internals
 from tfvae.training.checkpoints import pack, unpack
 
 # What Keras' own callbacks remember, which Keras itself saves nowhere.
@@ -45,7 +45,7 @@ class Position:
 
 
 def capture(
-    model: ImageTrainer, position: Position, callbacks: Sequence[keras.callbacks.Callback]
+    model: LatentVariableModel, position: Position, callbacks: Sequence[keras.callbacks.Callback]
 ) -> bytes:
     """Put the state of a training into the content of a checkpoint.
 
@@ -77,7 +77,7 @@ def capture(
 
 
 def restore(
-    model: ImageTrainer, state: bytes, callbacks: Sequence[keras.callbacks.Callback]
+    model: LatentVariableModel, state: bytes, callbacks: Sequence[keras.callbacks.Callback]
 ) -> Position:
     """Put a training back into the state that `capture` saw.
 
@@ -112,10 +112,10 @@ def restore(
     return Position(totals=arrays["totals"], **meta["position"])
 
 
-def _variables(model: ImageTrainer) -> list[Any]:
+def _variables(model: LatentVariableModel) -> list[Any]:
     # The loop has sums of its own in place of Keras' metrics. Those belong to all workers together,
     # so that one alone cannot even read them; the user's are there on one device only.
-    metrics = model.metrics_variables if model._compile_metrics is not None else []
+    metrics = model.metrics_variables if keras_internals.compiled_metrics(model) is not None else []
     return [*model.variables, *metrics, *model.optimizer.variables]
 
 

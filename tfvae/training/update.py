@@ -2,29 +2,62 @@
 
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfvae.errors import InputError
-from tfvae.models.step import ImageTrainer, Step, weighed
+from tfvae.models import LatentVariableModel, keras_internals
+from tfvae.models.batch import Batch
+from tfvae.models.step import Losses, scales_loss, weighed
 from tfvae.share import Share, share_of_worker, summed
 from tfvae.training.replicas import first, worker_of
+from tfvae.typing import Tensor
+
+
+class Sums(NamedTuple):
+    """What is added up over the events of batches, float64.
+
+    Attributes:
+        loss: the loss of each event times its weight, and regularisation times that weight.
+        events: how many.
+        weight: their sample weights, 1 each without any.
+        terms: the model's terms times the weight, by name.
+    """
+
+    loss: Any
+    events: Any
+    weight: Any
+    terms: dict[str, Any]
+
+    @classmethod
+    def none(cls, term_names: tuple[str, ...]) -> "Sums":
+        """Return the sums of no batch, as NumPy has them."""
+        return cls.of_vector(np.zeros(3 + len(term_names)), term_names)
+
+    def vector(self) -> Any:
+        """Return the sums as one vector, for graphs and checkpoints."""
+        return [self.loss, self.events, self.weight, *self.terms.values()]
+
+    @classmethod
+    def of_vector(cls, vector: Any, term_names: tuple[str, ...]) -> "Sums":
+        """Return what `vector` made a vector of."""
+        loss, events, weight, *terms = vector
+        return cls(loss, events, weight, dict(zip(term_names, terms, strict=True)))
 
 
 class Outcome(NamedTuple):
     """What came of one batch.
 
     Attributes:
-        sums: over its images, float64; `Updates.logs` reads them.
-        problem: 0, or one more than the place in `Updates.problems` of what is wrong.
-        extremes: the lowest and the highest value of images and of labels, `[4]`, where there is a
+        sums: the vector of its `Sums`.
+        problem: 0, or one more than the place in `Updates.problems` of what is not finite.
+        extremes: the lowest and the highest finite value of the events, `[2]`, where there is a
             problem.
     """
 
-    sums: tf.Tensor
-    problem: tf.Tensor
-    extremes: tf.Tensor
+    sums: Tensor
+    problem: Tensor
+    extremes: Tensor
 
 
 class Updates:
@@ -39,13 +72,13 @@ class Updates:
 
     Attributes:
         strategy: the one that the model was made under.
-        problems: what may be wrong with a batch, in the order in which it is looked for.
+        problems: what may not be finite, in the order in which it is looked for.
 
     Raises:
         InputError: if several replicas cannot train the model, or this is such a scope.
     """
 
-    def __init__(self, model: ImageTrainer):
+    def __init__(self, model: LatentVariableModel):
         if tf.distribute.has_strategy():
             raise InputError(
                 "the model is made and compiled in the scope of a strategy, and trained outside "
@@ -57,42 +90,44 @@ class Updates:
         self.worker, self.workers = worker_of(strategy)
         # The ELBO is the sum of the others.
         parts = [name for name in model.term_names if name != "elbo"]
-        self.problems = ["images", "labels", *parts, "loss", "gradient"]
-        if type(model).train_step is not ImageTrainer.train_step:
+        self.problems = [*parts, "loss", "gradient"]
+        if type(model).train_step is not LatentVariableModel.train_step:
             raise InputError(
                 f"{type(model).__name__} has a train_step of its own, which fit calls and this "
                 "training does not: override differentiate, which both call"
             )
         if self.replicas > 1:
             _check_shareable(model, self.replicas)
-        metrics = model._compile_metrics
+        metrics = keras_internals.compiled_metrics(model)
         if metrics is not None and not metrics.built:
             # Keras would make their variables in the first step; a checkpoint brings them before.
-            blank = tf.zeros((1, *model.image_shape))
+            blank = tf.zeros((1, *model.event_shape))
             metrics.build(blank, blank)
 
     def train(self, batch: Any, index: Any = 0, total: Any = None) -> Outcome:
         """Update the weights from one batch, unless it has a problem.
 
         Args:
-            batch: as of a data set; of several workers it may be the rows of this one.
+            batch: as of a data set, its values checked; of several workers it may be the rows of
+                this one.
             index: which batch of the data; left aside.
             total: rows of the whole batch; None where `batch` is all of it.
         """
         del index
         seed = self.model.next_training_seed()
 
-        def differentiate(batch: Any, seed: tf.Tensor) -> Any:
+        def differentiate(batch: Any, seed: Tensor) -> Any:
             own, rows = self._share_of(batch, total)
-            gradients, loss, step = self.model.differentiate(own, seed, rows)
-            return summed([*gradients, self._sums(own, rows, step, loss)])
+            taken = self.model.differentiate(own, seed, rows)
+            loss = taken.losses.loss
+            return summed([*taken.gradients, self._sums(own, rows, taken.losses, loss, True)])
 
         *gradients, sums = first(
             self.strategy, self.strategy.run(differentiate, args=(batch, seed))
         )
         problem = self._problem(sums, gradients)
 
-        def update() -> tf.Tensor:
+        def update() -> Tensor:
             # Outside of replicas Keras neither sums the gradients again nor clips each's by itself.
             self.model.optimizer.apply(gradients, self.model.trainable_variables)
             return problem
@@ -110,118 +145,96 @@ class Updates:
         """
         seed = self.model.validation_seed(index)
 
-        def evaluate(batch: Any, seed: tf.Tensor) -> tf.Tensor:
+        def evaluate(batch: Any, seed: Tensor) -> Tensor:
             own, rows = self._share_of(batch, total)
-            x, label, sample_weight = own
-            step = self.model._step(x, label, seed, False, rows if self.replicas > 1 else None)
-            loss = tf.reduce_sum(weighed(step.validation_loss, sample_weight))
-            loss *= rows.counts / tf.cast(rows.total, tf.float32)
-            return summed(self._sums(own, rows, step, loss))
+            share = rows if self.replicas > 1 else None
+            losses = self.model.batch_losses(own, seed, False, share)
+            return summed(self._sums(own, rows, losses, losses.validation_loss, False))
 
         sums = first(self.strategy, self.strategy.run(evaluate, args=(batch, seed)))
-        # A model that has diverged shows it in the figures; foreign images end an evaluation.
-        problem = self._problem(sums)
-        problem = tf.where(problem > 2, 0, problem)
-        return Outcome(sums, problem, self._extremes(batch, problem))
+        # A model that has diverged shows it in the figures.
+        return Outcome(sums, tf.constant(0), tf.zeros(2))
 
     def no_sums(self) -> np.ndarray:
-        """Give the sums of no batch."""
-        return np.zeros(len(self.model.term_names) + 5)
+        """Return the sums of no batch."""
+        return np.asarray(Sums.none(self.model.term_names).vector())
 
     def logs(self, sums: np.ndarray) -> dict[str, float]:
-        """Give means over images, by name, of the sums of some batches: as `fit` reports them."""
-        loss, count, *terms, weight, _, _ = sums
+        """Return means over events, by name, of the sums of some batches: as `fit` reports them."""
+        named = Sums.of_vector(sums, self.model.term_names)
         with np.errstate(divide="ignore", invalid="ignore"):
-            logs = {"loss": loss / count}
-            logs |= {n: t / weight for n, t in zip(self.model.term_names, terms, strict=True)}
-        if self.model._compile_metrics is not None:
-            logs |= self.model._compile_metrics.result()
+            # As in `fit`, whose metric of the loss is 0 where nothing counts.
+            logs = {"loss": named.loss / named.weight if named.weight else 0.0}
+            logs |= {name: term / named.weight for name, term in named.terms.items()}
+        metrics = keras_internals.compiled_metrics(self.model)
+        if metrics is not None:
+            logs |= metrics.result()
         return {name: float(value) for name, value in logs.items()}
 
-    @staticmethod
-    def images(sums: np.ndarray) -> int:
-        """Give how many images the sums are of."""
-        return int(sums[1])
+    def events(self, sums: np.ndarray) -> int:
+        """Return how many events the sums are of."""
+        return int(Sums.of_vector(sums, self.model.term_names).events)
 
-    def complaint(self, problem: int, extremes: np.ndarray) -> str:
-        """Say in one line what is wrong with the images or labels of a batch."""
-        model, (low, high, first_label, last_label) = self.model, extremes
-        if self.problems[problem - 1] == "labels":
-            complaint = model.label_complaint(first_label, last_label)
-            fits = first_label >= 0 and last_label < (model.num_classes or 0)
-        else:
-            family = model.likelihood_family
-            complaint = family.support.complaint(type(family).__name__, low, high)
-            fits = bool(family.support.admits([low, high]))
-        return f"another process: {complaint}" if fits and self.workers > 1 else complaint
-
-    def _share_of(self, batch: Any, total: Any) -> tuple[Any, Share]:
-        """Give what this replica takes of images, labels and weights, and which rows they are."""
-        x, label, sample_weight = self.model.unpack(batch)
-        held = tf.shape(x)[0]
+    def _share_of(self, batch: Any, total: Any) -> tuple[Batch, Share]:
+        """Return what this replica takes of a batch, and which rows of the whole it is."""
+        whole = self.model.tensors(batch, guard=False)
+        held = tf.shape(whole.x)[0]
         if self.replicas == 1:
-            return (x, label, sample_weight), Share(0, held, held, 1.0)
+            return whole, Share(0, held, held, 1.0)
         index = tf.distribute.get_replica_context().replica_id_in_sync_group
         if total is None:
             begin, rows = share_of_worker(held, index, self.replicas)
         else:
             begin, rows = share_of_worker(total, index, self.replicas, self.worker, self.workers)
         own = slice(begin, begin + rows.stop - rows.start)
-        x, label, sample_weight = (
-            None if tensor is None else tensor[own] for tensor in (x, label, sample_weight)
+        return Batch(*(None if tensor is None else tensor[own] for tensor in whole)), rows
+
+    def _sums(
+        self, own: Batch, rows: Share, losses: Losses, loss: Tensor, regularised: bool
+    ) -> Tensor:
+        """Compute the `Sums` of a share, one vector, float64."""
+        metrics = keras_internals.compiled_metrics(self.model)
+        if metrics is not None:
+            metrics.update_state(*self.model.compared(own, losses), own.weight)
+        ones = tf.ones(tf.shape(own.x)[:1])
+        weight = tf.reduce_sum(weighed(ones, own.weight))
+        total = tf.reduce_sum(weighed(loss, own.weight))
+        if regularised and self.model.losses:
+            total += weight * self.model.regularisation()
+        sums = Sums(
+            total,
+            tf.reduce_sum(ones),
+            weight,
+            {
+                name: tf.reduce_sum(weighed(losses.terms[name], own.weight))
+                for name in self.model.term_names
+            },
         )
-        return (x, label, sample_weight), rows
+        # A replica without rows of its own holds a row that does not count.
+        return tf.cast(rows.counts * tf.stack(sums.vector()), tf.float64)
 
-    def _sums(self, own: Any, rows: Share, step: Step, loss: tf.Tensor) -> tf.Tensor:
-        """Give sums over the images of a share, float64.
-
-        They are of the loss; of 1; of each term times the sample weight; of that weight; and of 1
-        for images, and for labels, that the model is not made for.
-        """
-        x, label, sample_weight = own
-        if self.model._compile_metrics is not None:
-            self.model._compile_metrics.update_state(x, step.reconstruction(), sample_weight)
-        ones = tf.ones(tf.shape(x)[:1])
-        terms = [weighed(step.terms[name], sample_weight) for name in self.model.term_names]
-        foreign = tf.logical_not(self.model.likelihood_family.support.admits(x))
-        unknown = False if label is None else tf.logical_not(self.model.are_labels(label))
-        sums = [tf.reduce_sum(values) for values in (ones, *terms, weighed(ones, sample_weight))]
-        # `loss` is this share's part of a mean over the whole batch, and knows what counts.
-        sums = [loss * tf.cast(rows.total, tf.float32), *(rows.counts * one for one in sums)]
-        sums += [tf.cast(flag, tf.float32) for flag in (foreign, unknown)]
-        return tf.cast(tf.stack(sums), tf.float64)
-
-    def _problem(self, sums: tf.Tensor, gradients: list[tf.Tensor] | None = None) -> tf.Tensor:
-        """Give 0, or the number of the first problem."""
-        loss, terms = sums[0], sums[2:-3]
-        parts = [
-            term
-            for name, term in zip(self.model.term_names, tf.unstack(terms), strict=True)
-            if name != "elbo"
-        ]
-        wrong = [sums[-2] > 0, sums[-1] > 0]
-        wrong += [tf.logical_not(tf.math.is_finite(value)) for value in (*parts, loss)]
+    def _problem(self, sums: Tensor, gradients: list[Tensor]) -> Tensor:
+        """Return 0, or the number of the first thing that is not finite."""
+        named = Sums.of_vector(tf.unstack(sums), self.model.term_names)
+        values = [term for name, term in named.terms.items() if name != "elbo"]
+        values.append(named.loss)
         # A loss scale is found by gradients that overflow.
-        if gradients is not None and not _is_scaled(self.model.optimizer):
-            wrong.append(tf.logical_not(tf.math.is_finite(tf.linalg.global_norm(gradients))))
-        numbers = tf.range(1, len(wrong) + 1)
-        least = tf.reduce_min(tf.where(tf.stack(wrong), numbers, len(wrong) + 1))
-        return tf.where(least > len(wrong), 0, least)
+        if not scales_loss(self.model.optimizer):
+            values.append(tf.linalg.global_norm(gradients))
+        wrong = tf.stack([tf.logical_not(tf.math.is_finite(value)) for value in values])
+        first_wrong = tf.argmax(tf.cast(wrong, tf.int32), output_type=tf.int32)
+        return tf.where(tf.reduce_any(wrong), first_wrong + 1, 0)
 
-    def _extremes(self, batch: Any, problem: tf.Tensor) -> tf.Tensor:
-        def extremes() -> tf.Tensor:
-            x, label, _ = self.model.unpack(batch)
-            label = tf.zeros(1) if label is None else tf.cast(label, tf.float32)
-            return tf.stack([f(t) for t in (x, label) for f in (tf.reduce_min, tf.reduce_max)])
+    def _extremes(self, batch: Any, problem: Tensor) -> Tensor:
+        def extremes() -> Tensor:
+            x = self.model.tensors(batch, guard=False).x
+            x = tf.where(tf.math.is_finite(x), x, 0.0)
+            return tf.stack([tf.reduce_min(x), tf.reduce_max(x)])
 
-        return tf.cond(problem > 0, extremes, lambda: tf.zeros(4))
-
-
-def _is_scaled(optimizer: Any) -> bool:
-    return isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+        return tf.cond(problem > 0, extremes, lambda: tf.zeros(2))
 
 
-def _check_shareable(model: ImageTrainer, replicas: int) -> None:
+def _check_shareable(model: LatentVariableModel, replicas: int) -> None:
     """Check that a batch may be shared out.
 
     Raises:
@@ -230,10 +243,10 @@ def _check_shareable(model: ImageTrainer, replicas: int) -> None:
     for part in (getattr(model, "objective", None), model.likelihood_family):
         if getattr(part, "couples_batch", False):
             raise InputError(
-                f"{type(part).__name__} looks at all images of a batch together, and each of "
+                f"{type(part).__name__} looks at all events of a batch together, and each of "
                 f"{replicas} devices would see only some: train it on one device"
             )
-    if model._compile_metrics is not None:
+    if keras_internals.compiled_metrics(model) is not None:
         raise InputError(
             f"metrics given to compile are not summed over {replicas} devices: leave them out, or "
             "train on one device"

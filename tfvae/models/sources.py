@@ -1,0 +1,71 @@
+"""What `fit`, `evaluate` and `predict` are given, checked before the first step."""
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfvae.models.batch import events_and_labels, unpack
+
+if TYPE_CHECKING:
+    from tfvae.models.base import LatentVariableModel
+
+
+def checked_source(
+    model: "LatentVariableModel", x: Any, y: Any = None, *, only_x: bool = False
+) -> Any:
+    """Check arrays before a training, and let batches that XLA takes be checked before.
+
+    A step that is not compiled by XLA checks its own batch.
+
+    Args:
+        model: takes what is checked.
+        x: arrays, a data set, or another source of batches.
+        y: the labels or targets beside arrays.
+        only_x: whether there is no y, as in `predict`.
+
+    Returns:
+        x; a data set for XLA with a check in it.
+
+    Raises:
+        InputError: if the arrays do not fit, or the shapes that a data set has said.
+    """
+    if isinstance(x, tf.data.Dataset):
+        if model.built or _shape_is_known(x.element_spec, model.num_classes):
+            events = model.unpack(x.element_spec).x
+            if events.shape.rank is not None:
+                model.event_spec.check_shape(tuple(events.shape))
+        return x.map(model.checked_elements) if model.runs_in_xla else x
+    events, label = (None, None) if x is None else events_and_labels(x, model.num_classes)
+    if not _is_numeric_array(events):
+        return x
+    if not model.built:
+        model.build(events.shape)
+    spec = model.event_spec
+    batch = unpack(x if only_x or y is None else (x, y), spec)
+    spec.check_array(events, label if batch.label is None else batch.label)
+    if batch.target is not None and batch.target is not events:
+        spec.check_array(batch.target, batch.label)
+    return x
+
+
+def _is_numeric_array(x: Any) -> bool:
+    if not (hasattr(x, "shape") and hasattr(x, "dtype")):
+        return False
+    dtype = getattr(x.dtype, "as_numpy_dtype", x.dtype)
+    return bool(np.issubdtype(dtype, np.number) or np.issubdtype(dtype, np.bool_))
+
+
+def _shape_is_known(element_spec: Any, num_classes: int | None) -> bool:
+    x, _ = events_and_labels(keras.utils.unpack_x_y_sample_weight(element_spec)[0], num_classes)
+    shape = getattr(x, "shape", None)
+    return shape is not None and shape.rank is not None and None not in shape[1:]
+
+
+def stand_in(x: Any, y: Any, sample_weight: Any) -> Any:
+    """Stand in for the targets, without which Keras drops the sample weights of arrays."""
+    if y is not None or sample_weight is None:
+        return y
+    events, _ = events_and_labels(x, None)
+    return np.zeros(len(events), "float32")
