@@ -17,6 +17,7 @@ Log-densities of one row compare with each other; those of different rows do not
 discrete ones (`Likelihood.is_discrete`) have bits per dimension.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from tfvae.distributions.family import resolve
@@ -78,6 +79,6 @@ BY_NAME: dict[str, type[Likelihood]] = {
 }
 
 
-def get(identifier: Any) -> Likelihood:
+def get(identifier: str | Mapping[str, Any] | Likelihood) -> Likelihood:
     """Return the likelihood that a name, a configuration or an instance stands for."""
     return resolve(identifier, Likelihood, BY_NAME, "likelihood")
