@@ -151,8 +151,9 @@ class Likelihood(Family, abc.ABC):
 
     @property
     def takes_missing(self) -> bool:
-        """Whether `distribution` can leave out values that were not observed."""
-        return "observed" in inspect.signature(self.distribution).parameters
+        """Whether p(x|z) can leave out values that were not observed."""
+        makers = (self.distribution, self.training_distribution)
+        return all("observed" in inspect.signature(maker).parameters for maker in makers)
 
     def __init__(self, *, decoder_output: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -321,7 +322,7 @@ class Likelihood(Family, abc.ABC):
             return self.distribution(parameters)
         if not self.takes_missing:
             raise InputError(
-                f"{type(self).__name__} takes no missing values, as its distribution has no "
+                f"{type(self).__name__} takes no missing values, since its distribution has no "
                 "argument observed: fill them, or override value_distribution instead"
             )
         return self.distribution(parameters, observed)
