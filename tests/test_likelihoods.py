@@ -221,7 +221,7 @@ def test_seeds_fix_the_draws(case, rng):
 
 def documented_example():
     """The class in the docstring of `Likelihood`, defined."""
-    lines = Likelihood.__doc__.split("head puts them out::")[1].split("Args:")[0].splitlines()
+    lines = Likelihood.__doc__.split("head puts them\n    out::")[1].split("Args:")[0].splitlines()
     code = "\n".join(line[8:] for line in lines)
     assert 5 < len(code.strip().splitlines()) <= 10
     names = {"keras": keras, "tf": tf, "tfd": tfd, "Likelihood": Likelihood}

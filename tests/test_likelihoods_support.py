@@ -51,6 +51,62 @@ def test_support_admits(support, values, admitted):
         assert bool(answer) is admitted
 
 
+@pytest.mark.parametrize(
+    ("support", "values", "clipped"),
+    [
+        # What antialiased resizing leaves, but nothing that is further off.
+        (Support(0, 1), [-4e-6, 0.5, 1.000004], [0, 0.5, 1]),
+        (Support(0, 1), [-2e-5, 1.00002, 255, np.nan, np.inf], None),
+        (Support(0, 255), [-2e-3, 255.002, 256], [0, 255, 256]),
+        (Support(0, 1, 1 / 255), [-4e-6, 1 / 255, 1.000004, 256 / 255], [0, 1 / 255, 1, 256 / 255]),
+        # A part of an infinite range is none.
+        (Support(low=0), [-1e-6, 1], None),
+        (Support(), [-1e30, np.inf, np.nan], None),
+    ],
+)
+def test_support_clips_what_it_admits_outside(support, values, clipped):
+    values = np.array(values, np.float32)
+    expected = values if clipped is None else np.array(clipped, np.float32)
+    for function in (support.clip, tf.function(support.clip)):
+        np.testing.assert_array_equal(function(tf.constant(values)), expected)
+    for value, end in zip(values, expected, strict=True):
+        # What is moved is admitted, and what is left is so where it lies inside.
+        inside = support.low <= value <= support.high and np.isfinite(value)
+        is_moved = value != end and not np.isnan(value)
+        assert bool(support.admits(value)) is bool(is_moved or inside)
+
+
+def test_support_clips_whole_numbers_to_floats():
+    clipped = Support(0, 1).clip(np.array([0, 1, 255], np.uint8))
+    assert clipped.dtype == tf.float32
+    np.testing.assert_array_equal(clipped, [0, 1, 255])
+    assert Support(0, 1).clip(np.zeros(3)).dtype == tf.float64
+
+
+@pytest.mark.parametrize(
+    ("support", "fill"),
+    [
+        (Support(), 0),
+        (Support(0, 1), 0),
+        (Support(2, 5), 2),
+        (Support(high=-3), -3),
+        (Support(0, np.inf, 1 / 255), 0),
+        (Support(1, 3, 0.5), 1),
+        (Support(-1.25, 3.25, 0.5), -0.25),
+        (Support(-6, -1, 2.5), -1),
+    ],
+)
+def test_the_fill_is_the_supported_value_nearest_to_zero(support, fill):
+    assert support.fill == fill
+    assert bool(support.admits(support.fill))
+
+
+@any_kind
+def test_every_likelihood_takes_its_fill(kind):
+    assert np.isfinite(kind().support.fill)
+    kind().check(np.full((2, 3), kind().support.fill))
+
+
 def test_support_in_words():
     assert str(Support(0, 1)) == "values in [0, 1]"
     assert str(Support()) == "finite values"
@@ -61,6 +117,42 @@ def test_support_in_words():
     assert str(Support(0, 1, 0.5)) == "values 0, 0.5, 1"
     assert str(Support(0, np.inf, 1)) == "values 0, 1, 2, ..."
     assert str(Support(0, np.inf, 1 / 255)) == "values 0, 1/255, 2/255, ..."
+
+
+@pytest.mark.parametrize(
+    ("support", "low", "high", "message"),
+    [
+        (Support(0, 1), 0, 255, "from 0 to 255: scale the values, for bytes x / 255.0"),
+        (Support(0, 1), -1, 1, "from -1 to 1: shift the values, for values in [-1, 1] (x + 1) / 2"),
+        (
+            Support(0, 1),
+            -3.5,
+            4,
+            "from -3.5 to 4: shift and scale the values into [0, 1], "
+            "or take a likelihood of all finite values, such as normal",
+        ),
+        # What little is outside is to be seen.
+        (Support(0, 1), 0, 1.00002, "from 0 to 1.00002: clip the values, np.clip(x, 0, 1)"),
+        (Support(0, 1), -0.03, 1.04, "from -0.03 to 1.04: clip the values, np.clip(x, 0, 1)"),
+        (Support(0, 1), -2e-5, 1, "from -2e-05 to 1: clip the values, np.clip(x, 0, 1)"),
+        (
+            Support(100, 101),
+            100.5,
+            101.0000213,
+            "from 100.5 to 101.00002: clip the values, np.clip(x, 100, 101)",
+        ),
+        (Support(0, 1, 1 / 255), 0, 1.001, "from 0 to 1.001: clip the values, np.clip(x, 0, 1)"),
+        (Support(0, 1, 1 / 255), -1, 1, "shift the values, for values in [-1, 1] (x + 1) / 2"),
+        # Within the slack it is not the ends.
+        (Support(0, 1, 1 / 255), -1e-6, 1, "received values between the levels, from -1e-06 to 1"),
+        (Support(0, 255, 1), -128, 127, "shift and scale the values into [0, 255]"),
+        (Support(low=0), -0.5, 7, "from -0.5 to 7: shift the values, so that they start at 0"),
+    ],
+)
+def test_complaints_say_how_to_bring_the_values_in(support, low, high, message):
+    complaint = support.complaint("It", low, high)
+    assert complaint.startswith(f"It expects {support}; received values ")
+    assert message in complaint
 
 
 @pytest.mark.parametrize(

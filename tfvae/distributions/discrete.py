@@ -35,7 +35,9 @@ class Lattice(tfd.Distribution):
         )
 
     @classmethod
-    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
+    def _parameter_properties(
+        cls, dtype: tf.DType, num_classes: int | None = None
+    ) -> dict[str, Any]:
         return {"distribution": tfp_util.BatchedComponentProperties()}
 
     @property
@@ -104,7 +106,9 @@ class CategoricalLevels(FlatCategorical):
         self._parameters = {"logits": logits, "name": name}
 
     @classmethod
-    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
+    def _parameter_properties(
+        cls, dtype: tf.DType, num_classes: int | None = None
+    ) -> dict[str, Any]:
         return {"logits": tfp_util.ParameterProperties(event_ndims=1)}
 
     def _mean(self) -> Tensor:
@@ -140,7 +144,9 @@ class LogisticLevels(tfd.Distribution):
         )
 
     @classmethod
-    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
+    def _parameter_properties(
+        cls, dtype: tf.DType, num_classes: int | None = None
+    ) -> dict[str, Any]:
         return {
             "loc": tfp_util.ParameterProperties(),
             "scale": tfp_util.ParameterProperties(),

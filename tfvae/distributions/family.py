@@ -28,7 +28,7 @@ class Family(keras.layers.Layer):
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """Shape of one draw: `(d,)` for a posterior or prior, `(H, W, C)` for a likelihood.
+        """Shape of one draw: `(d,)` for a posterior or prior, that of x for a likelihood.
 
         Raises:
             InputError: if the family belongs to no model yet.

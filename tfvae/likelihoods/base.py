@@ -43,7 +43,9 @@ class Positive:
         return math.log(math.expm1((value - self.floor) / self.unit))
 
 
-def check_positive(name: str, value: Any, words: tuple[str, ...] = (), above: float = 0.0) -> None:
+def check_positive(
+    name: str, value: float | str, words: tuple[str, ...] = (), above: float = 0.0
+) -> None:
     """Check an option that is a finite number above a bound, or one of some words.
 
     Raises:
@@ -60,7 +62,7 @@ def check_positive(name: str, value: Any, words: tuple[str, ...] = (), above: fl
         raise InputError(f"{name} is {text}; received {value!r}")
 
 
-def check_floor(min_scale: Any, start: float) -> None:
+def check_floor(min_scale: float, start: float) -> None:
     """Check the lower bound of scales, which start above it.
 
     Raises:
@@ -87,14 +89,12 @@ class Likelihood(Family, abc.ABC):
       event's last axis, as hand-written decoders often do: the first parameter of all channels,
       then the second of all channels, and so on.
 
-    A likelihood whose values depend on each other overrides ``distribution(parameters)`` in place
-    of `value_distribution`, and then takes no missing values, unless its `distribution` has an
-    argument `observed`.
-
-    One of your own otherwise needs `parameters_per_value`, if it is not 1, a `support`, if not all
+    A likelihood of your own needs `parameters_per_value`, if it is not 1, a `support`, if not all
     values have a density, and a `value_distribution`: p of each value, a `tfd.Distribution` of
-    scalar events. Its parameters are ``{"raw": [..., *event_shape[:-1], parameters_per_value ·
-    C]}``, as the head puts them out::
+    scalar events. (Where values depend on each other it overrides ``distribution(parameters)``
+    instead, and takes no missing values unless that has an argument `observed`.) Its parameters
+    are ``{"raw": [..., *event_shape[:-1], parameters_per_value · C]}``, as the head puts them
+    out::
 
         @keras.saving.register_keras_serializable("mine")
         class Gumbel(Likelihood):
@@ -151,8 +151,9 @@ class Likelihood(Family, abc.ABC):
 
     @property
     def takes_missing(self) -> bool:
-        """Whether `distribution` can leave out values that were not observed."""
-        return "observed" in inspect.signature(self.distribution).parameters
+        """Whether p(x|z) can leave out values that were not observed."""
+        makers = (self.distribution, self.training_distribution)
+        return all("observed" in inspect.signature(maker).parameters for maker in makers)
 
     def __init__(self, *, decoder_output: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
@@ -162,7 +163,7 @@ class Likelihood(Family, abc.ABC):
             )
         self.decoder_output = decoder_output
         # The model that owns the decoder sets it, as far as it can tell.
-        self.last_activation: Callable[..., Any] | None = None
+        self.last_activation: Callable[[Tensor], Tensor] | None = None
 
     def build(self, input_shape: Shape) -> None:
         """Create the layer that makes the parameters, if the decoder does not put them out.
@@ -216,7 +217,7 @@ class Likelihood(Family, abc.ABC):
             return initializer
         count, channels = self.parameters_per_value, self.event_shape[-1]
 
-        def initialize(shape: Shape, dtype: Any = None) -> Tensor:
+        def initialize(shape: Shape, dtype: str | None = None) -> Tensor:
             # In every head the channels vary fastest: C of the first parameter, C of the second.
             number = np.arange(shape[-1]) % (count * channels) // channels
             varies = number < count - self.flat_parameters
@@ -313,9 +314,17 @@ class Likelihood(Family, abc.ABC):
             parameters: what `call` returns, with any leading axes.
             x: `[B, *event_shape]`, with `support.fill` where a value is missing.
             observed: see `distribution`.
+
+        Raises:
+            InputError: if a value is missing, and the likelihood takes no missing values.
         """
         if observed is None:
             return self.distribution(parameters)
+        if not self.takes_missing:
+            raise InputError(
+                f"{type(self).__name__} takes no missing values, since its distribution has no "
+                "argument observed: fill them, or override value_distribution instead"
+            )
         return self.distribution(parameters, observed)
 
     def mean(self, distribution: Distribution) -> Tensor:

@@ -61,15 +61,15 @@ def gradient_through(function: Callable[[tf.Tensor], tf.Tensor], z: tf.Tensor) -
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """One batch seen through the three distributions, with K draws of z for each image.
+    """One batch seen through the three distributions, with K draws of z for each event.
 
     Attributes:
-        x: images, `[B, H, W, C]`.
+        x: events, `[B, *event_shape]`; where a value is missing, one that counts for nothing.
         z: draws from q(z|x), `[K, B, d]`.
         posterior: q(z|x), a `tfd.Distribution` with batch `[B]` and event `[d]`.
         prior: p(z), a `tfd.Distribution` with event `[d]`.
-        likelihood: p(x|z), a `tfd.Distribution` with batch `[K, B]` and event `[H, W, C]`.
-        log_likelihood: log p(x|z_k), `[K, B]`, nats.
+        likelihood: p(x|z), a `tfd.Distribution` with batch `[K, B]` and event `event_shape`.
+        log_likelihood: log p(x|z_k), `[K, B]`, nats, over the observed values.
         log_posterior: log q(z_k|x), `[K, B]`, nats.
         log_prior: log p(z_k), `[K, B]`, nats.
         kl: KL(q(z|x) ‖ p(z)), `[B]`, nats; in closed form where TFP has one, else the mean of
@@ -106,10 +106,10 @@ class Terms:
         log_posterior: tf.Tensor | None = None,
         **kwargs: Any,
     ) -> "Terms":
-        """Evaluate the terms at the images `x` and the draws `z`.
+        """Evaluate the terms at the events `x` and the draws `z`.
 
         Args:
-            x: images, `[B, H, W, C]`.
+            x: events, `[B, *event_shape]`.
             z: draws, `[K, B, d]`.
             posterior: q(z|x).
             prior: p(z).
@@ -161,7 +161,7 @@ class Terms:
 
 
 class Objective:
-    """Base class of objectives: a pure function of `Terms`, one loss an image.
+    """Base class of objectives: a pure function of `Terms`, one loss an event.
 
     Attributes:
         num_samples: K, the draws of z for each image that the objective wants.
@@ -169,7 +169,7 @@ class Objective:
             through the parameters of q.
         reweights_path: whether the objective calls `Terms.weigh_path`.
         network: a Keras layer that the objective trains beside the model, or None.
-        couples_batch: whether the loss of an image depends on the rest of its batch.
+        couples_batch: whether the loss of an event depends on the rest of its batch.
     """
 
     num_samples: int = 1
