@@ -77,3 +77,16 @@ def check_num_classes(num_classes: SupportsIndex | None) -> int | None:
     if not is_whole(num_classes, least=1):
         raise InputError(f"num_classes is a whole number from 1, or None; received {num_classes!r}")
     return operator.index(num_classes)
+
+
+def check_seed(seed: SupportsIndex | None) -> int | None:
+    """Return a seed of initial weights as a whole number of Python, or None.
+
+    Raises:
+        InputError: if it is neither None nor a whole number from 0.
+    """
+    if seed is None:
+        return None
+    if not is_whole(seed, least=0):
+        raise InputError(f"seed is a whole number from 0, or None; received {seed!r}")
+    return operator.index(seed)

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 import keras
 
-from tfvae.checks import is_whole
-from tfvae.errors import InputError
+from tfvae.networks.checks import check_seed
 
 
 def initializers(seed: int | None) -> Iterator[keras.initializers.Initializer]:
@@ -15,7 +14,6 @@ def initializers(seed: int | None) -> Iterator[keras.initializers.Initializer]:
     Raises:
         InputError: if the seed is neither None nor a whole number from 0.
     """
-    if seed is not None and not is_whole(seed, least=0):
-        raise InputError(f"seed is a whole number from 0, or None; received {seed!r}")
+    seed = check_seed(seed)
     for layer in itertools.count():
-        yield keras.initializers.HeNormal(seed=None if seed is None else 1_000 * int(seed) + layer)
+        yield keras.initializers.HeNormal(seed=None if seed is None else 1_000 * seed + layer)

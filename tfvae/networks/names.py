@@ -9,7 +9,7 @@ import keras
 from tfvae.checks import checked_count, is_whole
 from tfvae.distributions.family import resolve
 from tfvae.errors import InputError
-from tfvae.networks.checks import check_event_shape
+from tfvae.networks.checks import check_event_shape, check_seed
 from tfvae.networks.conv import conv_decoder, conv_encoder
 from tfvae.networks.dense import dense_decoder, dense_encoder
 from tfvae.networks.residual import residual_decoder, residual_encoder
@@ -51,6 +51,7 @@ class Network(abc.ABC):
         """Build both; see the function `pair`."""
         shape = check_event_shape(event_shape)
         seen = (*shape[:-1], 2 * shape[-1]) if missing else shape
+        seed = check_seed(seed)
         decoder_seed = None if seed is None else seed + 1
         return (
             self.make_encoder(seen, num_classes=num_classes, seed=seed),
@@ -251,7 +252,8 @@ def pair(
         and a one-hot label `[B, num_classes]`.
 
     Raises:
-        InputError: if the name or an option is unknown, or an option or the shape does not fit.
+        InputError: if the name or an option is unknown, or an option, the shape or another argument
+            does not fit.
     """
     shape = check_event_shape(event_shape)
     if name is None:
