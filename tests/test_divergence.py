@@ -1,7 +1,5 @@
 """A loss or gradient that is not finite ends a training before it reaches the weights."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import processes
@@ -26,18 +24,19 @@ def choking(kind, what, value=np.nan):
     """
 
     class Choking(kind):
-        def _step(self, x, label, seed, training, share=None):
-            step = super()._step(x, label, seed, training, share)
+        def batch_losses(self, batch, seed, training, share=None):
+            x = batch.x
+            step = super().batch_losses(batch, seed, training, share)
             if not training:
                 return step
             bad = tf.reduce_mean(x, axis=(1, 2, 3)) == 1
             if what == "gradient":
-                return dataclasses.replace(step, loss=_with_gradient(step.loss, bad, value))
+                return step._replace(loss=_with_gradient(step.loss, bad, value))
             loss = tf.where(bad, value, step.loss)
             terms = dict(step.terms)
             if what != "loss":
                 terms[what] = tf.where(bad, value, terms[what])
-            return dataclasses.replace(step, loss=loss, terms=terms)
+            return step._replace(loss=loss, terms=terms)
 
     model = Choking(*tfvae.networks.pair("dense", SHAPE, 2, seed=0), 2, seed=0)
     model.likelihood_family.decoder_output = "features"

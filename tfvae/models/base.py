@@ -160,6 +160,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
             self.missing,
         )
         features = run_symbolically("encoder", self.encoder, spec.encoder_shape, self.num_classes)
+        if self.missing and not likelihood.takes_missing:
+            raise InputError(
+                f"{type(likelihood).__name__} takes no missing values: let it define "
+                "value_distribution, or its distribution take observed"
+            )
         likelihood.bind(spec.shape, self._derived_seed(3))
         self._event_spec = spec
         try:
@@ -438,13 +443,13 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """
         spec = self._require_built("log_prob")
         target, observed = spec.observed(target)
-        options = {} if observed is None else {"observed": observed}
+        family = self.likelihood_family
         if training:
-            return (
-                self.likelihood_family.training_distribution(parameters, target, **options),
-                target,
-            )
-        return self.likelihood_family.distribution(parameters, **options), target
+            return family.training_distribution(parameters, target, observed), target
+        if observed is None:
+            # Without a second argument, which a likelihood of the user's own need not have.
+            return family.distribution(parameters), target
+        return family.distribution(parameters, observed), target
 
     def log_likelihood(self, x: ArrayLike, z: ArrayLike, label: ArrayLike | None = None) -> Tensor:
         """Compute log p(x|z), over the observed values of x where some may be missing.
@@ -692,6 +697,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     @property
     def runs_in_xla(self) -> bool:
+        """Whether the steps of `fit` are compiled by XLA, which drops their checks."""
         return bool(self.compiled and self.jit_compile and not self.run_eagerly)
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -884,7 +890,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             return super().test_on_batch(*args, **kwargs)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """Reconstruct one batch as `keras.Model.predict_on_batch` does; it raises what `fit` does."""
+        """Reconstruct one batch, as `keras.Model.predict_on_batch` does."""
         with self._checked_first(x):
             return super().predict_on_batch(x)
 

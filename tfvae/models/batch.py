@@ -114,7 +114,7 @@ def _only(y: Any) -> Any:
 
 def _has_event_shape(y: ArrayLike, spec: EventSpec) -> bool:
     shape = getattr(y, "shape", None)
-    if shape is None or getattr(shape, "rank", len(shape) if shape is not None else None) is None:
+    if shape is None or _rank(shape) is None:
         return False
     return len(shape) == spec.rank + 1 and all(
         side in (None, expected) for side, expected in zip(shape[1:], spec.shape, strict=True)
@@ -123,12 +123,17 @@ def _has_event_shape(y: ArrayLike, spec: EventSpec) -> bool:
 
 def _may_be_labels(y: ArrayLike, spec: EventSpec) -> bool:
     """Whether y may be labels that a model without them leaves aside."""
-    shape = getattr(y, "shape", ())
-    rank = getattr(shape, "rank", None) if isinstance(shape, tf.TensorShape) else len(shape)
+    shape: Any = getattr(y, "shape", ())
+    rank = _rank(shape)
     if rank is None or rank <= 1 or (rank == 2 and shape[1] == 1):
         return True
     # One-hot rows. Beside vectors, another width is more likely a mistake.
     return rank == 2 and spec.rank > 1
+
+
+def _rank(shape: Any) -> int | None:
+    """Return how many axes a shape has, None where TensorFlow has lost that."""
+    return shape.rank if isinstance(shape, tf.TensorShape) else len(shape)
 
 
 def _described(spec: EventSpec) -> str:

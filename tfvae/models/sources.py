@@ -1,6 +1,6 @@
 """What `fit`, `evaluate` and `predict` are given, checked before the first step."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,19 +8,14 @@ import tensorflow as tf
 
 from tfvae.models.batch import events_and_labels, unpack
 
-if TYPE_CHECKING:
-    from tfvae.models.base import LatentVariableModel
 
-
-def checked_source(
-    model: "LatentVariableModel", x: Any, y: Any = None, *, only_x: bool = False
-) -> Any:
+def checked_source(model: keras.Model, x: Any, y: Any = None, *, only_x: bool = False) -> Any:
     """Check arrays before a training, and let batches that XLA takes be checked before.
 
     A step that is not compiled by XLA checks its own batch.
 
     Args:
-        model: takes what is checked.
+        model: a `tfvae.models.LatentVariableModel`.
         x: arrays, a data set, or another source of batches.
         y: the labels or targets beside arrays.
         only_x: whether there is no y, as in `predict`.
@@ -37,7 +32,10 @@ def checked_source(
             if events.shape.rank is not None:
                 model.event_spec.check_shape(tuple(events.shape))
         return x.map(model.checked_elements) if model.runs_in_xla else x
-    events, label = (None, None) if x is None else events_and_labels(x, model.num_classes)
+    events: Any = None
+    label: Any = None
+    if x is not None:
+        events, label = events_and_labels(x, model.num_classes)
     if not _is_numeric_array(events):
         return x
     if not model.built:

@@ -7,7 +7,7 @@ as of its terms, so that ``loss == −(log_likelihood − beta·kl)`` holds with
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import keras
 import numpy as np
@@ -18,9 +18,6 @@ from tfvae.graph_errors import refuse_unless
 from tfvae.models.batch import Batch
 from tfvae.share import Share
 from tfvae.typing import Tensor
-
-if TYPE_CHECKING:
-    from tfvae.models.base import LatentVariableModel
 
 
 class Losses(NamedTuple):
@@ -125,9 +122,7 @@ def divergence_message(what: str, place: str, extremes: tuple[float, float]) -> 
     return f"the {what} is not finite {place}, and the weights are those before it: {advice}"
 
 
-def differentiate(
-    model: "LatentVariableModel", batch: Batch, seed: Tensor, share: Share
-) -> Differentiated:
+def differentiate(model: keras.Model, batch: Batch, seed: Tensor, share: Share) -> Differentiated:
     """Differentiate a model's loss; see `LatentVariableModel.differentiate`."""
     if not model.trainable_variables:
         raise InputError(
@@ -147,7 +142,7 @@ def differentiate(
     return Differentiated(gradients, loss, losses)
 
 
-def apply(model: "LatentVariableModel", taken: Differentiated, batch: Batch) -> None:
+def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> None:
     """Update the weights, unless that would make them NaN."""
     variables = model.trainable_variables
     if model.runs_in_xla:
@@ -171,5 +166,6 @@ class DivergenceWatch(keras.callbacks.Callback):
     """Ends a training that XLA has compiled at the end of the epoch whose loss is not finite."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Look at the mean loss of the epoch."""
         if not np.isfinite((logs or {}).get("loss", 0.0)):
             raise DivergenceError(divergence_message("loss", f"in epoch {epoch + 1}", (0.0, 0.0)))
