@@ -1,7 +1,8 @@
 """Data sets: what they are read from, their splits, and batches of them."""
 
 from tfvae.datasets.dataset import BINARIZATIONS, Batches, Dataset, Split, input_errors, load
-from tfvae.datasets.open import SPLITS, Source, open_source
+from tfvae.datasets.open import open_source
+from tfvae.datasets.source import SPLITS, Source
 from tfvae.lazy import submodules
 
 __all__ = [

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfvae.datasets.open import Source, open_source
+from tfvae.datasets.open import open_source
+from tfvae.datasets.source import Source
 from tfvae.errors import InputError
 from tfvae.likelihoods import Support
 from tfvae.share import share

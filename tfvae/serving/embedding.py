@@ -25,8 +25,8 @@ from tqdm import tqdm
 from tfvae import __version__
 from tfvae.checks import checked_count
 from tfvae.datasets import Batches, Dataset, Split, input_errors
-from tfvae.datasets.open import SPLITS
 from tfvae.datasets.preprocessing import Preprocessing
+from tfvae.datasets.source import SPLITS
 from tfvae.distributions.kl import exact_kl
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress
