@@ -313,8 +313,9 @@ def _array_source(
     if labels is not None:
         if labels.shape != (count,):
             raise InputError(
-                f"{described}: expected {count} labels, one integer for each of the "
-                f"{PLURALS[kind]}; received shape {list(labels.shape)} of type {labels.dtype}"
+                f"{described}: expected {count} labels, one integer for each "
+                f"{'row' if kind == 'table' else kind}; received shape "
+                f"{list(labels.shape)} of type {labels.dtype}"
             )
         if labels.size and not (labels.min() >= -(2**31) and labels.max() < 2**31):
             raise InputError(f"{described}: expected labels of 32 bits; received {labels.max()}")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from tfvae.datasets.open import open_source
 from tfvae.datasets.schema import Schema
 from tfvae.datasets.source import KINDS, SPLITS, Source, image_shape_of, plural_of
 from tfvae.datasets.summary import described
+from tfvae.datasets.tables import Kinds
 from tfvae.datasets.values import ValueRange
 from tfvae.errors import InputError
 from tfvae.typing import Shape
@@ -76,7 +79,7 @@ class Dataset:
 
 
 def load(
-    name: str | os.PathLike[str],
+    name: Any,
     *,
     binarize: str = "none",
     dequantize: bool = False,
@@ -89,6 +92,9 @@ def load(
     kind: str | None = None,
     value_range: str | ValueRange | None = None,
     missing: bool | None = None,
+    columns: Kinds | None = None,
+    label: str | None = None,
+    drop: Sequence[str] = (),
 ) -> Dataset:
     """Load a data set by its name or path.
 
@@ -101,8 +107,8 @@ def load(
     most the logarithm of that (Theis et al. 2016, https://arxiv.org/abs/1511.01844, section 3.1).
 
     Args:
-        name: a data set that `open_source` knows: "digits", "shapes", a path, or the name of a TFDS
-            image set.
+        name: a data set that `open_source` knows: "digits", "shapes", a path, the name of a TFDS
+            image set, or a frame of pandas, polars or Arrow.
         binarize: ``"none"``; ``"threshold"`` for `x > 0.5`; ``"static"`` for one Bernoulli(x)
             draw of each image, made from the seed and its row, whatever the batch it comes in;
             ``"dynamic"`` for a new draw of the training images each epoch. Validation and test
@@ -124,6 +130,11 @@ def load(
             type of whole numbers in images and volumes.
         missing: whether NaN may stand for values that were not observed; by default, whether there
             is one. A model takes such data if it is made with `missing=True`.
+        columns: the kinds of a table's columns that look like another: a dictionary of "number",
+            "count", "category", "ordered", "boolean", "date", "text" (to leave a column out), or
+            lists of levels in ascending order.
+        label: the column of a table to take labels from.
+        drop: the columns of a table to leave out.
 
     Raises:
         InputError: if there is no such data set, it cannot be read, or an argument does not fit.
@@ -144,6 +155,9 @@ def load(
         memory_limit=memory_limit,
         kind=kind,
         value_range=value_range,
+        columns=columns,
+        label=label,
+        drop=drop,
     )
     if missing is False and source.missing:
         raise InputError(

@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,19 +14,23 @@ from tfvae.datasets.arrays import array_file, from_arrays
 from tfvae.datasets.folders import image_folder, resized
 from tfvae.datasets.idx import idx_folder
 from tfvae.datasets.source import Batch, Size, Source, into_memory, parse_size, scaled
+from tfvae.datasets.tables import Kinds, is_table, table_source
 from tfvae.datasets.tfds import tfds_source
 from tfvae.datasets.values import ValueRange, parse_range
 from tfvae.errors import InputError
 
 
 def open_source(
-    name: str | os.PathLike[str],
+    name: Any,
     *,
     image_size: int | str | Size | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
     memory_limit: int = 2**30,
     kind: str | None = None,
     value_range: str | ValueRange | None = None,
+    columns: Kinds | None = None,
+    label: str | None = None,
+    drop: Sequence[str] = (),
 ) -> Source:
     """Open a data set by its name or path.
 
@@ -37,7 +43,8 @@ def open_source(
             images, series, volumes or rows of numbers (see `tfvae.datasets.arrays`); an .npz file
             with one such array, or with names like x_train, y_train, x_test (or train, test; or
             images, labels); a folder of PNG and JPEG files, whose label is the first of the folders
-            they lie in; or the name of a TFDS image set, such as mnist or emnist/letters.
+            they lie in; a table: a CSV, TSV, Parquet or Feather file, or a frame of pandas, polars
+            or Arrow; or the name of a TFDS image set, such as mnist or emnist/letters.
         image_size: `H` (square), `(H, W)`, "28" or "28x20" to resize the images to; an image of
             another proportion is stretched.
         manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
@@ -47,10 +54,24 @@ def open_source(
             by default what they look like.
         value_range: the values that become 0 and 1, such as (0, 4095); by default those of the
             type of whole numbers in images and volumes, and other values are left as they are.
+        columns: the kinds of a table's columns that look like another; see `Schema.from_frame`.
+        label: the column of a table to take labels from.
+        drop: the columns of a table to leave out.
 
     Raises:
         InputError: if there is no such data set, or it does not hold events of one shape.
     """
+    if is_table(name) or not isinstance(name, str | os.PathLike):
+        for option, value in (
+            ("image_size", image_size),
+            ("kind", kind),
+            ("value_range", value_range),
+        ):
+            if value is not None:
+                raise InputError(f"{option} is for arrays and images: leave it out for a table")
+        return table_source(name, columns=columns, label=label, drop=drop)
+    if columns or label is not None or drop:
+        raise InputError(f"columns, label and drop are for tables: leave them out for {name}")
     size = parse_size(image_size)
     scale = parse_range(value_range)
     path = Path(name)
