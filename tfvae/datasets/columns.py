@@ -131,8 +131,8 @@ def _numeric(name: str, numbers: np.ndarray, holes: int, wanted: str | None) -> 
     distinct, rows = np.unique(numbers, return_counts=True)
     is_whole = bool((distinct == np.floor(distinct)).all())
     if len(distinct) == 1 and wanted is None:
-        value = float(distinct[0])
-        return LeftOut(name, _one_value(value, holes), int(value) if is_whole else value)
+        value = _plain(distinct[0])
+        return LeftOut(name, _one_value(value, holes), value)
     kind = wanted or (_kind_of_whole(numbers, distinct, rows) if is_whole else "number")
     if kind == "identifier":
         return LeftOut(name, "identifier")
@@ -290,7 +290,8 @@ def _label(name: str, values: "pd.Series", wanted: str | Sequence[Level] | None)
     if wanted is None or wanted in ("number", "count", "date", "text"):
         wanted = "category"
     found = column_of(name, values, wanted)
-    if not isinstance(found, Column) or len(found.levels) > _MOST_LEVELS:
+    is_class = isinstance(found, Column) and not any(isinstance(x, float) for x in found.levels)
+    if not isinstance(found, Column) or not is_class or len(found.levels) > _MOST_LEVELS:
         count = values.nunique()
         raise InputError(
             f"the column of labels {name!r} has {count:,} different values: expected classes, at "

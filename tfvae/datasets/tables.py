@@ -1,6 +1,7 @@
 """Tables: CSV, TSV, Parquet and Feather files, and frames of pandas, polars and Arrow."""
 
 import csv
+import gzip
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -119,16 +120,7 @@ def _read_text(path: Path, columns: Kinds) -> "pd.DataFrame":
 
     separator = _separator(path)
     try:
-        # All cells as they stand, so that whatever they mean is told here and in one way.
-        cells = pd.read_csv(
-            path,
-            sep=separator,
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            na_filter=False,
-            encoding="utf-8-sig",
-        )
+        cells = _cells(path, separator)
     except pd.errors.EmptyDataError as error:
         raise InputError("expected a line of column names; the file is empty") from error
     except pd.errors.ParserError as error:
@@ -143,19 +135,14 @@ def _read_text(path: Path, columns: Kinds) -> "pd.DataFrame":
         raise InputError("expected text in UTF-8: save the file in this encoding") from error
     except (OSError, EOFError) as error:
         raise InputError(f"not a readable file: {first_line(error)}") from error
-    cells = cells.astype(object).where(cells.notna(), None)
-    names = ["" if cell is None else str(cell).strip() for cell in cells.iloc[0]]
+    names = [cell.strip() for cell in cells.iloc[0]]
     if all(_is_number(name) for name in names):
         raise InputError(
             f"expected column names in the first line; received numbers ({', '.join(names[:3])}): "
             "add a line of names"
         )
-    short = cells.iloc[1:].isna().any(axis=1)
-    if short.any():
-        raise InputError(
-            f"row {int(np.argmax(short)) + 1} has fewer cells than the {len(names)} columns: "
-            "write empty cells with their separators"
-        )
+    if (cells.iloc[1:, -1] == "").any():
+        _refuse_short_rows(path, separator, len(names))
     named = [name or (f"column {place + 1}" if place else "") for place, name in enumerate(names)]
     table = to_pandas(cells.iloc[1:].set_axis(named, axis=1))
     commas = separator != ","
@@ -167,15 +154,54 @@ def _read_text(path: Path, columns: Kinds) -> "pd.DataFrame":
     return pd.DataFrame(typed_columns)
 
 
+def _cells(path: Path, separator: str) -> "pd.DataFrame":
+    """Return all cells as they stand, so that what they mean is told here and in one way."""
+    import pandas as pd
+
+    def read(*, skip_blank_lines: bool) -> "pd.DataFrame":
+        return pd.read_csv(
+            path,
+            sep=separator,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            na_filter=False,
+            skip_blank_lines=skip_blank_lines,
+            encoding="utf-8-sig",
+        ).astype(object)
+
+    cells = read(skip_blank_lines=True)
+    if cells.shape[1] > 1:
+        return cells
+    # In a file of one column an empty line between others is an empty cell.
+    cells = read(skip_blank_lines=False)
+    filled = np.flatnonzero(cells[0] != "")
+    return cells.iloc[filled[0] : filled[-1] + 1].reset_index(drop=True)
+
+
+def _refuse_short_rows(path: Path, separator: str, expected: int) -> None:
+    """Refuse a file with rows that end early, which pandas fills with empty cells."""
+    with _opened(path) as file:
+        for number, row in enumerate(csv.reader(file, delimiter=separator)):
+            if 0 < len(row) < expected:
+                raise InputError(
+                    f"row {number} has {len(row)} cells, fewer than the {expected} columns: write "
+                    "empty cells with their separators"
+                )
+
+
+def _opened(path: Path) -> Any:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
 def _separator(path: Path) -> str:
     """Tell from the first line what separates columns."""
     if path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")):
         return "\t"
-    import gzip
-
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        with _opened(path) as file:
             line = file.readline(2**20)
     except UnicodeError as error:
         raise InputError("expected text in UTF-8: save the file in this encoding") from error
