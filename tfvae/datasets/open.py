@@ -86,7 +86,10 @@ def open_source(
             raise InputError(f"no such file: {path}")
         source = array_file(path, size=size, kind=kind, value_range=scale)
     elif path.exists():
-        raise InputError(f"{path}: expected an .npy or .npz file, or a folder of images")
+        raise InputError(
+            f"{path}: expected an .npy or .npz file, a table (.csv, .tsv, .parquet, .feather), or "
+            "a folder of images"
+        )
     elif str(name) == "digits":
         source = _scaled(_digits(size), scale)
     elif str(name) == "shapes":
