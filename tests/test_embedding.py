@@ -16,7 +16,7 @@ import pytest
 from embedding_job import SMALL, digits, model
 
 import tfvae
-from tfvae.datasets.open import SPLITS
+from tfvae.datasets.source import SPLITS
 from tfvae.distributions.kl import exact_kl
 from tfvae.saving.run import TrainedModel
 from tfvae.serving import embedding, parts

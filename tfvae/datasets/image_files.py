@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.datasets import open as sources
+from tfvae.datasets.folders import decode_files
 from tfvae.errors import InputError
 
 MAX_BYTES = 10 * 2**20
@@ -60,7 +60,7 @@ def decode_image(
             f"expected an image of at most {max_pixels:,} pixels; received {columns:,} x "
             f"{rows:,}: make it smaller"
         )
-    (pixels,) = sources._decode([("the file", data)], channels, (height, width))
+    (pixels,) = decode_files([("the file", data)], channels, (height, width))
     image = pixels.astype(np.float32) / 255
     return (image > 0.5).astype(np.float32) if binarize else image
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.datasets.open import Batch, Source
+from tfvae.datasets.source import Batch, Source
 from tfvae.errors import InputError
 
 FACTORS = {"kind": 3, "scale": 6, "rotation": 40, "x": 32, "y": 32}

@@ -28,9 +28,9 @@ def checked_source(model: keras.Model, x: Any, y: Any = None, *, only_x: bool = 
     """
     if isinstance(x, tf.data.Dataset):
         if model.built or _shape_is_known(x.element_spec, model.num_classes):
-            events = model.unpack(x.element_spec).x
-            if events.shape.rank is not None:
-                model.event_spec.check_shape(tuple(events.shape))
+            shape = model.unpack(x.element_spec).x.shape
+            if shape.rank is not None:
+                model.event_spec.check_shape(tuple(shape))
         return x.map(model.checked_elements) if model.runs_in_xla else x
     events: Any = None
     label: Any = None

@@ -25,8 +25,8 @@ from tqdm import tqdm
 from tfvae import __version__
 from tfvae.checks import checked_count
 from tfvae.datasets import Batches, Dataset, Split, input_errors
-from tfvae.datasets.open import SPLITS
 from tfvae.datasets.preprocessing import Preprocessing
+from tfvae.datasets.source import SPLITS
 from tfvae.distributions.kl import exact_kl
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress
@@ -389,9 +389,9 @@ def _counts(data: Dataset, splits: str | Sequence[str], limit: int | None) -> di
 
 
 def _check_data(vae: VAE, data: Dataset) -> None:
-    if data.image_shape != tuple(vae.event_shape):
+    if data.event_shape != tuple(vae.event_shape):
         raise InputError(
-            f"the model takes images {vae.event_shape}; {data.name} has {data.image_shape}"
+            f"the model takes images {vae.event_shape}; {data.name} has {data.event_shape}"
         )
     if vae.num_classes is not None and not data.has_labels:
         raise InputError(f"the model is conditional, and {data.name} has no labels")
@@ -433,7 +433,7 @@ def _data_facts(data: Dataset) -> dict[str, Any]:
         "name": data.name,
         "binarize": data.train.binarize,
         "dequantize": data.train.noise != "none",
-        "image_size": list(data.image_shape[:2]),
+        "image_size": list(data.event_shape[:2]),
         "seed": data.train.seed,
     }
 
