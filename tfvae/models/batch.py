@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfvae.errors import InputError
-from tfvae.models.event_spec import EventSpec
+from tfvae.models.event_spec import NOUN, EventSpec
 from tfvae.typing import ArrayLike, Tensor
 
 # The names under which data sets of dictionaries hold events and labels.
@@ -149,7 +149,7 @@ def weight_vector(weight: ArrayLike, spec: EventSpec) -> Tensor:
     weight = tf.cast(tf.convert_to_tensor(weight), tf.float32)
     if weight.shape.rank is not None and weight.shape.rank > 1 and weight.shape[-1] != 1:
         raise InputError(
-            f"expected one sample weight for each of the {spec.noun}, [batch]; received shape "
+            f"expected one sample weight for each {NOUN[spec.rank]}, [batch]; received shape "
             f"{weight.shape}"
         )
     return tf.reshape(weight, (-1,))

@@ -11,8 +11,9 @@ from tfvae.graph_errors import refuse_unless
 from tfvae.likelihoods import Support
 from tfvae.typing import ArrayLike, Shape, Tensor
 
-# What several events are called, and their axes, by rank.
+# What several events and one are called, and their axes, by rank.
 NOUNS = {1: "vectors", 2: "series", 3: "images", 4: "volumes"}
+NOUN = {1: "vector", 2: "series", 3: "image", 4: "volume"}
 AXES = {
     1: "features",
     2: "steps, channels",
@@ -190,7 +191,7 @@ class EventSpec:
             return tf.argmax(label, axis=-1, output_type=tf.int64)
         if label.shape.rank != 1:
             raise InputError(
-                f"expected one label for each of the {self.noun}, [batch], or one-hot rows [batch, "
+                f"expected one label for each {NOUN[self.rank]}, [batch], or one-hot rows [batch, "
                 f"{self.num_classes}]; received shape {label.shape}"
             )
         return label
@@ -259,7 +260,7 @@ class EventSpec:
             InputError: if it has no rows, or events or labels do not fit.
         """
         if len(x) == 0:
-            raise InputError(f"expected at least one of {self.noun}; received an empty array")
+            raise InputError(f"expected at least one {NOUN[self.rank]}; received an empty array")
         self.check_shape(x.shape)
         rows = max(1, 2**22 // max(1, int(np.prod(self.shape))))
         for start in range(0, len(x), rows):

@@ -147,14 +147,12 @@ def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> None:
     variables = model.trainable_variables
     if model.runs_in_xla:
         # XLA compiles no check that raises. `DivergenceWatch` sees the NaN of the loss.
-        tf.cond(
-            are_finite(taken, model.optimizer),
-            lambda: (
-                model.optimizer.apply_gradients(zip(taken.gradients, variables, strict=True))
-                or tf.constant(0)
-            ),
-            lambda: tf.constant(0),
-        )
+
+        def update() -> Tensor:
+            model.optimizer.apply_gradients(zip(taken.gradients, variables, strict=True))
+            return tf.constant(True)
+
+        tf.cond(are_finite(taken, model.optimizer), update, lambda: tf.constant(False))
         return
     with tf.control_dependencies([refuse_divergence(taken, model.optimizer, batch)]):
         gradients = [tf.identity(gradient) for gradient in taken.gradients]
