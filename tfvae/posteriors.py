@@ -23,6 +23,22 @@ from tfvae.lazy import tfd
 from tfvae.share import Share
 
 
+def bounded_log_var(raw: Any) -> Any:
+    """Keep log σ² within (−30, 20), and what lies within [−20, 10] as it is.
+
+    Untrained networks put out thousands where the events are not scaled, and exp of that is
+    infinite. Beyond [−20, 10] it bends smoothly, so that gradients lead back; NVAE (Vahdat and
+    Kautz 2020, arXiv:2007.03898) bounds it likewise, and nearer to 0.
+
+    Args:
+        raw: log σ² as a network puts it out, any shape.
+    """
+    above = keras.ops.relu(raw - 10.0)
+    below = keras.ops.relu(-20.0 - raw)
+    bent = 10.0 * (keras.ops.tanh(above / 10.0) - keras.ops.tanh(below / 10.0))
+    return keras.ops.clip(raw, -20.0, 10.0) + bent
+
+
 class Posterior(Family):
     """Base class of posteriors.
 
@@ -134,7 +150,7 @@ class DiagonalNormal(Posterior):
 
     * features of any shape, from which a dense layer makes μ and log σ²; or
     * a list ``[loc, log_var]`` or ``[loc, log_var, z]``, each `[B, d]`, as hand-written encoders
-      often do: the first two are taken as they are, a third is ignored.
+      often do: the first two are taken as they are (see `bounded_log_var`), a third is ignored.
     """
 
     def build(self, input_shape: Any) -> None:
@@ -161,7 +177,7 @@ class DiagonalNormal(Posterior):
             loc, log_var = self._head_outputs(encoder_output, 2 * list(self.event_shape))
         return {
             "loc": keras.ops.cast(loc, "float32"),
-            "log_var": keras.ops.cast(log_var, "float32"),
+            "log_var": bounded_log_var(keras.ops.cast(log_var, "float32")),
         }
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
@@ -190,7 +206,8 @@ class FullNormal(Posterior):
     def call(self, encoder_output: Any) -> dict[str, Any]:
         """Give ``{"loc": [B, d], "log_var": [B, d], "lower": [B, d(d − 1)/2]}`` in float32."""
         loc, log_var, lower = self._head_outputs(encoder_output, self._sizes())
-        return {"loc": loc, "log_var": log_var, "lower": lower / self.event_shape[0] ** 0.5}
+        lower = lower / self.event_shape[0] ** 0.5
+        return {"loc": loc, "log_var": bounded_log_var(log_var), "lower": lower}
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
         """Give q(z|x), a `FullNormal` with batch `[B]` and event `[d]`."""
@@ -251,6 +268,7 @@ class FlowPosterior(Posterior):
     def call(self, encoder_output: Any) -> dict[str, Any]:
         """Give ``{"loc": [B, d], "log_var": [B, d], "context": [B, hidden]}`` in float32."""
         loc, log_var, context = self._head_outputs(encoder_output, self._sizes())
+        log_var = bounded_log_var(log_var)
         return {"loc": loc, "log_var": log_var, "context": keras.ops.elu(context)}
 
     def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:

@@ -61,6 +61,11 @@ class Support:
         """Width of [low, high]; 0 where it is infinite, so that no part of it is slack."""
         return self.high - self.low if math.isfinite(self.high - self.low) else 0.0
 
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether it is the whole real line."""
+        return self.step is None and math.isinf(self.low) and math.isinf(self.high)
+
     def clip(self, x: ArrayLike) -> Tensor:
         """Return x with values at most 1e-5 of the range outside moved to the nearest end.
 

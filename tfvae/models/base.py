@@ -20,7 +20,7 @@ from tfvae.models.batch import Batch, events_and_labels, unpack, weight_vector
 from tfvae.models.building import check_keras, check_network, last_activation, run_symbolically
 from tfvae.models.event_spec import AXES, NOUNS, EventSpec
 from tfvae.models.keras_layers import decoder_model, encoder_model
-from tfvae.models.sources import checked_source, stand_in
+from tfvae.models.sources import checked_source, stand_in, warn_of_scale
 from tfvae.models.step import (
     Differentiated,
     DivergenceWatch,
@@ -832,9 +832,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
             callbacks = [*self.own_callbacks(), *tf.nest.flatten(callbacks or [])]
             if self.runs_in_xla:
                 callbacks.append(DivergenceWatch())
+        x = checked_source(self, x, y)
+        warn_of_scale(self, x)
         with one_line_errors():
             return super().fit(
-                checked_source(self, x, y),
+                x,
                 stand_in(x, y, sample_weight),
                 batch_size,
                 epochs,

@@ -1,5 +1,6 @@
 """What `fit`, `evaluate` and `predict` are given, checked before the first step."""
 
+import warnings
 from typing import Any
 
 import keras
@@ -7,6 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.models.batch import events_and_labels, unpack
+
+# Standardised values lie within a few; beyond this an untrained network's outputs run away.
+_UNSCALED = 20.0
 
 
 def checked_source(model: keras.Model, x: Any, y: Any = None, *, only_x: bool = False) -> Any:
@@ -46,6 +50,28 @@ def checked_source(model: keras.Model, x: Any, y: Any = None, *, only_x: bool = 
     if batch.target is not None and batch.target is not events:
         spec.check_array(batch.target, batch.label)
     return x
+
+
+def warn_of_scale(model: keras.Model, x: Any) -> None:
+    """Warn before a training of values that want scaling: far from 0, with a free support.
+
+    Args:
+        model: built; its likelihood says which values are usual.
+        x: what `fit` was given; nothing is said of what is no array.
+    """
+    events, _ = (None, None) if x is None else events_and_labels(x, model.num_classes)
+    support = model.event_spec.support if model.built else None
+    if support is None or not _is_numeric_array(events) or not support.is_unbounded:
+        return
+    events = np.asarray(events)
+    low, high = float(np.nanmin(events)), float(np.nanmax(events))
+    if max(abs(low), abs(high)) > _UNSCALED:
+        advice = "x / 255.0" if low >= 0 and 100 < high <= 255 else "(x - x.mean(0)) / x.std(0)"
+        warnings.warn(
+            f"values from {low:g} to {high:g}: networks train best on values of about unit scale; "
+            f"give fit {advice}",
+            stacklevel=3,
+        )
 
 
 def _is_numeric_array(x: Any) -> bool:
