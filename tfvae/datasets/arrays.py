@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae.datasets.folders import resized
+from tfvae.datasets.pictures import resized
 from tfvae.datasets.source import SPLIT_WORDS, SPLITS, Batch, Size, Source, first_line, joined
 from tfvae.errors import InputError
 

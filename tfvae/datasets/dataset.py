@@ -19,8 +19,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfvae.datasets.folders import PictureOptions
+from tfvae.datasets.names import split_by_name
 from tfvae.datasets.open import open_source
 from tfvae.datasets.source import Source
+from tfvae.datasets.values import ValueRange, parse_range
 from tfvae.errors import InputError
 from tfvae.likelihoods import Support
 from tfvae.share import share
@@ -68,6 +71,10 @@ def load(
     validation: float = 0.1,
     test: float = 0.1,
     memory_limit: int = 2**30,
+    background: str = "white",
+    value_range: str | ValueRange | None = None,
+    skip_damaged: bool = False,
+    labels: bool = True,
 ) -> Dataset:
     """Load a data set by its name or path.
 
@@ -96,6 +103,12 @@ def load(
         test: the same, where it has no test split of its own.
         memory_limit: images that need no more bytes are held in memory; others are read when they
             are used, and shapes always is.
+        background: of picture files: the colour under transparent ones, "white", "black" or
+            "#rrggbb".
+        value_range: of picture files: the values that become 0 and 1, "0,4095" or (0, 4095); by
+            default what the data say.
+        skip_damaged: of picture files: whether to leave out those that cannot be read.
+        labels: of picture files: whether their folders are classes.
 
     Raises:
         InputError: if there is no such data set, it cannot be read, or an argument does not fit.
@@ -110,7 +123,11 @@ def load(
     if not 0 <= seed < 2**63:
         raise InputError(f"a seed lies between 0 and 2^63 - 1; received {seed}")
     source = open_source(
-        name, image_size=image_size, manual_dir=manual_dir, memory_limit=memory_limit
+        name,
+        image_size=image_size,
+        manual_dir=manual_dir,
+        memory_limit=memory_limit,
+        pictures=PictureOptions(background, parse_range(value_range), skip_damaged, labels),
     )
     if dequantize and source.dtype != np.uint8:
         raise InputError(
@@ -152,6 +169,8 @@ def _split(source: Source, seed: int, sizes: dict[str, float]) -> dict[str, np.n
             "for training"
         )
     rows = dict(source.official)
+    if source.names is not None:
+        return rows | split_by_name(source.names[:total], seed, missing)
     pool = np.random.default_rng(seed).permutation(rows["train"])
     for split, count in counts.items():
         rows[split], pool = np.sort(pool[:count]), pool[count:]
@@ -183,6 +202,11 @@ class Split:
         self.seed = seed
         self.fetch: Any = _fetcher(source, rows, binarize, noise, seed)
         self._source = source
+
+    @property
+    def source(self) -> Source:
+        """What the images are read from."""
+        return self._source
 
     def subset(self, count: int, *, seed: int = 0) -> "Split":
         """Give some of the images, drawn at random.

@@ -9,8 +9,9 @@ import numpy as np
 
 from tfvae.datasets import shapes
 from tfvae.datasets.arrays import array_file, array_source
-from tfvae.datasets.folders import image_folder, resized
+from tfvae.datasets.folders import PictureOptions, image_folder
 from tfvae.datasets.idx import idx_folder
+from tfvae.datasets.pictures import resized
 from tfvae.datasets.source import Batch, Size, Source, into_memory, parse_size
 from tfvae.datasets.tfds import tfds_source
 from tfvae.errors import InputError
@@ -22,6 +23,7 @@ def open_source(
     image_size: int | str | Size | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
     memory_limit: int = 2**30,
+    pictures: PictureOptions | None = None,
 ) -> Source:
     """Open a data set by its name or path.
 
@@ -40,6 +42,7 @@ def open_source(
         manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
         memory_limit: images that need no more bytes are read into memory now; others are read
             when they are used, and so is shapes, which takes no memory, whatever the limit.
+        pictures: how picture files are read.
 
     Raises:
         InputError: if there is no such data set, or it does not hold images of one size.
@@ -47,7 +50,7 @@ def open_source(
     size = parse_size(image_size)
     path = Path(name)
     if path.is_dir():
-        source = idx_folder(path, size) or image_folder(path, size)
+        source = idx_folder(path, size) or image_folder(path, size, pictures)
     elif path.suffix in (".npy", ".npz"):
         if not path.is_file():
             raise InputError(f"no such file: {path}")

@@ -6,12 +6,15 @@ numbers and never depend on what was read before.
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from tfvae.errors import InputError
+
+if TYPE_CHECKING:
+    from tfvae.datasets.folders import PictureOptions
 
 Size = tuple[int, int]
 Shape = tuple[int, int, int]
@@ -38,6 +41,11 @@ class Source:
         read: gives the images `[n, H, W, C]` and the labels `[n]`, int32 or None, of `n` rows.
             Safe to call from several threads.
         in_memory: whether `read` only copies from memory.
+        class_names: the name of each label, where they have names.
+        notes: what a user should hear of how the data were read, each a phrase.
+        names: of the file of each row, where rows are files; they decide its split.
+        skipped: how many files were left out of each kind, by suffix or as "hidden" or "damaged".
+        pictures: how picture files were read, with the range of values that they told.
     """
 
     name: str
@@ -47,6 +55,11 @@ class Source:
     num_classes: int | None
     read: Callable[[np.ndarray], Batch]
     in_memory: bool = False
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+    pictures: "PictureOptions | None" = None
 
     @property
     def has_labels(self) -> bool:
