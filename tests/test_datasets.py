@@ -410,7 +410,7 @@ class TestBinarization:
     def ramp(cls, tmp_path_factory):
         """2000 images whose pixels go from 0 to 1 in tenths: a draw's mean is known."""
         path = tmp_path_factory.mktemp("ramp") / "x.npy"
-        np.save(path, np.tile(np.linspace(0, 1, 11, dtype=np.float32), (2000, 1, 1)))
+        np.save(path, np.tile(np.linspace(0, 1, 11, dtype=np.float32), (2000, 1, 1))[..., None])
         return path
 
     def test_threshold(self, folder, memory_limit):
@@ -499,7 +499,7 @@ class TestBinarization:
             load(folder / "images.npy", binarize="soft")
 
     @pytest.mark.parametrize(
-        ("binarize", "value"), [("threshold", 1.5), ("static", -0.1), ("dynamic", np.nan)]
+        ("binarize", "value"), [("threshold", 1.5), ("static", -0.1), ("dynamic", np.inf)]
     )
     def test_values_that_are_no_probabilities(self, tmp_path, memory_limit, binarize, value):
         images = np.full((20, 3, 3), 0.5)

@@ -246,7 +246,7 @@ class TestImages:
         # Twenty threads that all begin with nothing drawn.
         code = (
             "import sys, zlib; from concurrent.futures import ThreadPoolExecutor as Pool;"
-            "from tfvae import shapes;"
+            "from tfvae.datasets import shapes;"
             "rows = range(0, shapes.COUNT, 1013);"
             "draw = lambda _: zlib.crc32(shapes.render(shapes.factors(rows)).tobytes());"
             "print(*set(Pool(20).map(draw, range(40))))"

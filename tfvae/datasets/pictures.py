@@ -240,10 +240,7 @@ def _opened(content: Content, described: str) -> Iterator[tuple[Any, BinaryIO]]:
     except InputError:
         raise
     except Exception as error:  # Pillow raises many kinds for a damaged file.
-        kinds = "PNG or JPEG" if isinstance(content, bytes) else "PNG, JPEG, TIFF, BMP, WebP or GIF"
-        raise InputError(
-            f"{described} is not a readable {kinds} image: {first_line(error)}"
-        ) from error
+        raise InputError(f"{described} is not a readable image: {first_line(error)}") from error
 
 
 def _bytes_of(
