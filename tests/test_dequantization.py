@@ -13,7 +13,7 @@ from scipy import stats
 
 from tfvae.cli import main as cli
 from tfvae.datasets import load
-from tfvae.datasets.dataset import _dequantized
+from tfvae.datasets.draws import dequantized
 from tfvae.datasets.open import open_source
 from tfvae.errors import InputError
 from tfvae.saving import run as runs
@@ -60,7 +60,7 @@ class TestValues:
         assert draws[-1] == np.nextafter(np.float32(1), np.float32(0))
         # What float32 would do with the last of them.
         assert (np.float32(255) + draws[-1]) / np.float32(256) == 1
-        x = _dequantized(values, draws)
+        x = dequantized(values, draws)
         assert x.dtype == np.float32
         # The noise has 2^15 values, each in the middle of its part of [0, 1).
         part = 2.0**-15
@@ -68,7 +68,7 @@ class TestValues:
         np.testing.assert_array_equal(x.astype(np.float64), (values + noise) / 256)
         np.testing.assert_array_equal(np.floor(256 * x), np.broadcast_to(values, x.shape))
         assert 0 < x.min() < x.max() < 1
-        np.testing.assert_array_equal(_dequantized(tf.constant(values), tf.constant(draws)), x)
+        np.testing.assert_array_equal(dequantized(tf.constant(values), tf.constant(draws)), x)
 
     @LIMITS
     def test_bytes_come_back(self, folder, images, memory_limit):

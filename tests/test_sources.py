@@ -214,7 +214,9 @@ class TestArrays:
         assert "expected images of type uint8, uint16, bool or float" in text
         assert "convert them" in text
 
-    @pytest.mark.parametrize("shape", [(), (9,), (2, 9), (2, 3, 3, 3, 1, 1), (0, 3, 3), (2, 0, 3, 1)])
+    @pytest.mark.parametrize(
+        "shape", [(), (9,), (2, 9), (2, 3, 3, 3, 1, 1), (0, 3, 3), (2, 0, 3, 1)]
+    )
     def test_wrong_shapes(self, tmp_path, shape):
         np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
         text = message(tmp_path / "x.npy")

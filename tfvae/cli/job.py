@@ -235,7 +235,7 @@ class _Job:
         count = self.strategy.num_replicas_in_sync
         print(
             f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and "
-            f"{len(data.test)} test images of {' x '.join(map(str, data.image_shape))}; "
+            f"{len(data.test)} test images of {' x '.join(map(str, data.event_shape))}; "
             f"{vae.count_params():,} parameters; {self.epochs} epochs on "
             + (f"{count} {device}s" if count > 1 else f"the {device}")
             + f" in {self.config.precision}; KL "

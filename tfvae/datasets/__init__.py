@@ -1,6 +1,7 @@
 """Data sets: what they are read from, their splits, and batches of them."""
 
-from tfvae.datasets.dataset import BINARIZATIONS, Batches, Dataset, Split, input_errors, load
+from tfvae.datasets.batches import Batches, Split, input_errors
+from tfvae.datasets.dataset import BINARIZATIONS, Dataset, load
 from tfvae.datasets.open import open_source
 from tfvae.datasets.source import SPLITS, Source
 from tfvae.lazy import submodules

@@ -1,26 +1,94 @@
-"""Arrays and their files: .npy and .npz."""
+"""Arrays and their files, .npy and .npz: images, series, volumes and rows of numbers.
 
+What an array holds is told by its rank, and where that leaves a choice by its type and values:
+
+- `[N, D]` of floats or whole numbers: rows of a table;
+- `[N, A, B]` of bytes, 16-bit numbers or bits: images `[A, B, 1]`;
+- `[N, A, B]` of floats: images `[A, B, 1]` if nothing is missing, all values are in [0, 1] or are
+  whole numbers from 0 to 255, and the sides are equal, or both more than 16 and neither more than
+  four times the other; else series of A steps and B channels;
+- `[N, H, W, C]`: images;
+- `[N, D, H, W, C]`: volumes.
+
+The option `kind` says otherwise.
+"""
+
+import dataclasses
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from tfvae.datasets.pictures import resized
-from tfvae.datasets.source import SPLIT_WORDS, SPLITS, Batch, Size, Source, first_line, joined
+from tfvae.datasets.source import (
+    KINDS,
+    PLURALS,
+    SPLIT_WORDS,
+    SPLITS,
+    Batch,
+    Size,
+    Source,
+    first_line,
+    joined,
+    natural_key,
+    range_of,
+    scaled,
+)
+from tfvae.datasets.values import ValueRange, inferred_range
 from tfvae.errors import InputError
 
 # The words that name contents in the files of the common data sets: x_train, test_labels, ...
 _CONTENTS = dict.fromkeys(("x", "image", "images"), "images")
 _CONTENTS |= dict.fromkeys(("y", "label", "labels"), "labels")
+# The shapes that each kind's arrays may have; the first of two is without channels.
+_SHAPES = {
+    "table": ("[N, D]",),
+    "series": ("[N, T]", "[N, T, C]"),
+    "image": ("[N, H, W]", "[N, H, W, C]"),
+    "volume": ("[N, D, H, W]", "[N, D, H, W, C]"),
+}
+_ANY_SHAPE = "[N, D], [N, T, C], [N, H, W], [N, H, W, C] or [N, D, H, W, C]"
+_CHANNELS = (1, 3, 4)
 
 
-def array_file(path: Path, size: Size | None) -> Source:
-    """Return the source of an .npy or .npz file."""
-    if path.suffix == ".npy":
-        return array_source(str(path), _map_npy(path, str(path)), None, size)
+def array_file(
+    path: Path,
+    *,
+    size: Size | None = None,
+    kind: str | None = None,
+    value_range: ValueRange | None = None,
+) -> Source:
+    """Return the source of an .npy or .npz file.
+
+    Args:
+        path: the file.
+        size: the size to resize images to.
+        kind: what the arrays hold, one of `KINDS`; by default what they look like.
+        value_range: the values that become 0 and 1; by default floats are left as they are, and
+            whole numbers in images and volumes are scaled by what their type and values say.
+
+    Raises:
+        InputError: if the file cannot be read or its arrays do not fit.
+    """
     arrays: dict[str, dict[str, np.ndarray]] = {"images": {}, "labels": {}}
+    if path.suffix == ".npy":
+        arrays["images"]["train"] = _map_npy(path, str(path))
+    else:
+        _read_archive(path, arrays)
+    return from_arrays(
+        str(path),
+        arrays["images"],
+        arrays["labels"],
+        size=size,
+        kind=kind,
+        value_range=value_range,
+    )
+
+
+def _read_archive(path: Path, arrays: dict[str, dict[str, np.ndarray]]) -> None:
     try:
         # Unpacked and mapped, an archive is read like any other file, whatever its size; the map
         # outlives the folder.
@@ -40,7 +108,6 @@ def array_file(path: Path, size: Size | None) -> Source:
                     arrays[content][split] = _map_npy(unpacked, f"{path} ({key})")
     except (zipfile.BadZipFile, zlib.error, OSError) as error:
         raise InputError(f"{path} is not a readable .npz file: {first_line(error)}") from error
-    return from_arrays(str(path), arrays["images"], arrays["labels"], size)
 
 
 def _role(key: str) -> tuple[str, str] | None:
@@ -62,52 +129,214 @@ def _map_npy(path: Path, described: str) -> np.ndarray:
 
 
 def from_arrays(
-    name: str, images: dict[str, np.ndarray], labels: dict[str, np.ndarray], size: Size | None
+    name: str,
+    events: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+    *,
+    size: Size | None = None,
+    kind: str | None = None,
+    value_range: ValueRange | None = None,
 ) -> Source:
-    """Give the source of the arrays of each split, in memory or mapped."""
-    if "train" not in images:
+    """Return the source of the arrays of each split, in memory or mapped.
+
+    Args:
+        name: what to call it.
+        events: the array of each split, of one shape but for the number of events.
+        labels: a label for each event, of the splits that have some: whole numbers from 0, or
+            names or other numbers, which are numbered in their order.
+        size: as for `array_file`.
+        kind: as for `array_file`.
+        value_range: as for `array_file`.
+
+    Raises:
+        InputError: if the arrays do not fit, or there are none to train on.
+    """
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"a kind is one of {', '.join(KINDS)}; received {kind!r}")
+    if "train" not in events:
         raise InputError(f"{name} has no training images")
-    splits = {
-        split: array_source(f"{name}: {split}", images[split], labels.get(split), size)
-        for split in sorted(images, key=SPLITS.index)
+    described = {split: f"{name}: {split}" if len(events) > 1 else name for split in events}
+    for split, array in events.items():
+        _check_array(described[split], array, kind)
+    ranges = {split: range_of(array) for split, array in events.items()}
+    low = min(found[0] for found in ranges.values())
+    high = max(found[1] for found in ranges.values())
+    holes = sum(found[2] for found in ranges.values())
+    if low > high:
+        raise InputError(f"{name}: expected numbers; all values are NaN")
+    notes: list[str] = []
+    if kind is None:
+        kind = _kind_of(list(events.values()), low, high, holes)
+        for split, array in events.items():
+            _check_layout(described[split], array, kind)
+        if events["train"].ndim == 3 and events["train"].dtype.kind == "f":
+            other = "series" if kind == "image" else "image"
+            notes.append(f"taken for {PLURALS[kind]}; kind={other!r} says otherwise")
+    if holes:
+        total = sum(array.size for array in events.values())
+        notes.append(f"{holes / total:.2%} of the values are missing (NaN)")
+    if size is not None and kind != "image":
+        raise InputError(
+            f"{name} holds {PLURALS[kind]}: leave out the image size, or give kind='image'"
+        )
+    for split, array in events.items():
+        value_range = value_range or _range_of_type(described[split], array, kind, high)
+    numbers, class_names = _numbered(described, labels)
+    sources = {}
+    for split in sorted(events, key=SPLITS.index):
+        source = _array_source(described[split], events[split], kind, numbers.get(split))
+        source = dataclasses.replace(
+            source,
+            values=ranges[split][:2] if ranges[split][0] <= ranges[split][1] else (low, high),
+            missing=holes > 0,
+            class_names=class_names if split in numbers else None,
+            notes=tuple(notes),
+        )
+        if value_range is not None:
+            source = scaled(source, value_range)
+        sources[split] = source if size is None else _resizing(source, size)
+    return joined(name, sources)
+
+
+def _check_array(described: str, array: np.ndarray, kind: str | None) -> None:
+    """Refuse an array of no known shape or type."""
+    shapes = "events " + _ANY_SHAPE if kind is None else f"{PLURALS[kind]} {_text_of(kind)}"
+    ranks = (2, 3, 4, 5) if kind is None else [shape.count(",") + 1 for shape in _SHAPES[kind]]
+    if array.ndim not in ranks or not array.size:
+        raise InputError(
+            f"{described}: expected {shapes}, at least one; received shape {list(array.shape)}"
+        )
+    if array.dtype.kind not in "fiub":
+        raise InputError(
+            f"{described}: expected images of type uint8, uint16, bool or float, or other numbers; "
+            f"received {array.dtype}: convert them, for values from 0 to 255 with astype('uint8')"
+        )
+    if array.ndim == 2 and kind is None and array.dtype == np.uint8:
+        raise InputError(
+            f"{described}: expected images [N, H, W]; received shape {list(array.shape)} of bytes: "
+            "reshape them, or give kind='table' for rows of numbers"
+        )
+
+
+def _text_of(kind: str) -> str:
+    return " or ".join(_SHAPES[kind])
+
+
+def _kind_of(arrays: list[np.ndarray], low: float, high: float, holes: int) -> str:
+    """Tell what arrays hold; the docstring of this module says by which rule."""
+    first = arrays[0]
+    if first.ndim != 3:
+        return {2: "table", 4: "image", 5: "volume"}[first.ndim]
+    if first.dtype.kind != "f":
+        return "image"
+    sides = first.shape[1:]
+    like_sides = sides[0] == sides[1] or (min(sides) > 16 and max(sides) <= 4 * min(sides))
+    if holes or low < 0 or not like_sides:
+        return "series"
+    some = np.asarray(first[:1000])
+    like_pixels = high <= 1 or (high <= 255 and bool((some == np.floor(some)).all()))
+    return "image" if like_pixels else "series"
+
+
+def _check_layout(described: str, array: np.ndarray, kind: str) -> None:
+    """Refuse images and volumes whose axes look as if they came in another order."""
+    shape = array.shape
+    order: tuple[int, ...] | None = None
+    if kind == "image" and array.ndim == 4 and shape[3] not in _CHANNELS:
+        if shape[1] in _CHANNELS and min(shape[2:]) > 4:
+            order, found = (0, 2, 3, 1), "[N, C, H, W]"
+        elif shape[2] in _CHANNELS[1:] and min(shape[0], shape[1], shape[3]) > 4:
+            order, found = (3, 0, 1, 2), "[H, W, C, N]"
+    elif kind == "image" and array.ndim == 3 and shape[0] == shape[1] and shape[2] >= 8 * shape[1]:
+        order, found = (2, 0, 1), "[H, W, N]"
+    elif kind == "volume" and shape[1] in _CHANNELS and shape[4] not in _CHANNELS:
+        order, found = (0, 2, 3, 4, 1), "[N, C, D, H, W]"
+    if order is not None:
+        raise InputError(
+            f"{described}: shape {list(shape)} looks like {found}; expected {_text_of(kind)}: save "
+            f"x.transpose{order}, or give kind={kind!r} if the axes are in order"
+        )
+
+
+def _range_of_type(described: str, array: np.ndarray, kind: str, high: float) -> ValueRange | None:
+    """Return the range that whole numbers are scaled from; None for what is left as it is."""
+    if kind not in ("image", "volume") or array.dtype.kind not in "iu":
+        return None
+    if array.dtype not in (np.uint8, np.uint16):
+        raise InputError(
+            f"{described}: expected {PLURALS[kind]} of type uint8, uint16, bool or float; received "
+            f"{array.dtype}: convert them, for values from 0 to 255 with astype('uint8'), or give "
+            "their value_range=(low, high)"
+        )
+    return inferred_range(described, high, 8 * array.dtype.itemsize)
+
+
+def _numbered(
+    described: Mapping[str, str], labels: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
+    """Return labels as whole numbers, and the names of those that were not."""
+    labels = {
+        split: array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+        for split, array in labels.items()
     }
-    return joined(name, splits)
-
-
-def array_source(
-    name: str, images: np.ndarray, labels: np.ndarray | None, size: Size | None
-) -> Source:
-    """Return the source of images `[N, H, W]` or `[N, H, W, C]`, in memory or mapped."""
-    if images.ndim not in (3, 4) or not images.size:
-        raise InputError(
-            f"{name}: expected images [N, H, W] or [N, H, W, C], at least one; received shape "
-            f"{list(images.shape)}"
-        )
-    if images.dtype not in (np.uint8, bool) and images.dtype.kind != "f":
-        raise InputError(
-            f"{name}: expected images of type uint8, bool or float; received {images.dtype}: "
-            "convert them, for values from 0 to 255 with astype('uint8')"
-        )
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
-    count, *image_shape = images.shape
-    if labels is not None:
-        if labels.dtype.kind not in "iub" or labels.shape not in ((count,), (count, 1)):
+    if not labels or all(array.dtype.kind in "iub" for array in labels.values()):
+        return dict(labels), None
+    for split, array in labels.items():
+        is_whole = array.dtype.kind == "f" and bool((array == np.floor(array)).all())
+        if not (array.dtype.kind in "iubU" or is_whole):
             raise InputError(
-                f"{name}: expected {count} labels, one integer for each image; received shape "
-                f"{list(labels.shape)} of type {labels.dtype}"
+                f"{described.get(split, split)}: expected labels that are whole numbers or names; "
+                f"received shape {list(array.shape)} of type {array.dtype}"
             )
-        labels = labels.reshape(count).astype(np.int32)
-    # Resized, bits are numbers: their mean is grey.
-    keeps_type = images.dtype == np.uint8 or (images.dtype == bool and size is None)
-    dtype = images.dtype if keeps_type else np.dtype(np.float32)
+    texts = {
+        split: array.astype(np.int64).astype(str) if array.dtype.kind != "U" else array
+        for split, array in labels.items()
+    }
+    names = sorted({str(name) for array in texts.values() for name in array.flat}, key=natural_key)
+    number_of = {name: number for number, name in enumerate(names)}
+    numbers = {
+        split: np.array([number_of[str(name)] for name in array.flat], np.int32).reshape(
+            array.shape
+        )
+        for split, array in texts.items()
+    }
+    return numbers, tuple(names)
+
+
+def _array_source(
+    described: str, events: np.ndarray, kind: str, labels: np.ndarray | None
+) -> Source:
+    """Return the source of one array with the values that it holds."""
+    if events.ndim == min(shape.count(",") + 1 for shape in _SHAPES[kind]) and kind != "table":
+        events = events[..., np.newaxis]
+    count, *event_shape = events.shape
+    if labels is not None:
+        if labels.shape != (count,):
+            raise InputError(
+                f"{described}: expected {count} labels, one integer for each of the "
+                f"{PLURALS[kind]}; received shape {list(labels.shape)} of type {labels.dtype}"
+            )
+        if labels.size and not (labels.min() >= -(2**31) and labels.max() < 2**31):
+            raise InputError(f"{described}: expected labels of 32 bits; received {labels.max()}")
+        labels = labels.astype(np.int32)
+    is_scaled = kind in ("image", "volume") and events.dtype in (np.uint8, np.uint16)
+    dtype = events.dtype if is_scaled or events.dtype == bool else np.dtype(np.float32)
 
     def read(rows: np.ndarray) -> Batch:
-        picked = np.asarray(images[rows], dtype)
-        if size is not None:
-            picked = np.stack([resized(image, size) for image in picked])
-        return picked, None if labels is None else labels[rows]
+        return np.asarray(events[rows], dtype), None if labels is None else labels[rows]
 
-    shape = (*(size or image_shape[:2]), image_shape[2])
     num_classes = None if labels is None else max(0, int(labels.max()) + 1)
-    return Source(name, shape, dtype, {"train": count}, num_classes, read)
+    return Source(described, tuple(event_shape), dtype, {"train": count}, num_classes, read)
+
+
+def _resizing(source: Source, size: Size) -> Source:
+    """Return a source of images resized."""
+    # Resized, bits are numbers: their mean is grey.
+    dtype = source.dtype if source.dtype == np.uint8 else np.dtype(np.float32)
+
+    def read(rows: np.ndarray) -> Batch:
+        images, labels = source.read(rows)
+        return np.stack([resized(image, size) for image in images.astype(dtype)]), labels
+
+    shape = (*size, source.event_shape[2])
+    return dataclasses.replace(source, event_shape=shape, dtype=dtype, read=read)

@@ -123,8 +123,8 @@ def pictures_source(files: Files, size: Size | None, options: PictureOptions) ->
         InputError: as `image_folder` does.
     """
     colour(options.background)
+    others = ", ".join(f"{count} {kind}" for kind, count in files.skipped.items())
     if not files.names:
-        others = ", ".join(f"{count} {kind}" for kind, count in files.skipped.items())
         raise InputError(
             f"{files.name} holds no PNG, JPEG or IDX files, nor TIFF, BMP, WebP or GIF"
             + (f"; it holds others: {others}" if others else "")
@@ -138,6 +138,8 @@ def pictures_source(files: Files, size: Size | None, options: PictureOptions) ->
         if not layout.counts.get("train"):
             raise InputError(f"{files.name}: every picture to train on is damaged: {damaged[0]}")
         layout.notes.append(f"damaged and left out: {', '.join(damaged)}")
+    if others:
+        layout.notes.append(f"files left out: {others}")
     sizes = [headers[name].size for name in layout.names]
     if size is None:
         for name, other in zip(layout.names, sizes, strict=True):
@@ -157,7 +159,9 @@ def pictures_source(files: Files, size: Size | None, options: PictureOptions) ->
     if value_range is None:
         value_range = range_of(files.name, ordered, content)
         if value_range is not None:
-            layout.notes.append("values from {:g} to {:g} are scaled".format(*value_range))
+            layout.notes.append(
+                "values {:g} and {:g} of the files became 0 and 255".format(*value_range)
+            )
     is_grey = all(header.is_grey for header in ordered)
     shape = (*(size or sizes[0]), 1 if is_grey else 3)
     labels = layout.labels

@@ -16,6 +16,7 @@ import numpy as np
 
 from tfvae.datasets.arrays import from_arrays
 from tfvae.datasets.source import SPLIT_WORDS, Size, Source, dimensions, first_line
+from tfvae.datasets.values import ValueRange
 from tfvae.errors import InputError
 
 _IDX_NAME = re.compile(
@@ -24,8 +25,10 @@ _IDX_NAME = re.compile(
 )
 
 
-def idx_folder(folder: Path, size: Size | None) -> Source | None:
-    """Give the source of a folder's IDX files, or None if it has none."""
+def idx_folder(
+    folder: Path, *, size: Size | None = None, value_range: ValueRange | None = None
+) -> Source | None:
+    """Return the source of a folder's IDX files, or None if it has none."""
     files: dict[str, dict[str, Path]] = {"images": {}, "labels": {}}
     prefixes = set()
     # Sorted, an unpacked file comes before its .gz and is taken.
@@ -42,7 +45,14 @@ def idx_folder(folder: Path, size: Size | None) -> Source | None:
         content: {split: _map_idx(path) for split, path in paths.items()}
         for content, paths in files.items()
     }
-    return from_arrays(str(folder), arrays["images"], arrays["labels"], size)
+    return from_arrays(
+        str(folder),
+        arrays["images"],
+        arrays["labels"],
+        size=size,
+        kind="image",
+        value_range=value_range,
+    )
 
 
 def _map_idx(path: Path) -> np.ndarray:
@@ -69,7 +79,7 @@ def _map_idx(path: Path) -> np.ndarray:
                     f"{path} is damaged: expected {math.prod(shape)} bytes of data for "
                     f"{dimensions(shape)}, received {length}"
                 )
-            # Nothing cannot be mapped.
+            # np.memmap rejects empty files.
             return np.memmap(stream, np.uint8, "r", offset, shape) if length else np.empty(shape)
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise InputError(f"{path} is not a readable IDX file: {first_line(error)}") from error

@@ -1,24 +1,18 @@
 """Names of files: their natural order, and the split that each belongs to."""
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tfvae.datasets.source import natural_key
 
-def natural_order(name: str) -> Any:
-    """Return a key that sorts names as people do: 2 before 10, and folders as a tree."""
-    parts = name.split("/")
-    # Text and numbers take turns in each part, so that only like is compared.
-    words = [re.split("([0-9]+)", part) for part in parts]
-    keys = [
-        tuple(int(word) if index % 2 else word for index, word in enumerate(split))
-        for split in words
-    ]
-    return tuple(keys), name
+
+def natural_order(path: str) -> tuple[tuple[Any, ...], str]:
+    """Return a key that sorts paths as people do: folder by folder, and 2 before 10."""
+    return tuple(natural_key(name) for name in path.split("/")), path
 
 
 def split_by_name(

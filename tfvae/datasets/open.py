@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from tfvae.datasets import shapes
-from tfvae.datasets.arrays import array_file, array_source
+from tfvae.datasets.arrays import array_file, from_arrays
 from tfvae.datasets.folders import PictureOptions, image_folder
 from tfvae.datasets.idx import idx_folder
 from tfvae.datasets.pictures import resized
-from tfvae.datasets.source import Batch, Size, Source, into_memory, parse_size
+from tfvae.datasets.source import Batch, Size, Source, into_memory, parse_size, scaled
 from tfvae.datasets.tfds import tfds_source
+from tfvae.datasets.values import ValueRange, parse_range
 from tfvae.errors import InputError
 
 
@@ -23,55 +24,72 @@ def open_source(
     image_size: int | str | Size | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
     memory_limit: int = 2**30,
+    kind: str | None = None,
+    value_range: str | ValueRange | None = None,
     pictures: PictureOptions | None = None,
 ) -> Source:
     """Open a data set by its name or path.
 
-    Bytes stay bytes and floating-point images become float32, unscaled. A path that exists is
+    Bytes stay bytes and floating-point values become float32, unscaled. A path that exists is
     never taken for a name. Labels are given where every split has them.
 
     Args:
         name: "digits" (scikit-learn's, scaled to [0, 1]); "shapes" (of `tfvae.datasets.shapes`,
-            drawn from known factors); a folder of IDX files, gzipped or not; an .npy file
-            `[N, H, W]` or `[N, H, W, C]`; an .npz file with one such array, or with names like
-            x_train, y_train, x_test (or train, test; or images, labels); a folder of PNG and JPEG
-            files, whose label is the first of the folders they lie in; or the name of a TFDS image
-            set, such as mnist or emnist/letters.
+            drawn from known factors); a folder of IDX files, gzipped or not; an .npy file of
+            images, series, volumes or rows of numbers (see `tfvae.datasets.arrays`); an .npz file
+            with one such array, or with names like x_train, y_train, x_test (or train, test; or
+            images, labels); a folder of PNG and JPEG files, whose label is the first of the folders
+            they lie in; or the name of a TFDS image set, such as mnist or emnist/letters.
         image_size: `H` (square), `(H, W)`, "28" or "28x20" to resize the images to; an image of
             another proportion is stretched.
         manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
-        memory_limit: images that need no more bytes are read into memory now; others are read
+        memory_limit: events that need no more bytes are read into memory now; others are read
             when they are used, and so is shapes, which takes no memory, whatever the limit.
+        kind: what the arrays of an .npy or .npz file hold: "image", "series", "volume" or "table";
+            by default what they look like.
+        value_range: the values that become 0 and 1, such as (0, 4095); by default those of the
+            type of whole numbers in images and volumes, and other values are left as they are.
         pictures: how picture files are read.
 
     Raises:
-        InputError: if there is no such data set, or it does not hold images of one size.
+        InputError: if there is no such data set, or it does not hold events of one shape.
     """
     size = parse_size(image_size)
+    scale = parse_range(value_range)
+    options = dataclasses.replace(pictures or PictureOptions(), value_range=scale)
     path = Path(name)
+    is_array = path.suffix in (".npy", ".npz")
+    if kind is not None and not is_array:
+        raise InputError(f"a kind is given for .npy and .npz files alone: leave it out for {name}")
     if path.is_dir():
-        source = idx_folder(path, size) or image_folder(path, size, pictures)
-    elif path.suffix in (".npy", ".npz"):
+        source = idx_folder(path, size=size, value_range=scale)
+        source = source or image_folder(path, size, options)
+    elif is_array:
         if not path.is_file():
             raise InputError(f"no such file: {path}")
-        source = array_file(path, size)
+        source = array_file(path, size=size, kind=kind, value_range=scale)
     elif path.exists():
         raise InputError(f"{path}: expected an .npy or .npz file, or a folder of images")
     elif str(name) == "digits":
-        source = _digits(size)
+        source = _scaled(_digits(size), scale)
     elif str(name) == "shapes":
-        return _shapes(size)
+        return _scaled(_shapes(size), scale)
     else:
-        source = tfds_source(str(name), size, manual_dir)
-    bytes_needed = source.count * math.prod(source.image_shape) * source.dtype.itemsize
+        source = _scaled(tfds_source(str(name), size, manual_dir), scale)
+    bytes_needed = source.count * math.prod(source.event_shape) * source.dtype.itemsize
     return into_memory(source) if bytes_needed <= memory_limit else source
+
+
+def _scaled(source: Source, value_range: ValueRange | None) -> Source:
+    return source if value_range is None else scaled(source, value_range)
 
 
 def _digits(size: Size | None) -> Source:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    return array_source("digits", digits.images / 16, digits.target, size)
+    images, labels = {"train": digits.images / 16}, {"train": digits.target}
+    return from_arrays("digits", images, labels, size=size, kind="image")
 
 
 def _shapes(size: Size | None) -> Source:
@@ -83,4 +101,4 @@ def _shapes(size: Size | None) -> Source:
         images, labels = source.read(rows)
         return np.stack([resized(image, size) for image in images]), labels
 
-    return dataclasses.replace(source, image_shape=(*size, 1), read=read)
+    return dataclasses.replace(source, event_shape=(*size, 1), read=read)

@@ -94,10 +94,10 @@ class TrainedModel:
         base = TrainConfig() if self.config is None or "dataset" in given else self.config
         chosen = dataclasses.replace(base, **given)
         data = load_data(chosen)
-        if data.image_shape != self.vae.image_shape:
+        if data.event_shape != self.vae.image_shape:
             raise InputError(
                 f"the model takes images {self.vae.image_shape}; {chosen.dataset} has "
-                f"{data.image_shape}"
+                f"{data.event_shape}"
             )
         if self.vae.num_classes is not None and not data.has_labels:
             raise InputError(f"the model is conditional, and {chosen.dataset} has no labels")

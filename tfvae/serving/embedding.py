@@ -389,9 +389,9 @@ def _counts(data: Dataset, splits: str | Sequence[str], limit: int | None) -> di
 
 
 def _check_data(vae: VAE, data: Dataset) -> None:
-    if data.image_shape != tuple(vae.image_shape):
+    if data.event_shape != tuple(vae.image_shape):
         raise InputError(
-            f"the model takes images {vae.image_shape}; {data.name} has {data.image_shape}"
+            f"the model takes images {vae.image_shape}; {data.name} has {data.event_shape}"
         )
     if vae.num_classes is not None and not data.has_labels:
         raise InputError(f"the model is conditional, and {data.name} has no labels")

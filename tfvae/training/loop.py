@@ -119,7 +119,7 @@ def train(
 def _built(model: ImageTrainer, data: Any) -> ImageTrainer:
     """Give the model, built for the data's images, whose shape is checked."""
     if isinstance(data, Batches):
-        shape = (None, *data.split.image_shape)
+        shape = (None, *data.split.event_shape)
     else:
         shape = tuple(tf.nest.flatten(data.element_spec)[0].shape)
     if model.image_shape is None or None not in shape[1:]:
