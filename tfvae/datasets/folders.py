@@ -74,8 +74,16 @@ class Files:
 
 
 @dataclasses.dataclass
-class _Layout:
-    """Names in the order of their rows: by split, then in natural order."""
+class Layout:
+    """What the rows of picture files are.
+
+    Attributes:
+        names: of the files, those of each split together.
+        counts: how many rows each split has, in the order of the rows.
+        labels: of the rows, int32, or None.
+        class_names: the name of each label, None without labels.
+        notes: what a user should hear of it.
+    """
 
     names: list[str]
     counts: dict[str, int]
@@ -123,13 +131,21 @@ def pictures_source(files: Files, size: Size | None, options: PictureOptions) ->
         InputError: as `image_folder` does.
     """
     colour(options.background)
-    others = ", ".join(f"{count} {kind}" for kind, count in files.skipped.items())
     if not files.names:
+        others = _counted(files.skipped)
         raise InputError(
             f"{files.name} holds no PNG, JPEG or IDX files, nor TIFF, BMP, WebP or GIF"
             + (f"; it holds others: {others}" if others else "")
         )
-    layout = _layout(files, options)
+    return laid_out(files, _layout(files, options), size, options)
+
+
+def laid_out(files: Files, layout: Layout, size: Size | None, options: PictureOptions) -> Source:
+    """Return the source of picture files whose splits and labels are known.
+
+    Raises:
+        InputError: if they differ in size and `size` is None, or cannot be read.
+    """
     headers, damaged = _headers(files, layout.names, options)
     skipped = dict(files.skipped)
     if damaged:
@@ -138,7 +154,7 @@ def pictures_source(files: Files, size: Size | None, options: PictureOptions) ->
         if not layout.counts.get("train"):
             raise InputError(f"{files.name}: every picture to train on is damaged: {damaged[0]}")
         layout.notes.append(f"damaged and left out: {', '.join(damaged)}")
-    if others:
+    if others := _counted(files.skipped):
         layout.notes.append(f"files left out: {others}")
     sizes = [headers[name].size for name in layout.names]
     if size is None:
@@ -216,7 +232,7 @@ def _walk(folder: Path) -> Iterator[str]:
     return walk(str(folder), "", frozenset())
 
 
-def _layout(files: Files, options: PictureOptions) -> _Layout:
+def _layout(files: Files, options: PictureOptions) -> Layout:
     """Tell splits and classes from the folders of the files."""
     # The folder that holds everything, if there is one, as archives have it.
     paths = [name.split("/") for name in files.names]
@@ -240,7 +256,7 @@ def _layout(files: Files, options: PictureOptions) -> _Layout:
     if class_names is not None:
         number = {name: index for index, name in enumerate(class_names)}
         labels = np.array([number[str(tops[row])] for row in order], np.int32)
-    return _Layout(names, counts, labels, class_names, notes)
+    return Layout(names, counts, labels, class_names, notes)
 
 
 def _is_wrapper(paths: list[list[str]], base: int) -> bool:
@@ -356,7 +372,7 @@ def _headers(
     return headers, damaged
 
 
-def _without(layout: _Layout, left_out: set[str]) -> _Layout:
+def _without(layout: Layout, left_out: set[str]) -> Layout:
     """Return the layout without some of its names."""
     kept = [row for row, name in enumerate(layout.names) if name not in left_out]
     splits = np.repeat(list(layout.counts), list(layout.counts.values()))[kept]
@@ -366,6 +382,10 @@ def _without(layout: _Layout, left_out: set[str]) -> _Layout:
         counts={split: int((splits == split).sum()) for split in layout.counts if split in splits},
         labels=None if layout.labels is None else layout.labels[kept],
     )
+
+
+def _counted(skipped: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in skipped.items())
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,0 +1,90 @@
+"""Zip and tar archives of picture files, read without unpacking them to the disk."""
+
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from tfvae.datasets.folders import Files, PictureOptions, pictures_source, sort_files
+from tfvae.datasets.pictures import is_picture
+from tfvae.datasets.source import Size, Source, first_line
+from tfvae.errors import InputError
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+# A packed tar is read from its beginning to its end alone, so its pictures are held in memory.
+_MOST_BYTES = 2**30
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError, RuntimeError)
+
+
+def archive_of_pictures(path: Path, size: Size | None, options: PictureOptions) -> Source:
+    """Return the source of an archive of picture files, laid out as a folder may be.
+
+    Raises:
+        InputError: if it cannot be read, or as `image_folder` does.
+    """
+    try:
+        files = _zip(path) if path.suffix.lower() == ".zip" else _tar(path)
+    except _DAMAGE as error:
+        raise InputError(f"{path} is not a readable archive: {first_line(error)}") from error
+    return pictures_source(files, size, options)
+
+
+def _zip(path: Path) -> Files:
+    archive = zipfile.ZipFile(path)
+    names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+    return sort_files(str(path), list(dict.fromkeys(names)), _reading(path, archive.read))
+
+
+def _tar(path: Path) -> Files:
+    with tarfile.open(path) as archive:
+        members = {member.name.removeprefix("./"): member for member in archive if member.isreg()}
+        places = {name: (member.offset_data, member.size) for name, member in members.items()}
+        if tarfile.is_tarfile(path) and _is_plain(path):
+            file, lock = path.open("rb"), threading.Lock()
+
+            def read(name: str) -> bytes:
+                start, length = places[name]
+                with lock:
+                    file.seek(start)
+                    return file.read(length)
+
+            return sort_files(str(path), list(places), _reading(path, read))
+        held: dict[str, bytes] = {}
+        total = 0
+        # In their order in the file, so that it is unpacked once.
+        for name, member in members.items():
+            if is_picture(name):
+                total += member.size
+                if total > _MOST_BYTES:
+                    raise InputError(
+                        f"{path}: expected at most 1 GiB of pictures in a packed tar; unpack it, "
+                        "or pack it as zip"
+                    )
+                content = archive.extractfile(member)
+                held[name] = content.read() if content else b""
+    return sort_files(str(path), list(places), held.__getitem__)
+
+
+def _is_plain(path: Path) -> bool:
+    try:
+        with tarfile.open(path, "r:"):
+            return True
+    except tarfile.ReadError:
+        return False
+
+
+def _reading(path: Path, read: Callable[[str], bytes]) -> Callable[[str], bytes]:
+    """Return a reader of an archive's files whose errors name the file."""
+
+    def content(name: str) -> bytes:
+        try:
+            return read(name)
+        except (*_DAMAGE, NotImplementedError) as error:
+            raise InputError(
+                f"{path}: {name} is not a readable image: {first_line(error)}"
+            ) from error
+
+    return content
