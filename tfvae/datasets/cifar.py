@@ -68,13 +68,13 @@ def _images(data: np.ndarray) -> np.ndarray:
 def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
     # CIFAR-100 has a coarse label before the fine one.
     before = 1 if path.name.endswith("_batch.bin") or path.name.startswith("data_") else 2
-    content = np.fromfile(path, np.uint8)
+    content: np.ndarray = np.fromfile(path, np.uint8)
     if not content.size or content.size % (before + _BYTES):
         raise InputError(
             f"{path} is damaged: expected a multiple of {before + _BYTES} bytes; received "
             f"{content.size}"
         )
-    rows = content.reshape(-1, before + _BYTES)
+    rows = np.reshape(content, (-1, before + _BYTES))
     return _images(rows[:, before:]), rows[:, before - 1].astype(np.int32)
 
 

@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from tfvae.datasets import shapes
+from tfvae.datasets.archives import ARCHIVES, archive_of_pictures
 from tfvae.datasets.arrays import array_file, from_arrays
+from tfvae.datasets.cifar import cifar_folder
 from tfvae.datasets.folders import PictureOptions, image_folder
 from tfvae.datasets.idx import idx_folder
+from tfvae.datasets.matrices import HDF5, hdf5_file, mat_file, svhn_folder
 from tfvae.datasets.pictures import resized
+from tfvae.datasets.records import TFRECORDS, parquet_of_pictures, tfrecord_file
 from tfvae.datasets.source import Batch, Size, Source, into_memory, parse_size, scaled
 from tfvae.datasets.tfds import tfds_source
 from tfvae.datasets.values import ValueRange, parse_range
@@ -38,8 +42,11 @@ def open_source(
             drawn from known factors); a folder of IDX files, gzipped or not; an .npy file of
             images, series, volumes or rows of numbers (see `tfvae.datasets.arrays`); an .npz file
             with one such array, or with names like x_train, y_train, x_test (or train, test; or
-            images, labels); a folder of PNG and JPEG files, whose label is the first of the folders
-            they lie in; or the name of a TFDS image set, such as mnist or emnist/letters.
+            images, labels), and HDF5 with the same; a folder, zip or tar of PNG, JPEG, TIFF, BMP,
+            WebP or GIF files, with the folders train, val and test as its splits if it has them,
+            and the folders below as classes; Parquet or TFRecord with one column of such files; the
+            folder of CIFAR or SVHN as it is unpacked; or the name of a TFDS image set, such as
+            mnist or emnist/letters.
         image_size: `H` (square), `(H, W)`, "28" or "28x20" to resize the images to; an image of
             another proportion is stretched.
         manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
@@ -62,12 +69,19 @@ def open_source(
     if kind is not None and not is_array:
         raise InputError(f"a kind is given for .npy and .npz files alone: leave it out for {name}")
     if path.is_dir():
-        source = idx_folder(path, size=size, value_range=scale)
-        source = source or image_folder(path, size, options)
+        source = (
+            idx_folder(path, size=size, value_range=scale)
+            or cifar_folder(path, size, scale)
+            or svhn_folder(path, size, scale)
+            or parquet_of_pictures(path, size, options)
+            or image_folder(path, size, options)
+        )
     elif is_array:
         if not path.is_file():
             raise InputError(f"no such file: {path}")
         source = array_file(path, size=size, kind=kind, value_range=scale)
+    elif path.is_file() and (packed := _packed(path, size, scale, options)) is not None:
+        source = packed
     elif path.exists():
         raise InputError(f"{path}: expected an .npy or .npz file, or a folder of images")
     elif str(name) == "digits":
@@ -78,6 +92,22 @@ def open_source(
         source = _scaled(tfds_source(str(name), size, manual_dir), scale)
     bytes_needed = source.count * math.prod(source.event_shape) * source.dtype.itemsize
     return into_memory(source) if bytes_needed <= memory_limit else source
+
+
+def _packed(
+    path: Path, size: Size | None, value_range: ValueRange | None, options: PictureOptions
+) -> Source | None:
+    """Return the source of a file that holds pictures or arrays, None if it is none of these."""
+    name = path.name.lower()
+    if name.endswith(ARCHIVES):
+        return archive_of_pictures(path, size, options)
+    if name.endswith(".mat"):
+        return mat_file(path, size, value_range)
+    if name.endswith(HDF5):
+        return hdf5_file(path, size, None, value_range)
+    if name.endswith(TFRECORDS):
+        return tfrecord_file(path, size, options)
+    return parquet_of_pictures(path, size, options) if name.endswith(".parquet") else None
 
 
 def _scaled(source: Source, value_range: ValueRange | None) -> Source:
