@@ -42,7 +42,7 @@ def _tar(path: Path) -> Files:
     with tarfile.open(path) as archive:
         members = {member.name.removeprefix("./"): member for member in archive if member.isreg()}
         places = {name: (member.offset_data, member.size) for name, member in members.items()}
-        if tarfile.is_tarfile(path) and _is_plain(path):
+        if _is_plain(path):
             file, lock = path.open("rb"), threading.Lock()
 
             def read(name: str) -> bytes:

@@ -119,7 +119,7 @@ class _Kind:
 class _Array:
     """What a pickle has for a NumPy array, made here of its bytes alone."""
 
-    array = np.zeros(0, np.uint8)
+    array: np.ndarray = np.zeros(0, np.uint8)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, by_columns, content = state
