@@ -40,18 +40,10 @@ def _zip(path: Path) -> Files:
 
 def _tar(path: Path) -> Files:
     with tarfile.open(path) as archive:
-        members = {member.name.removeprefix("./"): member for member in archive if member.isreg()}
-        places = {name: (member.offset_data, member.size) for name, member in members.items()}
+        found = list(archive)
+        members = {member.name.removeprefix("./"): member for member in found if member.isreg()}
         if _is_plain(path):
-            file, lock = path.open("rb"), threading.Lock()
-
-            def read(name: str) -> bytes:
-                start, length = places[name]
-                with lock:
-                    file.seek(start)
-                    return file.read(length)
-
-            return sort_files(str(path), list(places), _reading(path, read))
+            return _plain_tar(path, found, members)
         held: dict[str, bytes] = {}
         total = 0
         # In their order in the file, so that it is unpacked once.
@@ -65,7 +57,31 @@ def _tar(path: Path) -> Files:
                     )
                 content = archive.extractfile(member)
                 held[name] = content.read() if content else b""
-    return sort_files(str(path), list(places), held.__getitem__)
+    return sort_files(str(path), list(members), held.__getitem__)
+
+
+def _plain_tar(
+    path: Path, found: list[tarfile.TarInfo], members: dict[str, tarfile.TarInfo]
+) -> Files:
+    """Return the files of a tar that is not packed, each read from its place."""
+    file, lock = path.open("rb"), threading.Lock()
+
+    def read_at(start: int, length: int) -> bytes:
+        with lock:
+            file.seek(start)
+            return file.read(length)
+
+    def read(name: str) -> bytes:
+        return read_at(members[name].offset_data, members[name].size)
+
+    # tarfile takes the end of a file that is cut, or a damaged header, for the archive's own end,
+    # which is a block of zeros.
+    block = tarfile.BLOCKSIZE
+    sizes = [member.size if member.isreg() else 0 for member in found]
+    ends = [m.offset_data + -(-size // block) * block for m, size in zip(found, sizes, strict=True)]
+    if read_at(max(ends, default=0), block) != bytes(block):
+        raise InputError(f"{path} is not a readable archive: it is cut or damaged")
+    return sort_files(str(path), list(members), _reading(path, read))
 
 
 def _is_plain(path: Path) -> bool:
