@@ -230,9 +230,9 @@ class TestSplitsAndClasses:
 
     def test_labels_may_be_left_aside(self, tmp_path, images):
         write_images(tmp_path, images[:3], ["a/1.png", "b/1.png", "1.png"])
-        source = open_source(tmp_path, pictures=PictureOptions(labels=False))
+        source = open_source(tmp_path, pictures=PictureOptions(folder_labels=False))
         assert (source.count, source.num_classes) == (3, None)
-        assert load(tmp_path, labels=False).num_classes is None
+        assert load(tmp_path, folder_labels=False).num_classes is None
 
     @pytest.mark.parametrize("classes", [range(12), range(1, 13)])
     def test_classes_are_in_natural_order(self, tmp_path, classes):

@@ -17,8 +17,9 @@ import dataclasses
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -292,7 +293,9 @@ def _numbered(
         split: array.astype(np.int64).astype(str) if array.dtype.kind != "U" else array
         for split, array in labels.items()
     }
-    names = sorted({str(name) for array in texts.values() for name in array.flat}, key=natural_key)
+    are_numbers = all(array.dtype.kind != "U" for array in labels.values())
+    key: Callable[[str], Any] = int if are_numbers else natural_key
+    names = sorted({str(name) for array in texts.values() for name in array.flat}, key=key)
     number_of = {name: number for number, name in enumerate(names)}
     numbers = {
         split: np.array([number_of[str(name)] for name in array.flat], np.int32).reshape(
@@ -313,8 +316,9 @@ def _array_source(
     if labels is not None:
         if labels.shape != (count,):
             raise InputError(
-                f"{described}: expected {count} labels, one integer for each of the "
-                f"{PLURALS[kind]}; received shape {list(labels.shape)} of type {labels.dtype}"
+                f"{described}: expected {count} labels, one integer for each "
+                f"{'row' if kind == 'table' else kind}; received shape "
+                f"{list(labels.shape)} of type {labels.dtype}"
             )
         if labels.size and not (labels.min() >= -(2**31) and labels.max() < 2**31):
             raise InputError(f"{described}: expected labels of 32 bits; received {labels.max()}")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from tfvae.datasets.pictures import BACKGROUND
 from tfvae.datasets.schema import Schema
 from tfvae.datasets.source import KINDS, SPLITS, Source, image_shape_of, plural_of
 from tfvae.datasets.summary import described
+from tfvae.datasets.tables import Kinds
 from tfvae.datasets.values import ValueRange
 from tfvae.errors import InputError
 from tfvae.typing import Shape
@@ -79,7 +82,7 @@ class Dataset:
 
 
 def load(
-    name: str | os.PathLike[str],
+    name: Any,
     *,
     binarize: str = "none",
     dequantize: bool = False,
@@ -94,7 +97,10 @@ def load(
     missing: bool | None = None,
     background: str = BACKGROUND,
     skip_damaged: bool = False,
-    labels: bool = True,
+    folder_labels: bool = True,
+    columns: Kinds | None = None,
+    label: str | None = None,
+    drop: Sequence[str] = (),
 ) -> Dataset:
     """Load a data set by its name or path.
 
@@ -107,8 +113,8 @@ def load(
     most the logarithm of that (Theis et al. 2016, https://arxiv.org/abs/1511.01844, section 3.1).
 
     Args:
-        name: a data set that `open_source` knows: "digits", "shapes", a path, or the name of a TFDS
-            image set.
+        name: a data set that `open_source` knows: "digits", "shapes", a path, the name of a TFDS
+            image set, or a frame of pandas, polars or Arrow.
         binarize: ``"none"``; ``"threshold"`` for `x > 0.5`; ``"static"`` for one Bernoulli(x)
             draw of each image, made from the seed and its row, whatever the batch it comes in;
             ``"dynamic"`` for a new draw of the training images each epoch. Validation and test
@@ -133,7 +139,12 @@ def load(
         background: of picture files: the colour under transparent ones, "white", "black" or
             "#rrggbb".
         skip_damaged: of picture files: whether to leave out those that cannot be read.
-        labels: of picture files: whether their folders are classes.
+        folder_labels: of picture files: whether their folders are classes.
+        columns: the kinds of a table's columns that look like another: a dictionary of "number",
+            "count", "category", "ordered", "boolean", "date", "text" (to leave a column out), or
+            lists of levels in ascending order.
+        label: the column of a table to take labels from.
+        drop: the columns of a table to leave out.
 
     Raises:
         InputError: if there is no such data set, it cannot be read, or an argument does not fit.
@@ -154,7 +165,10 @@ def load(
         memory_limit=memory_limit,
         kind=kind,
         value_range=value_range,
-        pictures=PictureOptions(background, skip_damaged=skip_damaged, labels=labels),
+        pictures=PictureOptions(background, skip_damaged=skip_damaged, folder_labels=folder_labels),
+        columns=columns,
+        label=label,
+        drop=drop,
     )
     if missing is False and source.missing:
         raise InputError(

@@ -47,13 +47,13 @@ class PictureOptions:
             fewer bits than their type, or that hold floating point; by default what the data say.
         skip_damaged: whether to leave out files that cannot be read instead of refusing them; each
             file is decoded once as the folder is opened.
-        labels: whether folders are classes; otherwise pictures have no labels.
+        folder_labels: whether folders are classes; otherwise pictures have no labels.
     """
 
     background: str = BACKGROUND
     value_range: ValueRange | None = None
     skip_damaged: bool = False
-    labels: bool = True
+    folder_labels: bool = True
 
 
 @dataclasses.dataclass
@@ -250,7 +250,7 @@ def _layout(files: Files, options: PictureOptions) -> Layout:
     counted = collections.Counter(splits)
     counts = {split: counted[split] for split in SPLITS if counted[split]}
     labels, class_names = None, None
-    if options.labels:
+    if options.folder_labels:
         tops = [path[base] if len(path) > base + 1 else None for path in paths]
         class_names = _classes(files, paths, splits, tops, base, notes)
     if class_names is not None:
@@ -319,7 +319,7 @@ def _classes(
             ]
             raise InputError(
                 f"{files.name} holds pictures beside the folders {_some(folders)}: "
-                f"{_some(loose)}: move them into a folder, or give labels=False to read all "
+                f"{_some(loose)}: move them into a folder, or give folder_labels=False to read all "
                 "pictures without labels"
             )
     classes = {top for split in used for top in found[split] if top is not None}

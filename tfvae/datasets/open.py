@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +17,16 @@ from tfvae.datasets.folders import PictureOptions, image_folder
 from tfvae.datasets.idx import idx_folder
 from tfvae.datasets.matrices import HDF5, hdf5_file, mat_file, svhn_folder
 from tfvae.datasets.pictures import resized
-from tfvae.datasets.records import TFRECORDS, parquet_of_pictures, tfrecord_file
+from tfvae.datasets.records import TFRECORDS, holds_pictures, parquet_of_pictures, tfrecord_file
 from tfvae.datasets.source import Batch, Size, Source, into_memory, parse_size, scaled
+from tfvae.datasets.tables import Kinds, is_table, table_source
 from tfvae.datasets.tfds import tfds_source
 from tfvae.datasets.values import ValueRange, parse_range
 from tfvae.errors import InputError
 
 
 def open_source(
-    name: str | os.PathLike[str],
+    name: Any,
     *,
     image_size: int | str | Size | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
@@ -31,6 +34,9 @@ def open_source(
     kind: str | None = None,
     value_range: str | ValueRange | None = None,
     pictures: PictureOptions | None = None,
+    columns: Kinds | None = None,
+    label: str | None = None,
+    drop: Sequence[str] = (),
 ) -> Source:
     """Open a data set by its name or path.
 
@@ -45,8 +51,9 @@ def open_source(
             images, labels), and HDF5 with the same; a folder, zip or tar of PNG, JPEG, TIFF, BMP,
             WebP or GIF files, with the folders train, val and test as its splits if it has them,
             and the folders below as classes; Parquet or TFRecord with one column of such files; the
-            folder of CIFAR or SVHN as it is unpacked; or the name of a TFDS image set, such as
-            mnist or emnist/letters.
+            folder of CIFAR or SVHN as it is unpacked; a table: a CSV, TSV, Parquet or Feather file,
+            or a frame of pandas, polars or Arrow; or the name of a TFDS image set, such as mnist or
+            emnist/letters.
         image_size: `H` (square), `(H, W)`, "28" or "28x20" to resize the images to; an image of
             another proportion is stretched.
         manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
@@ -57,17 +64,34 @@ def open_source(
         value_range: the values that become 0 and 1, such as (0, 4095); by default those of the
             type of whole numbers in images and volumes, and other values are left as they are.
         pictures: how picture files are read.
+        columns: the kinds of a table's columns that look like another; see `Schema.from_frame`.
+        label: the column of a table to take labels from.
+        drop: the columns of a table to leave out.
 
     Raises:
         InputError: if there is no such data set, or it does not hold events of one shape.
     """
+    is_path = isinstance(name, str | os.PathLike)
+    if not is_path or (is_table(name) and not holds_pictures(Path(name))):
+        for option, value in (
+            ("image_size", image_size),
+            ("kind", kind),
+            ("value_range", value_range),
+        ):
+            if value is not None:
+                raise InputError(f"{option} is for arrays and images: leave it out for a table")
+        return table_source(name, columns=columns, label=label, drop=drop)
+    if columns or label is not None or drop:
+        raise InputError(f"columns, label and drop are for tables: leave them out for {name}")
     size = parse_size(image_size)
     scale = parse_range(value_range)
     options = dataclasses.replace(pictures or PictureOptions(), value_range=scale)
     path = Path(name)
     is_array = path.suffix in (".npy", ".npz")
-    if kind is not None and not is_array:
-        raise InputError(f"a kind is given for .npy and .npz files alone: leave it out for {name}")
+    if kind is not None and not is_array and path.suffix not in HDF5:
+        raise InputError(
+            f"a kind is given for .npy, .npz and HDF5 files alone: leave it out for {name}"
+        )
     if path.is_dir():
         source = (
             idx_folder(path, size=size, value_range=scale)
@@ -80,7 +104,7 @@ def open_source(
         if not path.is_file():
             raise InputError(f"no such file: {path}")
         source = array_file(path, size=size, kind=kind, value_range=scale)
-    elif path.is_file() and (packed := _packed(path, size, scale, options)) is not None:
+    elif path.is_file() and (packed := _packed(path, size, kind, scale, options)) is not None:
         source = packed
     elif path.exists():
         raise InputError(f"{path}: expected an .npy or .npz file, or a folder of images")
@@ -95,7 +119,11 @@ def open_source(
 
 
 def _packed(
-    path: Path, size: Size | None, value_range: ValueRange | None, options: PictureOptions
+    path: Path,
+    size: Size | None,
+    kind: str | None,
+    value_range: ValueRange | None,
+    options: PictureOptions,
 ) -> Source | None:
     """Return the source of a file that holds pictures or arrays, None if it is none of these."""
     name = path.name.lower()
@@ -104,7 +132,7 @@ def _packed(
     if name.endswith(".mat"):
         return mat_file(path, size, value_range)
     if name.endswith(HDF5):
-        return hdf5_file(path, size, None, value_range)
+        return hdf5_file(path, size, kind, value_range)
     if name.endswith(TFRECORDS):
         return tfrecord_file(path, size, options)
     return parquet_of_pictures(path, size, options) if name.endswith(".parquet") else None

@@ -21,6 +21,19 @@ _LABELS = ("label", "labels", "image/class/label", "fine_label", "class")
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 
 
+def holds_pictures(path: Path) -> bool:
+    """Return whether a file is Parquet with a column of pictures."""
+    if path.suffix.lower() != ".parquet" or not path.is_file():
+        return False
+    try:
+        import pyarrow.parquet as pq
+
+        return _image_column(pq.read_schema(path)) is not None
+    except (ImportError, OSError, ValueError):
+        # What cannot be read is the concern of whoever reads tables.
+        return False
+
+
 def parquet_of_pictures(path: Path, size: Size | None, options: PictureOptions) -> Source | None:
     """Return the source of a Parquet file, or a folder of them, with a column of pictures.
 
@@ -141,7 +154,7 @@ def _rows_source(
     names = [f"{split}, row {row}" for split in splits for row in range(len(cells[split]))]
     of_name = dict(zip(names, (cell for split in splits for cell in cells[split]), strict=True))
     numbers, notes = None, []
-    if options.labels and labels is not None:
+    if options.folder_labels and labels is not None:
         given = [label for split in splits for label in labels[split]]
         if any(label is None or label == -1 for label in given):
             notes.append("no labels: some rows have none")

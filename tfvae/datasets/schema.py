@@ -1,12 +1,325 @@
 """What the columns of a table are, and the way from its rows to events and back."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfvae.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Level = str | int | float | bool
+
+COLUMN_KINDS = ("number", "count", "category", "ordered", "boolean", "date")
+_WITH_LEVELS = ("category", "ordered", "boolean")
+_DAY = 86_400
+_MOST_NAMES = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column that is modelled.
+
+    Attributes:
+        name: of the column.
+        kind: one of `COLUMN_KINDS`.
+        levels: the values of a category, in the order of their numbers in events: ascending for
+            "ordered", and the false one first for "boolean".
+        center: what becomes 0 in events: the median of a number, or of a date in seconds since
+            1970.
+        scale: the distance that becomes 1: of a number or date the interquartile range, over that
+            of the standard normal distribution; the standard deviation where half of the values
+            are equal.
+        low: the lowest value of a number or count, or date in seconds since 1970.
+        high: the highest.
+        decimals: how many digits the values have after the point, 0 for whole numbers; of dates
+            0 for whole days. None where they are too many to be kept.
+        holes: how many values are missing.
+    """
+
+    name: str
+    kind: str
+    levels: tuple[Level, ...] = ()
+    center: float = 0.0
+    scale: float = 1.0
+    low: float = 0.0
+    high: float = 0.0
+    decimals: int | None = None
+    holes: int = 0
+
+    def to_events(self, values: "pd.Series", *, unseen: str = "refuse") -> np.ndarray:
+        """Return values as they are in events, float32 `[N]`, NaN where they are missing.
+
+        Args:
+            values: of this column, of the type that the reader of tables gives it.
+            unseen: what becomes of a category that the schema does not know: "refuse", or
+                "missing" to count it as a hole.
+
+        Raises:
+            InputError: if a value does not belong to the column.
+        """
+        from tfvae.datasets.cells import numbers_of
+
+        if self.kind not in _WITH_LEVELS:
+            numbers = numbers_of(self.name, values, is_date=self.kind == "date")
+            if self.kind == "count":
+                self._check_counts(numbers)
+            return ((numbers - self.center) / self.scale).astype(np.float32)
+        number_of = {level_key(level): number for number, level in enumerate(self.levels)}
+        events = np.full(len(values), np.nan, np.float32)
+        present = values.notna().to_numpy()
+        distinct, places = np.unique(
+            np.array([level_key(value) for value in values[present]], object), return_inverse=True
+        )
+        unknown = [key for key in distinct if key not in number_of]
+        if unknown and unseen == "refuse":
+            shown = ", ".join(map(repr, unknown[:_MOST_NAMES]))
+            raise InputError(
+                f"the column {self.name!r} holds values that the schema does not know: {shown}: "
+                "correct them, or give unseen='missing' to count them as missing"
+            )
+        if len(distinct):
+            numbers = np.array([number_of.get(key, np.nan) for key in distinct], np.float32)
+            events[present] = numbers[places]
+        return events
+
+    def _check_counts(self, numbers: np.ndarray) -> None:
+        present = numbers[~np.isnan(numbers)]
+        if (present < 0).any() or (present != np.floor(present)).any():
+            raise InputError(
+                f"the column {self.name!r} is a count: expected whole numbers from 0; received "
+                f"{present[(present < 0) | (present != np.floor(present))][0]:g}"
+            )
+
+    def to_values(self, events: np.ndarray) -> "pd.Series":
+        """Return the column's values for events `[N]`: the inverse of `to_events`.
+
+        Numbers are rounded to as many digits as the table had, and categories to the next level.
+        """
+        import pandas as pd
+
+        events = np.asarray(events, np.float64)
+        missing = np.isnan(events)
+        if self.kind in _WITH_LEVELS:
+            numbers = np.clip(np.rint(np.where(missing, 0, events)), 0, len(self.levels) - 1)
+            levels = np.array(self.levels, object)
+            values = pd.Series(levels[numbers.astype(int)], dtype=object).mask(missing)
+            return values.infer_objects() if missing.any() else pd.Series(values.tolist())
+        numbers = self.center + self.scale * events
+        if self.kind == "date":
+            unit = _DAY if self.decimals == 0 else 1
+            seconds = pd.Series(np.rint(numbers / unit) * unit)
+            return pd.to_datetime(seconds, unit="s")
+        if self.decimals is not None:
+            numbers = np.round(numbers, self.decimals)
+        if self.kind == "count":
+            numbers = np.maximum(np.rint(numbers), 0)
+        values = pd.Series(numbers)
+        is_whole = self.decimals == 0 or self.kind == "count"
+        if not is_whole or abs(values).max() >= 2**53:
+            return values
+        return values.astype("Int64") if missing.any() else values.astype("int64")
+
+    def __str__(self) -> str:
+        """Return kind, range or levels, and holes in a few words."""
+        words = self.kind
+        if self.kind in _WITH_LEVELS:
+            shown = (" < " if self.kind == "ordered" else ", ").join(
+                map(str, self.levels[:_MOST_NAMES])
+            )
+            more = ", ..." if len(self.levels) > _MOST_NAMES else ""
+            words += f" of {len(self.levels)}: {shown}{more}"
+        elif self.kind == "date":
+            first, last = (np.datetime64(int(end), "s") for end in (self.low, self.high))
+            cut = 10 if self.decimals == 0 else 19
+            words += f" from {str(first)[:cut]} to {str(last)[:cut]}"
+        else:
+            words += f" from {self.low:g} to {self.high:g}"
+        return words + (f" ({self.holes:,} missing)" if self.holes else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """One column that is not modelled.
+
+    Attributes:
+        name: of the column.
+        reason: why.
+        value: of a column whose values are all the same.
+    """
+
+    name: str
+    reason: str
+    value: Level | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-    """The columns of a table."""
+    """The columns of a table.
+
+    An event is a row: a float32 number for each column, NaN where the value is missing. Numbers
+    and dates are standardised, counts are as they are, and categories are the numbers of their
+    levels.
+
+    Attributes:
+        columns: those that are modelled, in the order of an event's values.
+        left_out: those that are not, and why.
+        label: the column that labels come from.
+    """
+
+    columns: tuple[Column, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    label: Column | None = None
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        columns: Mapping[str, str | Sequence[Level]] | None = None,
+        label: str | None = None,
+        drop: Sequence[str] = (),
+    ) -> "Schema":
+        """Tell what the columns of a table are.
+
+        Args:
+            frame: of pandas, polars or Arrow.
+            columns: the kinds of columns that look like another: one of `COLUMN_KINDS`, "text" to
+                leave a column out, or a list of levels in ascending order.
+            label: the column to take labels from.
+            drop: columns to leave out.
+
+        Raises:
+            InputError: if a column does not fit its kind, or none is left.
+        """
+        from tfvae.datasets.cells import to_pandas
+        from tfvae.datasets.columns import schema_of
+
+        return schema_of(to_pandas(frame), columns=columns or {}, label=label, drop=drop)
+
+    def to_events(self, frame: Any, *, unseen: str = "refuse") -> np.ndarray:
+        """Return the rows of a table as events, float32 `[N, D]`.
+
+        Columns are found by their names, whatever their order; others are left aside.
+
+        Args:
+            frame: of pandas, polars or Arrow.
+            unseen: what becomes of categories that the schema does not know: "refuse", or
+                "missing" to count them as holes.
+
+        Raises:
+            InputError: if a column is missing, or a value does not belong to it.
+        """
+        from tfvae.datasets.cells import to_pandas
+
+        if unseen not in ("refuse", "missing"):
+            raise InputError(f"unseen is 'refuse' or 'missing'; received {unseen!r}")
+        table = to_pandas(frame)
+        absent = [column.name for column in self.columns if column.name not in table.columns]
+        if absent:
+            raise InputError(
+                f"expected the columns {', '.join(map(repr, absent))}, which the table lacks; it "
+                f"has {', '.join(map(repr, map(str, table.columns)))}"
+            )
+        events = [column.to_events(table[column.name], unseen=unseen) for column in self.columns]
+        return np.stack(events, axis=1)
+
+    def to_labels(self, frame: Any) -> np.ndarray:
+        """Return the numbers of the labels of a table's rows, int32 `[N]`.
+
+        Raises:
+            InputError: if there is no column of labels, or a row without one.
+        """
+        from tfvae.datasets.cells import to_pandas
+
+        table = to_pandas(frame)
+        if self.label is None or self.label.name not in table.columns:
+            name = "none" if self.label is None else repr(self.label.name)
+            raise InputError(f"expected a table with a column of labels; the schema names {name}")
+        numbers = self.label.to_events(table[self.label.name])
+        if np.isnan(numbers).any():
+            raise InputError(f"the column of labels {self.label.name!r} has rows without a label")
+        return numbers.astype(np.int32)
+
+    def to_frame(self, events: Any, labels: Any = None) -> "pd.DataFrame":
+        """Return a pandas frame for events: the inverse of `to_events`.
+
+        Columns that were left out are not in it, but for those whose values are all the same.
+
+        Args:
+            events: `[N, D]`; NaN becomes a missing value.
+            labels: `[N]`, for a table with a column of labels.
+
+        Raises:
+            InputError: if the shape does not fit.
+        """
+        import pandas as pd
+
+        events = np.asarray(events)
+        if events.ndim != 2 or events.shape[1] != len(self.columns):
+            raise InputError(
+                f"expected events [N, {len(self.columns)}]; received shape {list(events.shape)}"
+            )
+        values = {
+            column.name: column.to_values(events[:, index])
+            for index, column in enumerate(self.columns)
+        }
+        for column in self.left_out:
+            if column.value is not None:
+                values[column.name] = pd.Series([column.value] * len(events))
+        if labels is not None and self.label is not None:
+            values[self.label.name] = self.label.to_values(np.asarray(labels))
+        return pd.DataFrame(values)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return what `from_config` makes the same schema of, in types that JSON knows."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Schema":
+        """Make the schema that `to_config` was called on."""
+
+        def column(entry: Mapping[str, Any]) -> Column:
+            return Column(**{**entry, "levels": tuple(entry["levels"])})
+
+        return cls(
+            tuple(column(entry) for entry in config["columns"]),
+            tuple(LeftOut(**entry) for entry in config["left_out"]),
+            None if config["label"] is None else column(config["label"]),
+        )
 
     def summary(self) -> str:
-        """Return what was read in one line."""
-        return ""
+        """Return in one line how many columns of each kind there are, and which were left out."""
+        kinds = [column.kind for column in self.columns]
+        plural = {"category": "categories", "ordered": "ordered categories"}
+        singular = {"ordered": "ordered category"}
+        counted = ", ".join(
+            f"{count} {singular.get(kind, kind) if count == 1 else plural.get(kind, kind + 's')}"
+            for kind in COLUMN_KINDS
+            if (count := kinds.count(kind))
+        )
+        shown = [f"{column.name or 'nameless'} ({column.reason})" for column in self.left_out]
+        more = f" and {len(shown) - _MOST_NAMES} more" if len(shown) > _MOST_NAMES else ""
+        out = f"; left out: {', '.join(shown[:_MOST_NAMES])}{more}" if shown else ""
+        return f"columns: {counted}{out}"
+
+    def __str__(self) -> str:
+        """Return a line for each column."""
+        lines = [(column.name, str(column)) for column in self.columns]
+        if self.label is not None:
+            lines.append((self.label.name, f"label, {self.label}"))
+        lines += [
+            (entry.name or "(nameless)", f"left out: {entry.reason}") for entry in self.left_out
+        ]
+        width = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name:{width}}  {words}" for name, words in lines)
+
+
+def level_key(value: Any) -> str:
+    """Return what a level is told by: 1, 1.0 and "1" are the same."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
