@@ -24,6 +24,8 @@ from tfvae.datasets.tfds import tfds_source
 from tfvae.datasets.values import ValueRange, parse_range
 from tfvae.errors import InputError
 
+ARRAYS = (".npy", ".npz")
+
 
 def open_source(
     name: Any,
@@ -87,27 +89,12 @@ def open_source(
     scale = parse_range(value_range)
     options = dataclasses.replace(pictures or PictureOptions(), value_range=scale)
     path = Path(name)
-    is_array = path.suffix in (".npy", ".npz")
-    if kind is not None and not is_array and path.suffix not in HDF5:
+    if kind is not None and path.suffix not in (*ARRAYS, *HDF5):
         raise InputError(
             f"a kind is given for .npy, .npz and HDF5 files alone: leave it out for {name}"
         )
-    if path.is_dir():
-        source = (
-            idx_folder(path, size=size, value_range=scale)
-            or cifar_folder(path, size, scale)
-            or svhn_folder(path, size, scale)
-            or parquet_of_pictures(path, size, options)
-            or image_folder(path, size, options)
-        )
-    elif is_array:
-        if not path.is_file():
-            raise InputError(f"no such file: {path}")
-        source = array_file(path, size=size, kind=kind, value_range=scale)
-    elif path.is_file() and (packed := _packed(path, size, kind, scale, options)) is not None:
-        source = packed
-    elif path.exists():
-        raise InputError(f"{path}: expected an .npy or .npz file, or a folder of images")
+    if path.exists() or path.suffix in ARRAYS:
+        source = _of_path(path, size, kind, scale, options)
     elif str(name) == "digits":
         source = _scaled(_digits(size), scale)
     elif str(name) == "shapes":
@@ -118,24 +105,41 @@ def open_source(
     return into_memory(source) if bytes_needed <= memory_limit else source
 
 
-def _packed(
+def _of_path(
     path: Path,
     size: Size | None,
     kind: str | None,
     value_range: ValueRange | None,
     options: PictureOptions,
-) -> Source | None:
-    """Return the source of a file that holds pictures or arrays, None if it is none of these."""
+) -> Source:
+    """Return the source of a file or folder."""
     name = path.name.lower()
+    if path.is_dir():
+        return (
+            idx_folder(path, size=size, value_range=value_range)
+            or cifar_folder(path, size, value_range)
+            or svhn_folder(path, size, value_range)
+            or parquet_of_pictures(path, size, options)
+            or image_folder(path, size, options)
+        )
+    if not path.is_file():
+        raise InputError(f"no such file: {path}")
+    if path.suffix in ARRAYS:
+        return array_file(path, size=size, kind=kind, value_range=value_range)
     if name.endswith(ARCHIVES):
         return archive_of_pictures(path, size, options)
     if name.endswith(".mat"):
         return mat_file(path, size, value_range)
     if name.endswith(HDF5):
         return hdf5_file(path, size, kind, value_range)
+    source = None
     if name.endswith(TFRECORDS):
-        return tfrecord_file(path, size, options)
-    return parquet_of_pictures(path, size, options) if name.endswith(".parquet") else None
+        source = tfrecord_file(path, size, options)
+    elif name.endswith(".parquet"):
+        source = parquet_of_pictures(path, size, options)
+    if source is None:
+        raise InputError(f"{path}: expected an .npy or .npz file, or a folder of images")
+    return source
 
 
 def _scaled(source: Source, value_range: ValueRange | None) -> Source:
