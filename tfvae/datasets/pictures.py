@@ -248,10 +248,6 @@ def _bytes_of(
 ) -> np.ndarray:
     """Return the bytes `[h, w, 1 or 3]` of a picture on a background."""
     mode, key = image.mode, _transparent_colour(image)
-    if mode == "CMYK":
-        # Pillow holds inks; the product, cut, is what libjpeg's other users take of them.
-        light = 255 - np.asarray(image).astype(np.int32)
-        return (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
     if mode.startswith(("I", "F")):
         pixels = _numbers(image, described, value_range)
         return _composited(pixels, _seen(np.asarray(image), key), under, described)
@@ -261,6 +257,10 @@ def _bytes_of(
             f"{described}: a value range is for pictures of 8 bits and grey ones of 16; this one "
             f"has mode {mode}{' of 16 bits a channel' if deep else ''}"
         )
+    if mode == "CMYK":
+        # Pillow holds inks; the product, cut, is what libjpeg's other users take of them.
+        light = 255 - np.asarray(image).astype(np.int32)
+        return (light[..., :3] * light[..., 3:] // 255).astype(np.uint8)
     alpha = None
     if mode in ("L", "RGB"):
         raw = np.asarray(image)

@@ -133,10 +133,9 @@ def _scaled(values: Tensor, value_range: ValueRange) -> Tensor:
     """Return int32 from 0 to 255 for int32, as `values.scaled_to_bytes` does."""
     low, high = value_range
     if float(low).is_integer() and float(high).is_integer():
-        # Whole numbers of 16 bits times 510 stay below 2^31.
-        whole = tf.clip_by_value(values, int(low), int(high)) - int(low)
+        whole = tf.clip_by_value(tf.cast(values, tf.int64), int(low), int(high)) - int(low)
         width = int(high) - int(low)
-        return (whole * 510 + width) // (2 * width)
+        return tf.cast((whole * 510 + width) // (2 * width), tf.int32)
     scaled = (tf.cast(values, tf.float64) - low) * (255 / (high - low))
     return tf.cast(tf.floor(tf.clip_by_value(scaled, 0.0, 255.0) + 0.5), tf.int32)
 
