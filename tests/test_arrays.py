@@ -326,5 +326,5 @@ class TestSummary:
             "83 rows of 9 values: train 67, validation 8 (drawn), test 8 (drawn)"
         )
         assert lines[1].startswith(
-            "columns: 6 numbers, 3 categories; left out: nameless (row number), name (text: 83 "
+            "columns: 6 numbers, 3 categories; left out: (nameless) (row number), name (text: 83 "
         )

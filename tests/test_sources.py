@@ -365,9 +365,9 @@ class TestNames:
         assert message(name).startswith("no such file")
 
     def test_other_files(self, tmp_path):
-        path = tmp_path / "x.csv"
+        path = tmp_path / "x.txt"
         path.write_text("1,2")
-        assert "expected an .npy or .npz file, or a folder of images" in message(path)
+        assert "(.csv, .tsv, .parquet, .feather), or a folder of images" in message(path)
 
     def test_a_path_wins_over_a_name(self, tmp_path, images, monkeypatch):
         monkeypatch.chdir(tmp_path)

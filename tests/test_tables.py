@@ -150,6 +150,7 @@ class TestKinds:
             ([1.5, 2.5] * 20, "number"),
             (["a", "b"] * 20, "category"),
             (["yes", "no"] * 20, "boolean"),
+            (["1", "2", "many"] * 20, "category"),
             ([f"{i:05}" for i in (501, 1234, 90210)] * 20, "category"),
             (["2020-01-05", "2021-12-31T10:00:00Z"] * 20, "date"),
             (["2020/01/05", "2021/12/31"] * 20, "date"),
@@ -315,12 +316,16 @@ class TestBadFiles:
         ("text", "complaint"),
         [
             ("", "the file is empty"),
+            ('""\n""\n', "all lines are empty"),
             ("a,b\n", "has no rows"),
             ("1,2\n3,4\n", "expected column names in the first line; received numbers (1, 2)"),
             ("a,b\n1,2,3\n", "line 2 has 3 cells; expected 2"),
             ("a,b,c\n1,2,3\n1,2\n", "row 2 has 2 cells, fewer than the 3 columns"),
             ("a,a\n1,2\n3,4\n", "'a' occurs 2 times"),
-            ("a\n" + "1\n2\n3\n" * 9 + "unknown\n", "27 numbers and 1 other values ('unknown')"),
+            (
+                "\n".join(["a", *map(str, range(9)), "?", "unknown"]),
+                "other values beside them ('unk",
+            ),
             ('a,b\n"1,5",2\n"2,5",3\n', "holds numbers with commas ('1,5')"),
             ("a,b\n1,2\ninf,3\n2,4\n", "'a' holds infinite values"),
             ("a\n01/02/2020\n03/04/2020\n", "whose day and month may be either"),
@@ -366,12 +371,27 @@ class TestBadFiles:
         assert table["a"].tolist() == [1.5, -2.25, 1000.5]
         assert table["b"].tolist() == [2, 3, 4]
 
+    def test_a_separator_parts_all_rows_alike(self, tmp_path):
+        table = read_table(write(tmp_path, "k, l;m\n1;2\n3;4\n"))
+        assert list(table) == ["k, l", "m"]
+        table = read_table(write(tmp_path, "a,b\n1;2;3,4\n5;6;7,8\n"))
+        assert list(table) == ["a", "b"]
+
     def test_holes(self, tmp_path):
         source = open_source(write(tmp_path, "a,b\n1,x\nNA,\n?,y\n4.5, x \n-,null\n"))
         events, _ = rows(source)
         np.testing.assert_array_equal(np.isnan(events), [[0, 0], [1, 1], [1, 0], [0, 0], [1, 1]])
         assert source.missing
         assert source.schema.columns[1].levels == ("x", "y")
+
+    def test_long_texts_are_said_in_a_line(self, tmp_path):
+        values = ["a\nb" * 30, "c\nd"] * 20
+        frame = pd.DataFrame({"x\ny": values, "z": ["e\nf"] * 40})
+        data = load(frame)
+        assert len(data.summary().split("\n")) == 2
+        assert "left out: z (one value: e f)" in data.summary()
+        assert len(str(data.schema).split("\n")) == 2
+        assert len(str(data.schema)) < 200
 
     def test_empty_lines(self, tmp_path):
         assert len(read_table(write(tmp_path, "\na,b\n1,2\n\n3,4\n\n"))) == 2

@@ -57,6 +57,8 @@ def to_pandas(frame: Any) -> "pd.DataFrame":
 def typed(name: str, text: "pd.Series", wanted: str | None, *, commas: bool) -> "pd.Series":
     """Return what the text of a file's column means: numbers, booleans, dates or text.
 
+    Each different cell is looked at once, however often it occurs.
+
     Args:
         name: of the column.
         text: its cells.
@@ -65,8 +67,17 @@ def typed(name: str, text: "pd.Series", wanted: str | None, *, commas: bool) -> 
             columns otherwise.
 
     Raises:
-        InputError: if most cells are numbers and some are not.
+        InputError: if most different cells are numbers and some are not.
     """
+    import pandas as pd
+
+    places, different = pd.factorize(text.to_numpy(object))
+    values = _typed(name, pd.Series(different, dtype=object), wanted, commas=commas)
+    return values.take(places).set_axis(text.index)
+
+
+def _typed(name: str, text: "pd.Series", wanted: str | None, *, commas: bool) -> "pd.Series":
+    """Return what different cells mean."""
     import pandas as pd
 
     text = text.str.strip()
@@ -121,9 +132,8 @@ def _worded(name: str, text: "pd.Series", numbers: "pd.Series") -> "pd.Series":
     if len(others) <= 0.1 * len(present):
         shown = ", ".join(map(repr, others.unique()[:3]))
         raise InputError(
-            f"the column {name!r} holds {len(present) - len(others):,} numbers and {len(others):,} "
-            f"other values ({shown}): leave these cells empty, or give the column the kind "
-            "'category'"
+            f"the column {name!r} holds numbers, and other values beside them ({shown}): leave "
+            "these cells empty, or give the column the kind 'category'"
         )
     return text
 

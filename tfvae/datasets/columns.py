@@ -20,7 +20,7 @@ import numpy as np
 
 from tfvae.datasets.cells import dates_of, numbers_of, settled
 from tfvae.datasets.schema import COLUMN_KINDS, Column, LeftOut, Level, Schema, level_key
-from tfvae.datasets.source import natural_key
+from tfvae.datasets.source import in_a_line, natural_key
 from tfvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ def _categories(
 
 
 def _one_value(value: Level, holes: int) -> str:
-    return f"one value: {value}" + (f", beside {holes:,} missing" if holes else "")
+    return f"one value: {in_a_line(value)}" + (f", beside {holes:,} missing" if holes else "")
 
 
 def _kind_of_levels(levels: list[Level]) -> str:

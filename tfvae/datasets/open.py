@@ -138,7 +138,10 @@ def _of_path(
     elif name.endswith(".parquet"):
         source = parquet_of_pictures(path, size, options)
     if source is None:
-        raise InputError(f"{path}: expected an .npy or .npz file, or a folder of images")
+        raise InputError(
+            f"{path}: expected an .npy or .npz file, a table (.csv, .tsv, .parquet, .feather), or a "
+            "folder or archive of images"
+        )
     return source
 
 

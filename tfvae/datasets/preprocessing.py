@@ -64,7 +64,8 @@ class Preprocessing:
             InputError: if a file cannot be read.
         """
         images, _ = split.arrays(limit=256)
-        if images.min() < 0 or images.max() > 1:
+        # NaN, for what is missing, is no intensity either.
+        if images.ndim != 4 or not (images.min() >= 0 and images.max() <= 1):
             return None
         pictures = split.source.pictures
         return cls(

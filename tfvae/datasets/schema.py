@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfvae.datasets.source import in_a_line
 from tfvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Column:
         words = self.kind
         if self.kind in _WITH_LEVELS:
             shown = (" < " if self.kind == "ordered" else ", ").join(
-                map(str, self.levels[:_MOST_NAMES])
+                map(in_a_line, self.levels[:_MOST_NAMES])
             )
             more = ", ..." if len(self.levels) > _MOST_NAMES else ""
             words += f" of {len(self.levels)}: {shown}{more}"
@@ -301,19 +302,17 @@ class Schema:
             for kind in COLUMN_KINDS
             if (count := kinds.count(kind))
         )
-        shown = [f"{column.name or 'nameless'} ({column.reason})" for column in self.left_out]
+        shown = [f"{in_a_line(column.name)} ({column.reason})" for column in self.left_out]
         more = f" and {len(shown) - _MOST_NAMES} more" if len(shown) > _MOST_NAMES else ""
         out = f"; left out: {', '.join(shown[:_MOST_NAMES])}{more}" if shown else ""
         return f"columns: {counted}{out}"
 
     def __str__(self) -> str:
         """Return a line for each column."""
-        lines = [(column.name, str(column)) for column in self.columns]
+        lines = [(in_a_line(column.name), str(column)) for column in self.columns]
         if self.label is not None:
-            lines.append((self.label.name, f"label, {self.label}"))
-        lines += [
-            (entry.name or "(nameless)", f"left out: {entry.reason}") for entry in self.left_out
-        ]
+            lines.append((in_a_line(self.label.name), f"label, {self.label}"))
+        lines += [(in_a_line(entry.name), f"left out: {entry.reason}") for entry in self.left_out]
         width = max(len(name) for name, _ in lines)
         return "\n".join(f"{name:{width}}  {words}" for name, words in lines)
 

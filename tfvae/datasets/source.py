@@ -288,6 +288,12 @@ def dimensions(shape: Iterable[int]) -> str:
     return " x ".join(map(str, shape))
 
 
+def in_a_line(text: object) -> str:
+    """Return names and values of others as they stand in a message: in one line, and short."""
+    words = " ".join(str(text).split()) or "(nameless)"
+    return words if len(words) <= 40 else f"{words[:37]}..."
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of what an error says."""
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfvae.datasets.source import Source, dimensions, plural_of
+from tfvae.datasets.source import Source, dimensions, in_a_line, plural_of
 
 _MOST_NAMES = 12
 
@@ -59,5 +59,5 @@ def _values(source: Source) -> str:
 def _classes(num_classes: int, names: tuple[str, ...] | None) -> str:
     if names is None:
         return f"classes: {num_classes}, by their numbers"
-    shown = ", ".join(names[:_MOST_NAMES])
+    shown = ", ".join(map(in_a_line, names[:_MOST_NAMES]))
     return f"classes: {num_classes}: {shown}{', ...' if num_classes > _MOST_NAMES else ''}"

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -176,6 +177,8 @@ def _cells(path: Path, separator: str) -> "pd.DataFrame":
     # In a file of one column an empty line between others is an empty cell.
     cells = read(skip_blank_lines=False)
     filled = np.flatnonzero(cells[0] != "")
+    if not len(filled):
+        raise InputError("expected a line of column names; all lines are empty")
     return cells.iloc[filled[0] : filled[-1] + 1].reset_index(drop=True)
 
 
@@ -197,21 +200,25 @@ def _opened(path: Path) -> Any:
 
 
 def _separator(path: Path) -> str:
-    """Tell from the first line what separates columns."""
+    """Tell what separates columns: what parts the first rows into equally many, and most, cells."""
     if path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")):
         return "\t"
     try:
         with _opened(path) as file:
-            line = file.readline(2**20)
+            lines = file.read(2**16).splitlines(keepends=True)
     except UnicodeError as error:
         raise InputError("expected text in UTF-8: save the file in this encoding") from error
     except (OSError, EOFError) as error:
         raise InputError(f"not a readable file: {first_line(error)}") from error
-    counts = {
-        separator: len(next(csv.reader([line], delimiter=separator), []))
-        for separator in _SEPARATORS
-    }
-    return max(counts, key=lambda separator: counts[separator])
+
+    def score(separator: str) -> tuple[bool, int]:
+        rows = itertools.islice(csv.reader(lines, delimiter=separator), 21)
+        # The last may be cut.
+        widths = [len(row) for row in rows if row]
+        widths = widths[:-1] if len(widths) > 2 else widths
+        return len(set(widths)) == 1 and widths[0] > 1, widths[0] if widths else 0
+
+    return max(_SEPARATORS, key=score)
 
 
 def _is_number(cell: str) -> bool:
