@@ -17,7 +17,7 @@ from PIL import Image
 
 from tfvae.datasets import load
 from tfvae.datasets.folders import PictureOptions
-from tfvae.datasets.names import natural_order, split_by_name
+from tfvae.datasets.names import empty_splits, natural_order, split_by_name
 from tfvae.datasets.open import open_source
 from tfvae.errors import InputError
 
@@ -297,6 +297,15 @@ class TestSplitsByName:
     def test_few_files_have_one_for_each_split(self, count, seed):
         split = self.split(self.NAMES[:count], seed, validation=0.4, test=0.4)
         assert all(split[name] for name in SPLITS)
+
+    def test_a_split_that_no_name_falls_into_is_said(self, tmp_path, images):
+        write_images(tmp_path, images[:3])
+        data = load(tmp_path)
+        assert [len(getattr(data, split)) for split in SPLITS] == [1, 1, 1]
+        assert "test has one file, which may change with the others" in data.summary()
+        names = [f"{n}.png" for n in range(200)]
+        assert empty_splits(names, 0, {"test": 0.1, "validation": 2}) == []
+        assert empty_splits(names, 0, {"test": 1e-9}) == ["test"]
 
     def test_seeds_and_forms_of_names(self):
         assert self.split(self.NAMES, 1) != self.split(self.NAMES, 2)

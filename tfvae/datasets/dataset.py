@@ -9,7 +9,7 @@ import numpy as np
 
 from tfvae.datasets.batches import Split
 from tfvae.datasets.folders import PictureOptions
-from tfvae.datasets.names import split_by_name
+from tfvae.datasets.names import empty_splits, split_by_name
 from tfvae.datasets.open import open_source
 from tfvae.datasets.pictures import BACKGROUND
 from tfvae.datasets.schema import Schema
@@ -126,7 +126,9 @@ def load(
         manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
         seed: decides the splits, the shuffles and the draws.
         validation: how many of the training images to hold out where the data set has no
-            validation split of its own: below 1 a fraction, from 1 a number of images.
+            validation split of its own: below 1 a fraction, from 1 a number of images. Files are
+            drawn by their names, so that one which is added or removed moves no other, and a
+            fraction is met on average (see `tfvae.datasets.names.split_by_name`).
         test: the same, where it has no test split of its own.
         memory_limit: events that need no more bytes are held in memory; others are read when they
             are used, and shapes always is.
@@ -182,6 +184,7 @@ def load(
             f"{source.dtype}: leave out dequantize"
         )
     rows = _split(source, seed, {"validation": validation, "test": test})
+    source = _with_notes(source, seed, {"validation": validation, "test": test})
     train_draws = {"binarize": binarize, "noise": "dynamic" if dequantize else "none"}
     held_out = {key: "static" if draw == "dynamic" else draw for key, draw in train_draws.items()}
     return Dataset(
@@ -197,6 +200,19 @@ def load(
         schema=source.schema,
         _summary=described(source, {split: len(rows[split]) for split in SPLITS}),
     )
+
+
+def _with_notes(source: Source, seed: int, sizes: dict[str, float]) -> Source:
+    """Return the source with a note of the splits whose files may change as others come and go."""
+    if source.names is None:
+        return source
+    drawn = {split: size for split, size in sizes.items() if split not in source.official}
+    names = source.names[: source.counts["train"]]
+    notes = [
+        f"{split} has one file, which may change with the others, as no name falls into its share"
+        for split in empty_splits(names, seed, drawn)
+    ]
+    return dataclasses.replace(source, notes=(*source.notes, *notes))
 
 
 def _split(source: Source, seed: int, sizes: dict[str, float]) -> dict[str, np.ndarray]:

@@ -41,20 +41,41 @@ def split_by_name(
     Returns:
         positions in `names`, ascending, of the splits in `sizes` and of "train".
     """
-    places = np.array([_place(name, seed) for name in names])
+    places = _places(names, seed)
     ranked = np.argsort(places, kind="stable")
     held_out: dict[str, np.ndarray] = {}
     room = len(names) - 1
     # Whole numbers first: chance is given what they leave.
     for waiting, split in enumerate(sorted(sizes, key=lambda split: sizes[split] < 1), 1):
-        size, near = sizes[split], places if split == "test" else 1 - places
-        count = int(size) if size >= 1 else max(1, int((near < size).sum()))
+        size = sizes[split]
+        count = int(size) if size >= 1 else max(1, _fallen(places, split, size))
         count = min(count, room - (len(sizes) - waiting))
         room -= count
         order = ranked if split == "test" else ranked[::-1]
         held_out[split] = np.sort(order[:count])
     rest = np.setdiff1d(np.arange(len(names)), np.concatenate([[], *held_out.values()]))
     return held_out | {"train": rest}
+
+
+def empty_splits(names: Sequence[str], seed: int, sizes: dict[str, float]) -> list[str]:
+    """Return the splits that no name falls into, which have one by its rank.
+
+    Args:
+        names: as for `split_by_name`.
+        seed: as for `split_by_name`.
+        sizes: as for `split_by_name`.
+    """
+    places = _places(names, seed)
+    return [split for split, size in sizes.items() if size < 1 and not _fallen(places, split, size)]
+
+
+def _fallen(places: np.ndarray, split: str, size: float) -> int:
+    """Count the names that fall into a split by themselves."""
+    return int(((places if split == "test" else 1 - places) < size).sum())
+
+
+def _places(names: Sequence[str], seed: int) -> np.ndarray:
+    return np.array([_place(name, seed) for name in names])
 
 
 def _place(name: str, seed: int) -> float:

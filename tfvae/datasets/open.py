@@ -139,8 +139,8 @@ def _of_path(
         source = parquet_of_pictures(path, size, options)
     if source is None:
         raise InputError(
-            f"{path}: expected an .npy or .npz file, a table (.csv, .tsv, .parquet, .feather), or a "
-            "folder or archive of images"
+            f"{path}: expected an .npy or .npz file, a table (.csv, .tsv, .parquet, .feather), or "
+            "a folder of images"
         )
     return source
 

@@ -226,8 +226,10 @@ def _opened(content: Content, described: str) -> Iterator[tuple[Any, BinaryIO]]:
             else:
                 file = stack.enter_context(content.open("rb"))
             prefix = file.read(16)
-            Image.init()
+            Image.preinit()
             for kind in SUFFIXES:
+                if kind not in Image.OPEN:
+                    Image.init()  # of the rarer formats too
                 # Not Image.open, which refuses large pictures: whoever is not to send them is
                 # refused before, and these are the user's own. Each plugin tells its format by
                 # the first bytes, whatever the file is called.
