@@ -52,6 +52,11 @@ def encoded(pixels, kind="PNG", mode=None, **options):
     return file.getvalue()
 
 
+def chunk(kind, data):
+    crc = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+
 def message(*args, **kwargs):
     """The one line of the InputError that opening and reading raises."""
     with pytest.raises(InputError) as caught:
@@ -302,7 +307,7 @@ class TestSplitsByName:
         write_images(tmp_path, images[:3])
         data = load(tmp_path)
         assert [len(getattr(data, split)) for split in SPLITS] == [1, 1, 1]
-        assert "test has one file, which may change with the others" in data.summary()
+        assert "has one file, which may change with the others" in data.summary()
         names = [f"{n}.png" for n in range(200)]
         assert empty_splits(names, 0, {"test": 0.1, "validation": 2}) == []
         assert empty_splits(names, 0, {"test": 1e-9}) == ["test"]
@@ -427,10 +432,6 @@ class TestFiles:
     def test_a_large_own_file(self, tmp_path):
         """Header and size of 182 megapixels, its rows all zero: a small file."""
 
-        def chunk(kind, data):
-            crc = zlib.crc32(kind + data)
-            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
-
         rows = zlib.compress(bytes(14_000 * (13_000 // 8 + 1)), 1)
         head = struct.pack(">IIBBBBB", 13_000, 14_000, 1, 0, 0, 0, 0)
         body = chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
@@ -537,6 +538,20 @@ class TestPixels:
         write_images(tmp_path, deep)
         read, _ = everything(open_source(tmp_path))
         np.testing.assert_allclose(read[..., 0], deep / 257, atol=0.51)
+
+    @pytest.mark.parametrize("top", [4095, 65_535])
+    def test_colours_of_sixteen_bits(self, tmp_path, rng, top):
+        deep = rng.integers(0, top + 1, (6, 5, 3)).astype(np.uint16)
+        deep[0, 0] = top
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+        head = struct.pack(">IIBBBBB", 5, 6, 16, 2, 0, 0, 0)
+        body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+        if top == 4095:
+            assert "none reaches a quarter of 65535: save them with 8 bits" in message(tmp_path)
+        read, _ = everything(open_source(tmp_path, value_range=(0, 65_535)))
+        np.testing.assert_array_equal(read[0], deep // 256)
+        assert "a value range is for pictures of 8 bits" in message(tmp_path, value_range=(0, 4095))
 
     def test_masks_of_zero_and_one(self, tmp_path, rng):
         masks = rng.integers(0, 2, (9, 6, 5), np.uint8)

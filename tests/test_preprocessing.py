@@ -174,7 +174,7 @@ def test_every_kind_of_file_is_decoded_as_by_a_folder(rng, background, channels)
     assert refused == (background == "black")
 
 
-@pytest.mark.parametrize("value_range", [(0, 4095), (100, 60_000), (0.5, 20.25)])
+@pytest.mark.parametrize("value_range", [(0, 4095), (100, 60_000), (0.5, 20.25), (0, 65_535)])
 def test_value_ranges_are_those_of_a_folder(rng, value_range):
     files = kinds_of_files(rng)
     assert 0 < assert_same(files, 1, value_range=value_range) < len(files) / 2

@@ -45,11 +45,13 @@ class Header:
         size: height and width, upright.
         is_grey: whether one channel holds it.
         bits: of a channel, 8 or 16, where the range of its values can be in doubt; else None.
+        is_deep_colour: whether several channels have 16 bits, of which the upper 8 are read.
     """
 
     size: Size
     is_grey: bool
     bits: int | None
+    is_deep_colour: bool = False
 
 
 def is_picture(name: str) -> bool:
@@ -90,12 +92,13 @@ def read_header(content: Content, described: str, background: str = BACKGROUND) 
         if orientation_of(image, file) >= 5:
             height, width = width, height
         red, green, blue = colour(background)
-        has_alpha = image.mode in ("LA", "La") or _layout(image).startswith("LA")
+        has_alpha = image.mode in ("LA", "La") or _layout(image).startswith("LA;")
         is_grey = has_alpha or image.mode in ("1", "L") or image.mode.startswith(("I", "F"))
         if has_alpha or "transparency" in image.info:
             is_grey = is_grey and red == green == blue
         bits = {"L": 8, "RGB": 8}.get(image.mode, 16 if image.mode.startswith("I") else None)
-        return Header((height, width), is_grey, None if _is_deep_colour(image) else bits)
+        is_deep = _is_deep_colour(image)
+        return Header((height, width), is_grey, None if is_deep else bits, is_deep)
 
 
 def check_pixels(content: Content, described: str) -> None:
@@ -125,17 +128,32 @@ def range_of(
     Raises:
         InputError: if they may as well have fewer bits than their type, or do not agree.
     """
-    ranges = {}
-    for bits in (8, 16):
+
+    def largest_of(rows: list[int], bits: int, step: int = 1) -> float:
         largest = 0.0
-        rows = [row for row, header in enumerate(headers) if header.bits == bits]
         for row in rows:
             name, data = content(row)
             with _opened(data, name) as (image, _):
-                largest = max(largest, float(np.asarray(image).max()))
+                values = np.asarray(image)
+                # All but alpha, which tells nothing of them.
+                values = values[..., :3] if values.ndim == 3 else values
+                largest = max(largest, float(values.max()) * step)
             if settled(largest, bits):
                 break
+        return largest
+
+    deep = [row for row, header in enumerate(headers) if header.is_deep_colour]
+    if deep and not settled(largest_of(deep, 16, 256), 16):
+        raise InputError(
+            f"{described}: expected colours of 16 bits a channel, but none reaches a quarter of "
+            "65535: save them with 8 bits a channel, or give value_range=(0, 65535) if they are "
+            "meant to be dark"
+        )
+    ranges = {}
+    for bits in (8, 16):
+        rows = [row for row, header in enumerate(headers) if header.bits == bits]
         if rows:
+            largest = largest_of(rows, bits)
             where = f"{described} ({bits}-bit pictures)"
             found = inferred_range(where, min(largest, 2**bits - 1), bits)
             ranges[bits] = None if found == (0, 2**bits - 1) else found
@@ -254,6 +272,8 @@ def _bytes_of(
         pixels = _numbers(image, described, value_range)
         return _composited(pixels, _seen(np.asarray(image), key), under, described)
     deep = _is_deep_colour(image)
+    if deep and value_range == (0, 65_535):
+        value_range = None  # as they are
     if value_range is not None and (mode not in ("L", "LA", "RGB", "RGBA") or deep):
         raise InputError(
             f"{described}: a value range is for pictures of 8 bits and grey ones of 16; this one "

@@ -103,7 +103,8 @@ def _png(file: Tensor, under: tuple[int, int, int], value_range: ValueRange | No
         return tf.concat([_scaled(rgba[..., :3], value_range), rgba[..., 3:]], -1)
 
     if value_range is not None:
-        plain = tf.where(depth == 16, kind == _GREY, (kind != _PALETTE) & (depth > 1))
+        whole = value_range == (0, 65_535)
+        plain = tf.where(depth == 16, (kind == _GREY) | whole, (kind != _PALETTE) & (depth > 1))
         file = _checked(file, [(plain, ["expected PNG files of 8 bits, or grey ones of 16"])])
     rgba = tf.cond(depth == 16, of_16_bits, of_8_bits)
     rgb, alpha = rgba[..., :3], rgba[..., 3:]
