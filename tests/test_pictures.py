@@ -2,14 +2,18 @@
 
 import struct
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from picture_files import chunk, encoded, everything, message, write_images
 from PIL import Image
 
+from tfvae.datasets import load
 from tfvae.datasets.folders import PictureOptions
 from tfvae.datasets.open import open_source
+from tfvae.saving.config import DataOptions, TrainConfig
+from tfvae.saving.run import TrainedModel
 
 
 @pytest.fixture(autouse=True)
@@ -163,3 +167,27 @@ class TestPixels:
         np.testing.assert_allclose(read[1].astype(int), colours, atol=4)
         np.testing.assert_array_equal(read[2], expected)
         np.testing.assert_array_equal(read[3][..., 1], 255 * (colours[..., 0] > 99))
+
+
+class TestOptions:
+    @pytest.fixture
+    def config(self, tmp_path, rng):
+        write_images(tmp_path, rng.integers(0, 4096, (20, 6, 5)).astype(np.uint16))
+        (tmp_path / "3.png").write_bytes(b"x")
+        options = {"value_range": "0,4095", "background": "black", "skip_damaged": True}
+        return TrainConfig(dataset=str(tmp_path), **options)
+
+    def test_those_of_a_run_are_passed_on(self, tmp_path, config):
+        file = tmp_path / "config.toml"
+        file.write_text(config.to_toml())
+        data = load(**TrainConfig.read(file).data_options())
+        assert data.test.source.pictures == PictureOptions("black", (0, 4095), True)
+        assert data.test.source.skipped == {"damaged": 1, ".toml": 1}
+
+    def test_other_pictures_have_the_background_of_the_run(self, tmp_path, config, images):
+        write_images(tmp_path / "other", images)
+        vae = SimpleNamespace(image_shape=(6, 5, 1), event_shape=(6, 5, 1), num_classes=None)
+        trained = TrainedModel(vae, tmp_path, config)
+        for given, background in (({}, "black"), ({"background": "#102030"}, "#102030")):
+            options = DataOptions(dataset=str(tmp_path / "other"), **given)
+            assert trained.data(options).test.source.pictures == PictureOptions(background)
