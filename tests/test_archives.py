@@ -57,6 +57,16 @@ class TestArchives:
         for one, other in zip(everything(source), everything(expected), strict=True):
             np.testing.assert_array_equal(one, other)
 
+    def test_names_as_some_programs_write_them(self, tmp_path, images):
+        names = ["./a/1.png", "/a/2.png", "b\\3.png"]
+        with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+            for name, image in zip(names, images[:3], strict=True):
+                archive.writestr(name, encoded(image))
+        source = open_source(tmp_path / "x.zip")
+        assert source.names == ("a/1.png", "a/2.png", "b/3.png")
+        assert source.class_names == ("a", "b")
+        np.testing.assert_array_equal(everything(source)[0][..., 0], images[:3])
+
     @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
     def test_damage(self, tmp_path, images, name):
         path = tmp_path / name

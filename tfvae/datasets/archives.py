@@ -34,14 +34,20 @@ def archive_of_pictures(path: Path, size: Size | None, options: PictureOptions) 
 
 def _zip(path: Path) -> Files:
     archive = zipfile.ZipFile(path)
-    names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-    return sort_files(str(path), list(dict.fromkeys(names)), _reading(path, archive.read))
+    entries = {_clean(entry.filename): entry for entry in archive.infolist() if not entry.is_dir()}
+    read = _reading(path, lambda name: archive.read(entries[name]))
+    return sort_files(str(path), list(entries), read)
+
+
+def _clean(name: str) -> str:
+    """Return a name within an archive as all programs but some write it."""
+    return name.replace("\\", "/").removeprefix("./").lstrip("/")
 
 
 def _tar(path: Path) -> Files:
     with tarfile.open(path) as archive:
         found = list(archive)
-        members = {member.name.removeprefix("./"): member for member in found if member.isreg()}
+        members = {_clean(member.name): member for member in found if member.isreg()}
         if _is_plain(path):
             return _plain_tar(path, found, members)
         held: dict[str, bytes] = {}
