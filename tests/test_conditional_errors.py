@@ -110,7 +110,7 @@ def test_numbers_of_labels_that_do_not_fit(data):
         lambda: vae.decode(tf.zeros((4, 5, LATENT)), y[:4]),
     ):
         assert "expected one label, or labels of shape" in refusal(attempt)
-    assert "one for each of 5 images" in refusal(lambda: vae.sample(5, label=y[:4]))
+    assert "one for each of 5 events" in refusal(lambda: vae.sample(5, label=y[:4]))
 
 
 def test_a_model_without_labels_refuses_them(data):

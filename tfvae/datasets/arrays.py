@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.datasets.folders import resized
+from tfvae.datasets.pictures import resized
 from tfvae.datasets.source import (
     KINDS,
     PLURALS,
@@ -95,7 +95,7 @@ def _read_archive(path: Path, arrays: dict[str, dict[str, np.ndarray]]) -> None:
         # outlives the folder.
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
             keys = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
-            roles = {key: _role(key) if len(keys) > 1 else ("images", "train") for key in keys}
+            roles = {key: role_of(key) if len(keys) > 1 else ("images", "train") for key in keys}
             known = [role for role in roles.values() if role]
             if ("images", "train") not in known or len(set(known)) < len(known):
                 raise InputError(
@@ -111,7 +111,7 @@ def _read_archive(path: Path, arrays: dict[str, dict[str, np.ndarray]]) -> None:
         raise InputError(f"{path} is not a readable .npz file: {first_line(error)}") from error
 
 
-def _role(key: str) -> tuple[str, str] | None:
+def role_of(key: str) -> tuple[str, str] | None:
     """Tell from an array's name its content and split, if all words of the name are known."""
     content, split = "images", "train"
     for word in key.lower().split("_"):

@@ -294,7 +294,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
         Args:
             x: events `[B, *event_shape]`, NaN where a value is missing if the model takes that.
-            label: of a conditional model, the labels `[B]`.
+            label: of a conditional model, the labels `[B]`, or one for all.
 
         Returns:
             x as float32; the labels `[B]`, None of a model without.
@@ -303,7 +303,10 @@ class LatentVariableModel(keras.Model, abc.ABC):
             InputError: in one line, if they do not fit. In a graph the static shapes alone are
                 looked at.
         """
-        return self._spec_of(x).check(x, label)
+        spec = self._spec_of(x)
+        if label is not None and tf.convert_to_tensor(label).shape.rank == 0:
+            label = tf.broadcast_to(tf.convert_to_tensor(label), tf.shape(spec.tensor(x))[:1])
+        return spec.check(x, label)
 
     def checked_batch(self, batch: Any) -> tuple[Tensor, Tensor | None]:
         """Return events and labels, checked, of a batch ``x`` or ``(x, label)``.
@@ -377,8 +380,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     def _features(self, x: ArrayLike, label: ArrayLike | None, training: bool) -> Any:
         """Compute what the encoder puts out for events `[B, *event_shape]` and their labels."""
-        spec = self._spec_of(x)
-        x, _ = spec.check(x, label)
+        x, label = self.checked(x, label)
+        spec = self.event_spec
         inputs = spec.encoder_input(*spec.observed(x))
         condition = self._condition(label, x, spec.rank)
         return run(self.encoder, [inputs, *condition] if condition else inputs, training)

@@ -233,7 +233,9 @@ class EventSpec:
         x = self.tensor(x)
         if tf.executing_eagerly() and not bool(self.admits(x)):
             self._complain(x)
-        return x, None if self.num_classes is None else self.label_vector(label)
+        if self.num_classes is None and label is None:
+            return x, None
+        return x, self.label_vector(label)
 
     def guard(self, x: ArrayLike, label: ArrayLike | None = None) -> tuple[Tensor, Tensor | None]:
         """Check events and labels inside a graph, when it runs; outside as `check` does.

@@ -51,7 +51,7 @@ class TrainConfig:
         _option(
             "digits (embedded), shapes (drawn from known factors), a TFDS image set such as mnist "
             "or cifar10, or the path of a folder of IDX files, of an .npy or .npz file, or of a "
-            "folder of PNG or JPEG images."
+            "folder, zip or tar of pictures."
         ),
     ] = "digits"
     manual_dir: Annotated[
@@ -60,6 +60,16 @@ class TrainConfig:
     image_size: Annotated[
         str | None, _option("Resize images to HEIGHTxWIDTH, or to a square: 28x20, 64.")
     ] = None
+    value_range: Annotated[
+        str | None, _option("LOWEST,HIGHEST: the values that become 0 and 1, as in 0,4095.")
+    ] = None
+    background: Annotated[
+        str, _option("Colour under transparent pictures: white, black or #rrggbb.")
+    ] = "white"
+    skip_damaged: Annotated[
+        bool,
+        _option("Leave out picture files that cannot be read instead of refusing.", negative=()),
+    ] = False
     binarize: Annotated[
         Binarization,
         _option(
@@ -200,6 +210,9 @@ class TrainConfig:
             "dequantize": self.dequantize,
             "image_size": self.image_size,
             "manual_dir": self.manual_dir,
+            "value_range": self.value_range,
+            "background": self.background,
+            "skip_damaged": self.skip_damaged,
             "seed": self.seed,
             "validation": self.validation,
         }
@@ -248,5 +261,8 @@ class DataOptions:
         Path | None, _option("Folder of a TFDS set's original files, downloaded before.")
     ] = None
     image_size: Annotated[str | None, _option("Resize images to HEIGHTxWIDTH.")] = None
+    value_range: Annotated[str | None, _option("As for train.")] = None
+    background: Annotated[str | None, _option("As for train; by default that of the run.")] = None
+    skip_damaged: Annotated[bool | None, _option("As for train.")] = None
     binarize: Annotated[Binarization | None, _option("As for train.")] = None
     dequantize: Annotated[bool | None, _option("As for train.")] = None

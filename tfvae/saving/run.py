@@ -90,8 +90,11 @@ class TrainedModel:
             raise InputError(
                 f"there is no config.toml beside {self.path} to say which images: give --dataset"
             )
-        # Other images come without the options that the run's images needed.
-        base = TrainConfig() if self.config is None or "dataset" in given else self.config
+        base = self.config or TrainConfig()
+        if "dataset" in given:
+            # Other images come without the options that the run's images needed, but for what the
+            # model has seen under them.
+            base = TrainConfig(background=base.background)
         chosen = dataclasses.replace(base, **given)
         data = load_data(chosen)
         if data.event_shape != self.vae.event_shape:
