@@ -26,8 +26,9 @@ def refusal(attempt):
 
 NO_LABELS = {
     "none": (lambda y: None, "needs labels, whole numbers from 0 to 2; received none"),
-    "float": (lambda y: y.astype("float32"), "labels are whole numbers; received float32"),
-    "one-hot": (lambda y: np.eye(CLASSES, dtype=int)[y], r"one label.*; received shape \(\w+, 3\)"),
+    "halves": (lambda y: y + 0.5, "labels are whole numbers; received 0.5 to 2.5"),
+    "too wide": (lambda y: np.eye(5, dtype=int)[y], r"one label.*; received shape \(\w+, 5\)"),
+    "wrapped": (lambda y: y + np.int64(2**32), "below 3, from 0; received labels from 4294967296"),
     "above": (lambda y: np.where(np.arange(60) == 55, 7, y), "below 3, from 0; .* from 0 to 7"),
     "below": (lambda y: -y, "below 3, from 0; received labels from -2 to 0"),
 }
@@ -63,7 +64,7 @@ JIT, EAGER = {"jit_compile": True}, {"run_eagerly": True}
 
 @pytest.mark.parametrize(
     ("kind", "compile_options"),
-    [("none", {}), ("one-hot", {}), ("above", {}), ("above", JIT), ("above", EAGER)],
+    [("none", {}), ("too wide", {}), ("above", {}), ("above", JIT), ("above", EAGER)],
     ids=str,
 )
 def test_what_is_no_label_is_refused_by_training(data, kind, compile_options):
@@ -85,6 +86,32 @@ def test_what_is_no_label_is_refused_by_training(data, kind, compile_options):
         lambda: vae.predict(batches, verbose=0),
     ):
         assert re.search(message, refusal(attempt))
+
+
+@pytest.mark.parametrize("as_data_set", [False, True], ids=["arrays", "data set"])
+@pytest.mark.parametrize("kind", ["floats", "one-hot", "column", "list", "dictionary"])
+def test_labels_may_be_written_in_many_ways(data, kind, as_data_set):
+    x, y = data
+    one_hot = np.eye(CLASSES, dtype="float32")[y]
+    source = {
+        "floats": (x, y.astype("float32")),
+        "one-hot": (x, one_hot),
+        "column": (x, y[:, None]),
+        "list": ((x, y),),
+        "dictionary": ({"image": x, "label": y},),
+    }[kind]
+    expected, vae = compiled(), compiled()
+    expected.fit(x, y, batch_size=20, shuffle=False, verbose=0)
+    if as_data_set:
+        whole = source if len(source) > 1 else source[0]
+        if kind == "list":
+            whole = (whole,)  # a batch's x is itself the pair
+        vae.fit(tf.data.Dataset.from_tensor_slices(whole).batch(20), verbose=0)
+    else:
+        if kind == "list":
+            source = ([x, y],)
+        vae.fit(*source, batch_size=20, shuffle=False, verbose=0)
+    assert largest_difference(vae.get_weights(), expected.get_weights()) < 1e-6
 
 
 def test_training_says_which_labels_are_missing(data):
