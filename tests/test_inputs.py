@@ -82,7 +82,7 @@ def test_metrics_compare_the_target_with_the_reconstruction(x):
 def test_a_target_of_another_shape_is_refused(x, target):
     y = np.zeros(target, "float32")
     for attempt in (lambda: make().fit(x, y, verbose=0), lambda: make().fit(slices(x, y))):
-        with pytest.raises(InputError, match="the target is images .* or labels; received shape"):
+        with pytest.raises(InputError, match=r"the target is images .* or labels; received shape"):
             attempt()
 
 
@@ -271,7 +271,7 @@ def test_a_model_with_nothing_to_train_says_so(x):
     vae = make()
     vae.trainable = False
     vae.compile("adam")
-    with pytest.raises(InputError, match="no weights to train: set vae.trainable = True"):
+    with pytest.raises(InputError, match=r"no weights to train: set vae\.trainable = True"):
         vae.fit(x, verbose=0)
 
 

@@ -18,12 +18,12 @@ from tfvae.likelihoods import Likelihood
 from tfvae.models import keras_internals
 from tfvae.models.batch import Batch, events_and_labels, unpack, weight_vector
 from tfvae.models.building import check_keras, check_network, last_activation, run_symbolically
+from tfvae.models.callbacks import DivergenceWatch, say_directions
 from tfvae.models.event_spec import AXES, NOUNS, EventSpec
 from tfvae.models.keras_layers import decoder_model, encoder_model
 from tfvae.models.sources import checked_source, stand_in, warn_of_scale
 from tfvae.models.step import (
     Differentiated,
-    DivergenceWatch,
     Losses,
     apply,
     differentiate,
@@ -91,7 +91,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         self.seed = None if seed is None else int(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self._validation_seeds = keras.random.SeedGenerator(_validation_seed(self.seed))
-        self._term_means = [_mean_of(name) for name in self.term_names]
+        self._term_means = [keras.metrics.Mean(name=name) for name in self.term_names]
         self._event_spec: EventSpec | None = None
 
     # --- building -------------------------------------------------------------------------------
@@ -833,6 +833,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             kwargs.setdefault("shuffle", False)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*self.own_callbacks(), *tf.nest.flatten(callbacks or [])]
+            say_directions(callbacks)
             if self.runs_in_xla:
                 callbacks.append(DivergenceWatch())
         x = checked_source(self, x, y)
@@ -922,13 +923,6 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
 # Where a saved model keeps how far its noise has come.
 _SEED_KEY = "seed_generator"
-
-
-def _mean_of(name: str) -> keras.metrics.Mean:
-    """Return the metric of a term, which knows whether it is better higher."""
-    if name in ("elbo", "log_likelihood"):
-        return keras_internals.UpwardMean(name=name)
-    return keras.metrics.Mean(name=name)
 
 
 def _validation_seed(seed: int | None) -> int:

@@ -78,19 +78,24 @@ class EventSpec:
             f"[{', '.join(map(str, shape))}]{advice}"
         )
 
-    def tensor(self, x: ArrayLike) -> Tensor:
+    def tensor(self, x: ArrayLike, guard: bool = False) -> Tensor:
         """Return events as a float32 tensor `[B, *shape]` whose shape has been checked.
 
         The values are not looked at.
+
+        Args:
+            x: events.
+            guard: whether a shape that is not known as a graph is traced is checked when it runs.
 
         Raises:
             InputError: if `x` is no array of numbers, or has another shape.
         """
         try:
             x = tf.convert_to_tensor(x)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, tf.errors.OpError):
             raise InputError(
-                f"expected {self.noun} {_named_shape(self.shape)}; received {type(x).__name__}"
+                f"expected {self.noun} {_named_shape(self.shape)} of numbers; "
+                f"received {type(x).__name__}"
             ) from None
         if not (x.dtype.is_floating or x.dtype.is_integer or x.dtype.is_bool):
             raise InputError(f"expected {self.noun} of numbers; received {x.dtype.name}")
@@ -98,14 +103,14 @@ class EventSpec:
         if x.shape.rank is None or None in x.shape[1:]:
             if x.shape.rank is not None:
                 self.check_shape(x.shape)
-            # A pipeline that has lost the static shape; `guard` checks it when it runs.
-            if tf.executing_eagerly():
-                self.check_shape(x.shape)
-            x = tf.ensure_shape(self._reshaped(x), (None, *self.shape))
+            # A pipeline that has lost the static shape.
+            if guard:
+                x = self._refused_unless_shaped(x)
+            x = tf.ensure_shape(x, (None, *self.shape))
         self.check_shape(x.shape)
         return x
 
-    def _reshaped(self, x: Tensor) -> Tensor:
+    def _refused_unless_shaped(self, x: Tensor) -> Tensor:
         """Refuse in a graph a batch whose shape, unknown while it was traced, does not fit."""
         expected = tf.constant(self.shape, tf.int32)
         shape = tf.shape(x)
@@ -245,9 +250,9 @@ class EventSpec:
         Raises:
             InputError: by way of TensorFlow; see `tfvae.graph_errors.one_line_errors`.
         """
-        x, label = self.check(x, label)
         if tf.executing_eagerly():
-            return x, label
+            return self.check(x, label)
+        x, label = self.check(self.tensor(x, guard=True), label)
         checks = [refuse_unless(self.admits(x), self._complain, [x])]
         if label is not None:
             fits = self._are_labels(label)

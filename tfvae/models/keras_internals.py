@@ -11,16 +11,6 @@ import keras
 from tfvae.typing import Tensor
 
 
-class UpwardMean(keras.metrics.Mean):
-    """A mean that is better when it is higher, such as an ELBO.
-
-    `EarlyStopping` and its like ask a metric for `_direction` where their `mode` is "auto", and
-    Keras has no public way to say it.
-    """
-
-    _direction = "up"
-
-
 def loss_tracker(model: keras.Model) -> keras.metrics.Mean:
     """Return the metric that Keras makes for the loss at `compile`, and lists first."""
     return model._loss_tracker

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfvae.errors import InputError
 from tfvae.models.batch import events_and_labels, unpack
 
 # Standardised values lie within a few; beyond this an untrained network's outputs run away.
@@ -41,6 +42,8 @@ def checked_source(model: keras.Model, x: Any, y: Any = None, *, only_x: bool = 
     if x is not None:
         events, label = events_and_labels(x, model.num_classes)
     if not _is_numeric_array(events):
+        if isinstance(events, np.ndarray):
+            raise InputError(f"expected events of numbers; received an array of {events.dtype}")
         return x
     if not model.built:
         model.build(events.shape)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfvae.errors import DivergenceError, InputError
@@ -158,12 +157,3 @@ def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> None:
         gradients = [tf.identity(gradient) for gradient in taken.gradients]
     # Keras sums the gradients of replicas.
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-
-
-class DivergenceWatch(keras.callbacks.Callback):
-    """Ends a training that XLA has compiled at the end of the epoch whose loss is not finite."""
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Look at the mean loss of the epoch."""
-        if not np.isfinite((logs or {}).get("loss", 0.0)):
-            raise DivergenceError(divergence_message("loss", f"in epoch {epoch + 1}", (0.0, 0.0)))

@@ -24,6 +24,7 @@ from tfvae.errors import DivergenceError, InputError, WorkerError
 from tfvae.graph_errors import own_error
 from tfvae.models import LatentVariableModel
 from tfvae.models.batch import events_and_labels
+from tfvae.models.callbacks import say_directions
 from tfvae.models.step import divergence_message
 from tfvae.training.checkpoints import Checkpoints
 from tfvae.training.progress import ProgressBar
@@ -306,6 +307,7 @@ class _Training:
         model = self.updates.model
         # A checkpoint holds what these remember, in this order.
         self._kept = [*model.own_callbacks(), *self.callbacks]
+        say_directions(self._kept)
         self._at = Position()
         self._saved = time.monotonic()
         self._chunk = _Chunk(self.steps_per_call, self.updates.workers)
