@@ -306,7 +306,7 @@ OTHER_SIDE = {**OTHER_TREES, "sap": 0.01}
     ids=["order", "scale", "offset", "sign", "names"],
 )
 def test_what_scores_do_not_depend_on(case, change, tolerances):
-    found, expected = disentanglement_scores(*change(*case)), disentanglement(*case)
+    found, expected = disentanglement_scores(*change(*case)), disentanglement_scores(*case)
     for name, value in dataclasses.asdict(expected).items():
         tolerance = tolerances.get(name, 1e-9)
         assert getattr(found, name) == pytest.approx(value, abs=tolerance), name
@@ -403,7 +403,7 @@ def test_values_that_no_two_rows_share_are_refused(score):
         (factor_vae_score, {"batch_size": 1}, "batch_size is a whole number from 2; received 1"),
         (factor_vae_score, {"prune": -0.1}, "prune is a number from 0 and below 1; received -0.1"),
         (factor_vae_score, {"prune": np.nan}, "prune is a number from 0 and below 1; received nan"),
-        (disentanglement, {"seed": 0.5}, "seed is a whole number from 0; received 0.5"),
+        (disentanglement_scores, {"seed": 0.5}, "seed is a whole number from 0; received 0.5"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(score, options, message):
