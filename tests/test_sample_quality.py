@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -252,6 +253,21 @@ def test_pixels(images):
     assert dataclasses.astuple(found)[:4] == scores(a, b, 4)
 
 
+@pytest.mark.parametrize("shape", [(7,), (6, 2), (3, 2, 2, 2)])
+def test_the_values_of_other_events_are_features_too(shape, rng):
+    real, generated = rng.random((40, *shape)), rng.random((30, *shape)) ** 2
+    found = quality.compare_samples(real, generated)
+    a, b = (x.reshape(len(x), -1).astype("float32") for x in (real, generated))
+    expected = (*scores(a, b, 3)[:2], *scores(a, b, 5)[2:], quality.frechet_distance(a, b))
+    assert dataclasses.astuple(found) == (*expected, 40, 30, "values")
+    real[3, 0] = np.nan
+    with pytest.raises(tfvae.InputError, match=r"real ones with missing values \(NaN\): fill them"):
+        quality.compare_samples(real, generated)
+    message = rf"^Inception takes images .*; received events of shape {re.escape(str(shape))}$"
+    with pytest.raises(tfvae.InputError, match=message):
+        quality.compare_samples(generated, generated, "inception")
+
+
 def test_features_of_a_function(images):
     taken = []
 
@@ -320,7 +336,9 @@ def test_the_features_of_inception(tmp_path, rng):
     ):
         with pytest.raises(tfvae.InputError, match=message):
             features(wrong)
-    with pytest.raises(tfvae.InputError, match=r"\(H, W, 3\); received \(8, 8, 2\)"):
+    with pytest.raises(
+        tfvae.InputError, match=r"\(H, W, 3\); received events of shape \(8, 8, 2\)"
+    ):
         quality.inception_features((8, 8, 2))
 
 
@@ -360,8 +378,8 @@ except InputError as error:
         (np.zeros((9, 0)), np.zeros((9, 0)), r"expected features \[N, D\]"),
         (np.full((9, 1), np.nan), np.zeros((9, 1)), "features must be finite; received real ones"),
         (np.zeros((9, 1)), np.full((9, 1), np.inf), "finite; received generated ones"),
-        (np.zeros((1, 1)), np.zeros((9, 1)), "expected [462] real images or more; received 1"),
-        (np.zeros((9, 1)), np.zeros((0, 1)), "expected [412] generated images or more; received 0"),
+        (np.zeros((1, 1)), np.zeros((9, 1)), "expected [462] real events or more; received 1"),
+        (np.zeros((9, 1)), np.zeros((0, 1)), "[412] generated events or more; received 0"),
     ],
 )
 def test_features_that_do_not_fit_are_refused(real, generated, message):
@@ -378,10 +396,14 @@ def widths(x):
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (lambda x: x[:, 1:], {}, r"expected images \[N, H, W, C\] of one shape; received shapes"),
+        (
+            lambda x: x[:, 1:],
+            {},
+            r"expected events \[N, \*event_shape\] of one shape; received shapes",
+        ),
         # Before any features are taken.
-        (lambda x: x[:3], {"features": len}, "expected 4 generated images or more; received 3"),
-        (lambda x: x[:7], {"neighbours": 7}, "expected 8 generated images or more; received 7"),
+        (lambda x: x[:3], {"features": len}, "expected 4 generated events or more; received 3"),
+        (lambda x: x[:7], {"neighbours": 7}, "expected 8 generated events or more; received 7"),
         (None, {"neighbours": 0}, "neighbours is a whole number from 1; received 0"),
         (None, {"neighbours": True}, "neighbours is a whole number from 1; received True"),
         (None, {"batch_size": 1.5}, "batch_size is a whole number from 1; received 1.5"),
