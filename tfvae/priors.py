@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 import numpy as np
@@ -18,6 +18,22 @@ from tfvae.typing import ArrayLike, Distribution, Shape, Tensor
 
 if TYPE_CHECKING:
     from tfvae.distributions.flows import Autoregressive, Coupling
+    from tfvae.likelihoods import Likelihood
+
+
+class Host(Protocol):
+    """What a prior may take from the model that it belongs to."""
+
+    num_classes: int | None
+    missing: bool
+    likelihood_family: "Likelihood"
+
+    @property
+    def event_shape(self) -> Shape:
+        """Shape of one event x."""
+
+    def encode_unchecked(self, x: Tensor) -> Distribution:
+        """Compute q(z|x) of events `[B, *event_shape]` whose values are not looked at."""
 
 
 class Prior(Family, abc.ABC):
@@ -37,12 +53,11 @@ class Prior(Family, abc.ABC):
     `Fixed` wraps a distribution that has nothing to train.
     """
 
-    def attach(self, vae: Any) -> None:
+    def attach(self, vae: Host) -> None:
         """Take from the model what the prior needs of it, after `bind` and before `build`.
 
         Args:
-            vae: the model, whose `event_shape`, `likelihood_family`, `num_classes`, `missing` and
-                `encode_unchecked` are known by then.
+            vae: the model, which knows its event shape by then.
         """
 
     @abc.abstractmethod
@@ -139,13 +154,13 @@ class VampPrior(Prior):
         self.pseudo_inputs = checked_count("pseudo_inputs", pseudo_inputs)
         self._encode: Callable[[Tensor], Distribution] | None = None
 
-    def attach(self, vae: Any) -> None:
+    def attach(self, vae: Host) -> None:
         """Take the model's encoder, event shape and support.
 
         Raises:
             InputError: if the model is conditional.
         """
-        if getattr(vae, "num_classes", None) is not None:
+        if vae.num_classes is not None:
             raise InputError(
                 'the prior "vamp" encodes events alone, and a conditional model\'s encoder takes '
                 'a label too: choose the prior "class_normal" or "mixture"'
@@ -154,7 +169,7 @@ class VampPrior(Prior):
         self._encode = vae.encode_unchecked
         self._input_shape = tuple(vae.event_shape)
         self._support = vae.likelihood_family.support
-        self._missing = bool(vae.missing)
+        self._missing = vae.missing
 
     def build(self, input_shape: Shape) -> None:
         """Create the pseudo-inputs `[K, *event_shape]`, before the sigmoid."""
@@ -322,13 +337,13 @@ class ClassNormal(Prior):
     weights.
     """
 
-    def attach(self, vae: Any) -> None:
+    def attach(self, vae: Host) -> None:
         """Take the model's number of classes.
 
         Raises:
             InputError: if the model is not conditional.
         """
-        num_classes = getattr(vae, "num_classes", None)
+        num_classes = vae.num_classes
         if num_classes is None:
             raise InputError(
                 'the prior "class_normal" needs a conditional model, with num_classes; this one '
@@ -431,7 +446,7 @@ def _encode_distribution(distribution: Distribution) -> dict[str, Any]:
     return {"class": name, "parameters": parameters}
 
 
-def _encode(value: Any) -> Any:
+def _encode(value: object) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple, tf.TensorShape)):
@@ -450,7 +465,7 @@ def _encode(value: Any) -> Any:
     )
 
 
-def _decode(value: Any) -> Any:
+def _decode(value: object) -> Any:
     if isinstance(value, list):
         return [_decode(item) for item in value]
     if not isinstance(value, Mapping):

@@ -27,6 +27,7 @@ from tfvae.checks import checked_count
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import (
     BATCH_SIZE,
+    EventData,
     Progress,
     default_chunk,
     event_batches,
@@ -149,7 +150,7 @@ class Sandwich:
 
 def annealed_log_prob(
     vae: VAE,
-    data: Any,
+    data: EventData,
     *,
     num_steps: int = 200,
     num_chains: int = 8,

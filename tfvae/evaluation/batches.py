@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import keras
 import numpy as np
@@ -20,9 +20,14 @@ from tfvae.lazy import tfd
 from tfvae.models import LatentVariableModel
 from tfvae.models.batch import events_and_labels
 from tfvae.models.vae import VAE
-from tfvae.typing import Tensor
+from tfvae.typing import ArrayLike, Tensor
 
 T = TypeVar("T")
+# What `event_batches` takes.
+EventData: TypeAlias = (
+    "Split | Batches | ArrayLike | Mapping[str, ArrayLike] | Iterable[object] "
+    "| keras.utils.PyDataset"
+)
 
 # Events of a batch, where data comes in none.
 BATCH_SIZE = 256
@@ -109,7 +114,7 @@ class EventBatches:
 
 
 def event_batches(
-    model: LatentVariableModel, data: Any, *, batch_size: int = BATCH_SIZE
+    model: LatentVariableModel, data: EventData, *, batch_size: int = BATCH_SIZE
 ) -> EventBatches:
     """Return the events of data in batches, checked, in their order.
 

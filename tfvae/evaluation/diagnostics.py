@@ -22,7 +22,14 @@ import tensorflow as tf
 from tfvae.checks import checked_count
 from tfvae.distributions.kl import factorizes, gaussian_kl, kl_per_dimension
 from tfvae.errors import InputError
-from tfvae.evaluation.batches import BATCH_SIZE, Progress, check_vae, compiled, event_batches
+from tfvae.evaluation.batches import (
+    BATCH_SIZE,
+    EventData,
+    Progress,
+    check_vae,
+    compiled,
+    event_batches,
+)
 from tfvae.evaluation.estimates import counted, figure, mean_and_error
 from tfvae.models.vae import VAE
 from tfvae.typing import Tensor
@@ -172,7 +179,7 @@ class Diagnosis:
 
 def diagnose(
     vae: VAE,
-    data: Any,
+    data: EventData,
     *,
     num_samples: int = 4,
     pair_limit: int = 1000,

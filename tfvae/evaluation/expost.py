@@ -10,7 +10,6 @@ import abc
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
@@ -21,7 +20,7 @@ from tfvae import priors
 from tfvae.checks import checked_count, is_number
 from tfvae.distributions.family import resolve
 from tfvae.errors import InputError
-from tfvae.evaluation.batches import BATCH_SIZE, event_batches
+from tfvae.evaluation.batches import BATCH_SIZE, EventData, event_batches
 from tfvae.lazy import tfd
 from tfvae.models import LatentVariableModel
 from tfvae.models.vae import VAE
@@ -146,7 +145,7 @@ BY_NAME: Mapping[str, type[Density]] = {
 
 
 def aggregate_posterior(
-    model: LatentVariableModel, data: Any, *, seed: int = 0, batch_size: int = BATCH_SIZE
+    model: LatentVariableModel, data: EventData, *, seed: int = 0, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
     """Draw one z from q(z|x) for each event; of an autoencoder take its code.
 
@@ -178,7 +177,7 @@ def aggregate_posterior(
 
 def fit_prior(
     model: LatentVariableModel,
-    data: Any,
+    data: EventData,
     density: Density | str = "gaussian_mixture",
     *,
     seed: int = 0,

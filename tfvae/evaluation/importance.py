@@ -11,6 +11,7 @@ from tfvae.checks import checked_count
 from tfvae.distributions.kl import exact_kl
 from tfvae.evaluation.batches import (
     BATCH_SIZE,
+    EventData,
     Progress,
     check_vae,
     compiled,
@@ -98,7 +99,7 @@ class LogProbEstimate(WeightedEstimate):
 
 def elbo(
     vae: VAE,
-    data: Any,
+    data: EventData,
     *,
     num_samples: int = 1,
     seed: int = 0,
@@ -127,7 +128,7 @@ def elbo(
 
 def log_prob(
     vae: VAE,
-    data: Any,
+    data: EventData,
     *,
     num_samples: int = 1000,
     seed: int = 0,

@@ -1,12 +1,12 @@
 """What score is unusual: the threshold of anomalies."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfvae.checks import is_number
 from tfvae.errors import InputError
-from tfvae.evaluation.batches import event_batches
+from tfvae.evaluation.batches import EventData, event_batches
 from tfvae.saving.card import Anomaly
 from tfvae.serving.signatures import signatures
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_RATE = 0.01
 
 
-def calibrate(vae: "VAE", data: Any, *, rate: float = DEFAULT_RATE) -> Anomaly:
+def calibrate(vae: "VAE", data: EventData, *, rate: float = DEFAULT_RATE) -> Anomaly:
     """Find the score that a share of images is above.
 
     The score is that of the signature ``anomaly_score``, the negative ELBO in nats. On images like
