@@ -60,8 +60,7 @@ class LinearGaussian:
 
     def log_marginal(self, x):
         """log p(x) = log N(x; b, W Wᵀ + σ² I), for `x` `[..., D]`."""
-        covariance = self.weights @ self.weights.T + self.sigma**2 * np.eye(len(self.offset))
-        return stats.multivariate_normal(self.offset, covariance).logpdf(x)
+        return stats.multivariate_normal(self.offset, self.covariance()).logpdf(x)
 
     def precision(self):
         """Λ = I + Wᵀ W / σ² of p(z|x), the same for every x: `[d, d]`."""
@@ -78,6 +77,37 @@ class LinearGaussian:
     def posterior_mean(self, x):
         """S Wᵀ (x − b) / σ², the mean of p(z|x), for `x` `[..., D]`."""
         return (x - self.offset) @ self.posterior_weights().T
+
+    def covariance(self):
+        """W Wᵀ + σ² I of p(x), `[D, D]`."""
+        return self.weights @ self.weights.T + self.sigma**2 * np.eye(len(self.offset))
+
+    def observed_log_marginal(self, x):
+        """log p of the values of one `x` `[D]` that are not NaN."""
+        seen = np.flatnonzero(~np.isnan(x))
+        if not len(seen):
+            return 0.0
+        block = self.covariance()[np.ix_(seen, seen)]
+        return stats.multivariate_normal(self.offset[seen], block).logpdf(x[seen])
+
+    def observed_posterior(self, x):
+        """Mean `[d]` and covariance `[d, d]` of z given the values of one `x` that are not NaN."""
+        seen = np.flatnonzero(~np.isnan(x))
+        weights = self.weights[seen]
+        precision = np.eye(weights.shape[1]) + weights.T @ weights / self.sigma**2
+        covariance = np.linalg.inv(precision)
+        return covariance @ weights.T @ (x[seen] - self.offset[seen]) / self.sigma**2, covariance
+
+    def missing_given_observed(self, x):
+        """Mean and covariance of the NaN values of one `x` given the others.
+
+        With z given x_o ~ N(m, S): b_m + W_m m, and W_m S W_mᵀ + σ² I.
+        """
+        hidden = np.flatnonzero(np.isnan(x))
+        mean, covariance = self.observed_posterior(x)
+        weights = self.weights[hidden]
+        spread = weights @ covariance @ weights.T + self.sigma**2 * np.eye(len(hidden))
+        return self.offset[hidden] + weights @ mean, spread
 
     def expected_log_likelihood(self, x, mean, variance):
         """E_q[log p(x|z)] under q = N(m, diag v).

@@ -1,7 +1,7 @@
 """The linear-Gaussian model of `analytic` as a `VAE`, its weights known, written by hand in Keras.
 
-It has images of four pixels and two latent dimensions. For objectives that need no networks there
-are the terms of a posterior alone.
+Its events have four values, in an image or in another shape, and it has two latent dimensions. For
+objectives that need no networks there are the terms of a posterior alone.
 """
 
 import analytic
@@ -20,6 +20,8 @@ EPS = float(np.finfo(np.float32).eps)
 D, LATENT = 4, 2
 SIGMA = 0.6
 BOX = (2, 2, 1)
+# Four values in events of each rank.
+SHAPES = ((4,), (2, 2), BOX, (2, 1, 2, 1))
 
 
 def linear_gaussian(rng, orthogonal, sigma=SIGMA):
@@ -40,17 +42,17 @@ def points(model, rng, count):
     return x.astype(np.float32).astype(np.float64)
 
 
-def decoder_of(model):
+def decoder_of(model, shape=BOX):
     z = keras.Input((LATENT,))
     linear = keras.layers.Dense(D, name="linear")
-    decoder = keras.Model(z, keras.layers.Reshape(BOX)(linear(z)))
+    decoder = keras.Model(z, keras.layers.Reshape(shape)(linear(z)))
     linear.set_weights([model.weights.T, model.offset])
     return decoder
 
 
-def linear_vae(model, mean_weights, mean_offset, variance, **kwargs):
+def linear_vae(model, mean_weights, mean_offset, variance, shape=BOX, **kwargs):
     """The model as a `VAE` with q(z|x) = N(A x + a, diag v)."""
-    image = keras.Input(BOX)
+    image = keras.Input(shape)
     x = keras.layers.Flatten()(image)
     loc = keras.layers.Dense(LATENT, name="loc")
     log_var = keras.layers.Dense(LATENT, kernel_initializer="zeros", name="log_var")
@@ -58,7 +60,29 @@ def linear_vae(model, mean_weights, mean_offset, variance, **kwargs):
     loc.set_weights([mean_weights.T, mean_offset])
     log_var.bias.assign(np.log(variance))
     likelihood = Normal(scale=model.sigma, decoder_output="parameters")
-    return VAE(encoder, decoder_of(model), LATENT, likelihood=likelihood, seed=0, **kwargs)
+    return VAE(encoder, decoder_of(model, shape), LATENT, likelihood=likelihood, seed=0, **kwargs)
+
+
+def with_missing(model, shape, variance=1.0):
+    """The model as a `VAE` for missing values, with q(z|x) = N(A (x − b) ⊙ m, v I), m the mask.
+
+    A is that of the exact posterior of whole events; v = 1, as wide as p(z), is wide enough for
+    importance sampling whatever is missing.
+    """
+    gain, channels = model.posterior_weights(), shape[-1]
+    inputs = keras.Input((*shape[:-1], 2 * channels))
+    x = keras.layers.Flatten()(inputs[..., :channels])
+    mask = keras.layers.Flatten()(inputs[..., channels:])
+    loc = keras.layers.Dense(LATENT, name="loc")
+    log_var = keras.layers.Dense(LATENT, kernel_initializer="zeros", name="log_var")
+    both = keras.layers.Concatenate()([x, mask])
+    encoder = keras.Model(inputs, [loc(both), log_var(both)])
+    loc.set_weights([np.concatenate([gain, -gain * model.offset], axis=1).T, np.zeros(LATENT)])
+    log_var.bias.assign(np.full(LATENT, np.log(variance)))
+    likelihood = Normal(scale=model.sigma, decoder_output="parameters")
+    return VAE(
+        encoder, decoder_of(model, shape), LATENT, likelihood=likelihood, missing=True, seed=0
+    )
 
 
 def exact_vae(model, **kwargs):

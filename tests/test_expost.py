@@ -90,12 +90,12 @@ def test_codes_of_a_conditional_model_heed_the_labels(data):
 
 
 def test_every_density_is_tested():
-    assert set(expost.KNOWN) == {"gaussian_mixture", "realnvp", "maf"}
+    assert set(expost.BY_NAME) == {"gaussian_mixture", "realnvp", "maf"}
 
 
 def test_one_gaussian_has_the_moments_of_the_codes(rng):
     codes = (rng.normal(size=(500, 3)) @ rng.normal(size=(3, 3)) + [1, -2, 3]).astype("float32")
-    p = expost.GaussianMixture(components=1).fit(codes, 0, progress=False).distribution()
+    p = expost.GaussianMixtureDensity(components=1).fit(codes, 0, progress=False).distribution()
     np.testing.assert_allclose(p.mean(), codes.mean(axis=0), rtol=1e-5)
     # scikit-learn adds 1e-6 to the diagonal.
     expected = np.cov(codes.astype("float64").T, ddof=0) + 1e-6 * np.eye(3)
@@ -106,22 +106,22 @@ def test_one_gaussian_has_the_moments_of_the_codes(rng):
 
 def test_two_gaussians_find_two_heaps(rng):
     codes, log_density = two_heaps(rng)
-    one, two = (held_out_score(expost.GaussianMixture(count), codes) for count in (1, 2))
+    one, two = (held_out_score(expost.GaussianMixtureDensity(count), codes) for count in (1, 2))
     best = np.mean(log_density(codes[1000:]))
     # Five numbers a component from 1000 codes: the loss is about 11 / (2 · 1000).
     assert best - 0.03 < two < best + 0.01
     assert one < two - 1
-    p = expost.GaussianMixture(2).fit(codes, 0, progress=False).distribution()
+    p = expost.GaussianMixtureDensity(2).fit(codes, 0, progress=False).distribution()
     means = np.sort(np.asarray(p.components_distribution.mean())[:, 0])
     np.testing.assert_allclose(means, [-3, 3], atol=4 * 0.5 / 1000**0.5)
 
 
-@pytest.mark.parametrize("flow", [expost.RealNVP, expost.MaskedAutoregressive])
+@pytest.mark.parametrize("flow", [expost.RealNVPDensity, expost.MaskedAutoregressiveDensity])
 def test_flows_fit_what_no_gaussian_does(rng, flow):
     codes = banana(rng)
     score = held_out_score(flow(flows=3, hidden=32, steps=300, learning_rate=1e-2), codes)
     standard = np.mean(stats.norm.logpdf(codes[1000:]).sum(-1))
-    gaussian = held_out_score(expost.GaussianMixture(1), codes)
+    gaussian = held_out_score(expost.GaussianMixtureDensity(1), codes)
     # −½ log 2πe of the first dimension, and of 0.3 of it for the second.
     entropy = 2 * 0.5 * np.log(2 * np.pi * np.e) + np.log(0.3)
     assert -entropy - 0.2 < score < -entropy + 0.1
@@ -147,7 +147,7 @@ def test_seeds_decide_the_fit(vae, data, density):
 
     first = score(0)
     # An object fits anew each time, and leaves what it gave before alone.
-    fitter = expost.resolve(density, expost.Density, expost.KNOWN, "density")
+    fitter = expost.resolve(density, expost.Density, expost.BY_NAME, "density")
     prior = expost.fit_prior(vae, slices(x), fitter, seed=0, progress=False)
     assert np.abs(score(1, fitter) - first).max() > 1e-4
     np.testing.assert_array_equal(prior.distribution().log_prob(z), first)
@@ -277,7 +277,9 @@ def test_images_that_do_not_fit_are_refused(vae, data):
 
 
 def test_priors_that_do_not_fit_are_refused(vae, data):
-    other = expost.GaussianMixture(1).fit(np.random.default_rng(0).normal(size=(9, 3)), 0, False)
+    other = expost.GaussianMixtureDensity(1).fit(
+        np.random.default_rng(0).normal(size=(9, 3)), 0, False
+    )
     with pytest.raises(tfvae.InputError, match="must have event shape"):
         vae.with_prior(other)
     with pytest.raises(tfvae.InputError, match="unknown prior 'mixtures'"):

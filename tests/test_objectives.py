@@ -20,7 +20,8 @@ from linear_vae import (
 from scipy import special
 from tensorflow_probability import distributions as tfd
 
-from tfvae import VAE, InputError, objectives
+from tfvae import VAE, InputError, objectives, posteriors, priors
+from tfvae.evaluation import expost
 from tfvae.objectives import ELBO, Capacity, FreeBits, Objective, Terms
 from tfvae.posteriors import DiagonalNormal
 from tfvae.training import train
@@ -518,7 +519,7 @@ TEXTS = {
 
 
 def test_every_objective_is_walked():
-    assert set(TEXTS) == set(objectives.KNOWN)
+    assert set(TEXTS) == set(objectives.BY_NAME)
 
 
 @pytest.fixture
@@ -541,7 +542,7 @@ def rough(rng):
 def test_options_by_text_and_by_configuration_are_the_same(name):
     text, config = TEXTS[name]
     objective = objectives.get(text)
-    assert type(objective) is objectives.KNOWN[name]
+    assert type(objective) is objectives.BY_NAME[name]
     assert objective.get_config() == config
     serialized = json.loads(json.dumps(keras.saving.serialize_keras_object(objective)))
     again = objectives.get(serialized)
@@ -727,3 +728,19 @@ def test_terms_carry_what_other_objectives_need(rng):
     loss = vae.objective(terms)
     assert loss.shape == (5,)
     assert np.all(np.abs(-loss - model.log_marginal(x)) <= 300 * EPS)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        objectives.Objective,
+        posteriors.Posterior,
+        posteriors.FlowPosterior,
+        priors.Prior,
+        priors.FlowPrior,
+        expost.Density,
+    ],
+)
+def test_base_classes_are_abstract(base):
+    with pytest.raises(TypeError, match="abstract"):
+        base()

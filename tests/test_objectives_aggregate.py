@@ -137,7 +137,23 @@ def test_the_estimate_of_the_density_is_unbiased_over_batches(rng):
     assert not np.allclose(marginals, exact, rtol=0.1)
 
 
-def test_a_batch_of_one_image_is_no_trouble():
+def test_one_event_tells_nothing_of_the_aggregate():
+    terms = terms_of(LOC[:1], LOG_VAR[:1], num_samples=50)
+    parts = decompose_kl(terms.posterior, terms.prior, terms.z, 1000)
+    np.testing.assert_allclose(parts.mutual_information, np.zeros((50, 1)), atol=20 * EPS)
+    np.testing.assert_allclose(parts.total_correlation, np.zeros((50, 1)), atol=20 * EPS)
+    log_ratio = terms.log_posterior - terms.log_prior
+    np.testing.assert_allclose(parts.dimension_wise_kl, log_ratio, atol=20 * EPS)
+
+
+@pytest.mark.parametrize("dataset_size", [2, 100, 60_000])
+def test_beta_tc_of_one_event_is_the_negative_elbo(dataset_size):
+    terms = terms_of(LOC[:1], LOG_VAR[:1])
+    for objective in (BetaTC(dataset_size), BetaTC(dataset_size, alpha=0, beta=4, gamma=3)):
+        np.testing.assert_array_equal(objective(terms), -terms.elbo)
+
+
+def test_a_batch_of_one_event_has_gradients():
     loc, log_var = tf.Variable(LOC[:1], dtype=tf.float32), tf.Variable(LOG_VAR[:1], tf.float32)
     with tf.GradientTape() as tape:
         loss = BetaTC(100)(terms_of(loc, tf.cast(log_var, tf.float32)))
@@ -395,6 +411,21 @@ def test_a_discriminator_is_for_one_number_of_dimensions():
         objective.build(2, seed=0)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_discriminator_learns_nothing_where_nothing_is_shuffled(count, rng):
+    # One row shuffled by itself is that row, a draw from q(z) and not from the product.
+    objective = FactorVAE(hidden=4, layers=1)
+    objective.build(2, seed=0)
+    weights = [v.value for v in objective.network.trainable_variables]
+    for size, expected in ((count, False), (3, True)):
+        terms = terms_at(rng.normal(size=(size, 2)).astype(np.float32))
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(objective(terms))
+        gradients = tape.gradient(loss, weights)
+        assert np.isfinite(loss)
+        assert any(np.any(gradient != 0) for gradient in gradients) == expected
+
+
 # --- InfoVAE --------------------------------------------------------------------------------------
 
 
@@ -432,6 +463,40 @@ def test_mmd_is_zero_for_one_distribution_and_positive_for_two(rng):
     shifted = [measure(*map(tf.constant, pair)) for pair in zip(a, b + 0.5, strict=True)]
     mean, error = estimate(shifted)
     assert mean > 10 * error
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 5), (5, 1), (1, 1)])
+def test_mmd_of_one_draw_is_left_out(n, m, rng):
+    a, b = (tf.constant(rng.normal(size=(size, 3)), tf.float32) for size in (n, m))
+    with tf.GradientTape() as tape:
+        tape.watch([a, b])
+        found = tf.function(maximum_mean_discrepancy)(a, b)
+    assert found.numpy() == 0
+    assert not any(np.any(gradient) for gradient in tape.gradient(found, [a, b]))
+
+
+def test_info_of_one_event_leaves_the_discrepancy_out():
+    terms = terms_of(LOC[:1], LOG_VAR[:1])
+    for alpha in (0, 0.5, 1):
+        expected = -terms.mean_log_likelihood + (1 - alpha) * terms.kl
+        np.testing.assert_allclose(InfoVAE(alpha=alpha)(terms), expected, rtol=1e-6)
+
+
+def test_a_last_batch_of_one_does_not_stand_out(rng):
+    model = linear_gaussian(rng, orthogonal=True)
+    gain = model.posterior_weights()
+    x = as_images(points(model, rng, 9))
+    losses = {}
+    for objective in (InfoVAE(), BetaTC(60_000)):
+        vae = linear_vae(
+            model, gain, -gain @ model.offset, 0.3 * np.ones(LATENT), objective=objective
+        )
+        for rows in (slice(0, 8), slice(8, 9)):
+            terms = vae.terms(x[rows], seed=1)
+            losses[type(objective), rows.stop] = (objective(terms) + terms.elbo).numpy().mean()
+    # With one event neither adds anything to the negative ELBO.
+    assert losses[InfoVAE, 9] == losses[BetaTC, 9] == 0
+    assert losses[InfoVAE, 8] != 0 != losses[BetaTC, 8]
 
 
 @pytest.mark.parametrize(("alpha", "weight"), [(0, 1000), (1, 10), (0.5, 2), (-1, 5)])

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -240,16 +241,31 @@ def images(rng):
 
 
 def test_pixels(images):
-    found = quality.sample_quality(*images)
+    found = quality.compare_samples(*images)
     a, b = (x.reshape(len(x), -1).astype("float32") for x in images)
     near, dense = quality.precision_recall(a, b), quality.density_coverage(a, b)
     expected = (*near, *dense, quality.frechet_distance(a, b), 40, 30, "pixels")
     assert dataclasses.astuple(found) == expected
     assert json.loads(json.dumps(dataclasses.asdict(found))) == dataclasses.asdict(found)
-    assert quality.sample_quality(*images) == found
+    assert quality.compare_samples(*images) == found
     # k is that of both pairs when it is given.
-    found = quality.sample_quality(*images, neighbours=4)
+    found = quality.compare_samples(*images, neighbours=4)
     assert dataclasses.astuple(found)[:4] == scores(a, b, 4)
+
+
+@pytest.mark.parametrize("shape", [(7,), (6, 2), (3, 2, 2, 2)])
+def test_the_values_of_other_events_are_features_too(shape, rng):
+    real, generated = rng.random((40, *shape)), rng.random((30, *shape)) ** 2
+    found = quality.compare_samples(real, generated)
+    a, b = (x.reshape(len(x), -1).astype("float32") for x in (real, generated))
+    expected = (*scores(a, b, 3)[:2], *scores(a, b, 5)[2:], quality.frechet_distance(a, b))
+    assert dataclasses.astuple(found) == (*expected, 40, 30, "values")
+    real[3, 0] = np.nan
+    with pytest.raises(tfvae.InputError, match=r"real ones with missing values \(NaN\): fill them"):
+        quality.compare_samples(real, generated)
+    message = rf"^Inception takes images .*; received events of shape {re.escape(str(shape))}$"
+    with pytest.raises(tfvae.InputError, match=message):
+        quality.compare_samples(generated, generated, "inception")
 
 
 def test_features_of_a_function(images):
@@ -261,7 +277,7 @@ def test_features_of_a_function(images):
 
     # Bytes come as floating-point numbers, as they are.
     a, b = ((255 * x).astype("uint8") for x in images)
-    found = quality.sample_quality(a, b, halves, batch_size=16)
+    found = quality.compare_samples(a, b, halves, batch_size=16)
     assert taken == [(count, "float32") for count in (16, 16, 8, 16, 14)]
     flat = (halves(x.astype("float32")).reshape(len(x), -1) for x in (a, b))
     assert found.frechet_distance == pytest.approx(quality.frechet_distance(*flat), rel=1e-6)
@@ -271,7 +287,7 @@ def test_features_of_a_function(images):
 def test_features_of_a_model(images):
     layers = [keras.Input((5, 4, 3)), keras.layers.Conv2D(6, 3), keras.layers.Dropout(0.5)]
     network = keras.Sequential(layers, name="small")  # which drops nothing here
-    found = quality.sample_quality(*images, network, batch_size=7)
+    found = quality.compare_samples(*images, network, batch_size=7)
     flat = (np.asarray(network(x)).reshape(len(x), -1) for x in images)
     assert found.frechet_distance == pytest.approx(quality.frechet_distance(*flat), rel=1e-5)
     assert found.features == "small"
@@ -279,7 +295,7 @@ def test_features_of_a_model(images):
 
 def test_a_progress_bar_is_shown_when_asked_for(images, capsys):
     for progress, shown in ((True, True), (None, False)):
-        quality.sample_quality(*images, progress=progress)
+        quality.compare_samples(*images, progress=progress)
         assert ("features" in capsys.readouterr().err) == shown
 
 
@@ -288,8 +304,8 @@ def test_an_untrained_model_scores_worse_than_held_out_images():
     order = np.random.default_rng(0).permutation(len(digits))
     real, held_out = digits[order[::2]], digits[order[1::2]]
     vae = tfvae.VAE.for_images((8, 8, 1), network="dense", latent_dim=2, seed=0)
-    good = quality.sample_quality(real, held_out)
-    poor = quality.sample_quality(real, vae.sample(len(held_out), seed=1))
+    good = quality.compare_samples(real, held_out)
+    poor = quality.compare_samples(real, vae.sample(len(held_out), seed=1))
     assert min(good.precision, good.recall, good.density, good.coverage) > 0.75
     assert max(poor.precision, poor.recall, poor.density, poor.coverage) < 0.1
     assert poor.frechet_distance > 20 * good.frechet_distance
@@ -320,7 +336,7 @@ def test_the_features_of_inception(tmp_path, rng):
     ):
         with pytest.raises(tfvae.InputError, match=message):
             features(wrong)
-    with pytest.raises(tfvae.InputError, match=r"\(H, W, 3\); received \(8, 8, 2\)"):
+    with pytest.raises(tfvae.InputError, match=r"3\); received events of shape \(8, 8, 2\)"):
         quality.inception_features((8, 8, 2))
 
 
@@ -340,7 +356,7 @@ points = np.arange(9.0)[:, None]
 sample_quality.precision_recall(points, points), sample_quality.frechet_distance(points, points)
 assert "keras" not in sys.modules
 try:
-    sample_quality.sample_quality(*np.zeros((2, 9, 8, 8, 1)), "inception")
+    sample_quality.compare_samples(*np.zeros((2, 9, 8, 8, 1)), "inception")
 except InputError as error:
     print(error)
 """
@@ -360,8 +376,8 @@ except InputError as error:
         (np.zeros((9, 0)), np.zeros((9, 0)), r"expected features \[N, D\]"),
         (np.full((9, 1), np.nan), np.zeros((9, 1)), "features must be finite; received real ones"),
         (np.zeros((9, 1)), np.full((9, 1), np.inf), "finite; received generated ones"),
-        (np.zeros((1, 1)), np.zeros((9, 1)), "expected [462] real images or more; received 1"),
-        (np.zeros((9, 1)), np.zeros((0, 1)), "expected [412] generated images or more; received 0"),
+        (np.zeros((1, 1)), np.zeros((9, 1)), "expected [462] real events or more; received 1"),
+        (np.zeros((9, 1)), np.zeros((0, 1)), "[412] generated events or more; received 0"),
     ],
 )
 def test_features_that_do_not_fit_are_refused(real, generated, message):
@@ -378,10 +394,14 @@ def widths(x):
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (lambda x: x[:, 1:], {}, r"expected images \[N, H, W, C\] of one shape; received shapes"),
+        (
+            lambda x: x[:, 1:],
+            {},
+            r"expected events \[N, \*event_shape\] of one shape; received shapes",
+        ),
         # Before any features are taken.
-        (lambda x: x[:3], {"features": len}, "expected 4 generated images or more; received 3"),
-        (lambda x: x[:7], {"neighbours": 7}, "expected 8 generated images or more; received 7"),
+        (lambda x: x[:3], {"features": len}, "expected 4 generated events or more; received 3"),
+        (lambda x: x[:7], {"neighbours": 7}, "expected 8 generated events or more; received 7"),
         (None, {"neighbours": 0}, "neighbours is a whole number from 1; received 0"),
         (None, {"neighbours": True}, "neighbours is a whole number from 1; received True"),
         (None, {"batch_size": 1.5}, "batch_size is a whole number from 1; received 1.5"),
@@ -397,5 +417,5 @@ def test_images_that_do_not_fit_are_refused(images, change, options, message):
     real, generated = images[0] + 0.1, images[1]
     generated[0] = 0
     with np.errstate(divide="ignore"), pytest.raises(tfvae.InputError, match=message) as caught:
-        quality.sample_quality(real, change(generated) if change else generated, **options)
+        quality.compare_samples(real, change(generated) if change else generated, **options)
     assert "\n" not in str(caught.value)

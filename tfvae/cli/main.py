@@ -178,7 +178,7 @@ def train(
             facts,
             as_json,
             f"""
-test ELBO   {score.elbo:.2f} ± {score.standard_error:.2f} nats per image ({score.images} images):
+test ELBO   {score.elbo:.2f} ± {score.standard_error:.2f} nats per event ({score.events} events):
             log-likelihood {score.log_likelihood:.2f}, KL {score.kl:.2f}
 run         {run_dir}: model.keras, saved_model/, metrics.csv, config.toml, tensorboard/
 pictures    samples.png, reconstructions.png, latent.png, curves.png in the same place
@@ -253,7 +253,7 @@ def evaluate(
             split,
             num_samples=num_samples,
             limit=limit,
-            annealed_images=ais_images if ais else 0,
+            annealed_events=ais_images if ais else 0,
             annealing_steps=ais_steps,
             latent=latent,
             batch_size=batch_size,
@@ -261,7 +261,9 @@ def evaluate(
             progress=sys.stderr.isatty(),
         )
     if picture is not None and found.diagnosis is not None:
-        _save_picture(found.diagnosis.plot(), picture, overwrite, "--picture")
+        from tfvae import plotting
+
+        _save_picture(plotting.diagnosis(found.diagnosis), picture, overwrite, "--picture")
     _print(found.as_dict(), as_json, str(found))
     if not found.complete:
         print("tfvae: interrupted: these are the figures of the images so far", file=sys.stderr)

@@ -381,6 +381,10 @@ class LatentVariableModel(keras.Model, abc.ABC):
     def _features(self, x: ArrayLike, label: ArrayLike | None, training: bool) -> Any:
         """Compute what the encoder puts out for events `[B, *event_shape]` and their labels."""
         x, label = self.checked(x, label)
+        return self._features_of(x, label, training)
+
+    def _features_of(self, x: Tensor, label: ArrayLike | None, training: bool) -> Any:
+        """Compute what the encoder puts out for events whose values are not looked at."""
         spec = self.event_spec
         inputs = spec.encoder_input(*spec.observed(x))
         condition = self._condition(label, x, spec.rank)
