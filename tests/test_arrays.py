@@ -45,7 +45,8 @@ class TestKinds:
             (np.arange(18).reshape(9, 2), "table", (2,)),
             (np.zeros((9, 2), bool), "table", (2,)),
             (normal(9, 50, 3), "series", (50, 3)),
-            (normal(9, 28, 28), "series", (28, 28)),
+            (normal(9, 28, 28), "image", (28, 28, 1)),
+            (normal(9, 28, 20), "series", (28, 20)),
             (uniform(9, 8, 8), "image", (8, 8, 1)),
             (uniform(9, 24, 6), "series", (24, 6)),
             (uniform(9, 60, 30), "image", (60, 30, 1)),
@@ -66,12 +67,12 @@ class TestKinds:
         )
 
     def test_a_hole_makes_a_series(self, tmp_path):
-        array = uniform(9, 28, 28)
+        array = uniform(9, 28, 20)
         array[0, 20:] = np.nan
         data = load(saved(tmp_path, array))
         assert data.kind == "series"
         assert data.missing
-        assert load(saved(tmp_path, array), kind="image").event_shape == (28, 28, 1)
+        assert load(saved(tmp_path, array), kind="image").event_shape == (28, 20, 1)
 
     @pytest.mark.parametrize(
         ("shape", "kind", "event_shape"),

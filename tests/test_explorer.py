@@ -217,7 +217,7 @@ def test_an_uploaded_digit_shows_the_elbo_of_the_model(page, trained):
     ("data", "complaint"),
     [
         (b"GIF89a" + bytes(50), "expected a PNG or JPEG file"),
-        (PHOTO[:-60], "not a readable PNG or JPEG"),
+        (PHOTO[:-60], "not a readable image"),
         (b"", "received one that begins with nothing"),
     ],
     ids=["GIF", "truncated", "empty"],

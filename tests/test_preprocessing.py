@@ -1,7 +1,11 @@
 """Bytes become what they became in training, in a graph; and bad ones an error, no crash."""
 
+import dataclasses
 import io
+import json
 import random
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -10,7 +14,9 @@ from exported_model import png
 from PIL import Image
 
 import tfvae
+from tfvae.datasets.pictures import decode_files
 from tfvae.datasets.preprocessing import Preprocessing, to_png
+from tfvae.errors import InputError
 
 SIDES = [(28, 20), (56, 40), (31, 90), (10, 7), (100, 100), (20, 30), (3, 500), (1, 1)]
 
@@ -73,6 +79,118 @@ def test_files_become_what_a_folder_of_them_becomes(grey, colour, rng, tmp_path,
             assert levels.max() < (1e-3 if shrinks else 1.001), (sides, channels)
 
 
+def chunk(kind, data):
+    crc = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+
+def raw_png(kind, depth, channels, rng, *chunks, sides=(28, 20)):
+    """A PNG of any bit depth and colour type, as Pillow does not write them all."""
+    height, width = sides
+    line = -(-width * channels * depth // 8)
+    rows = b"".join(b"\0" + rng.bytes(line) for _ in range(height))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    body = b"".join(chunks) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + head + body
+
+
+def exif(orientation, order="<", *, other=b""):
+    """An EXIF block with the orientation after another entry."""
+    mark = b"II" if order == "<" else b"MM"
+    tags = struct.pack(f"{order}HHIHH", 0x0100, 3, 1, 9, 0)
+    tags += struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)
+    block = mark + struct.pack(f"{order}HI", 42, 8) + struct.pack(f"{order}H", 2) + tags
+    return block + bytes(4) + other
+
+
+def kinds_of_files(rng):
+    """Files of every kind that a service takes, by what they are."""
+    files = {}
+    for depth in (1, 2, 4, 8):
+        table = chunk(b"PLTE", rng.bytes(3 * 2**depth))
+        files[f"grey {depth}"] = raw_png(0, depth, 1, rng)
+        files[f"grey {depth}, key"] = raw_png(0, depth, 1, rng, chunk(b"tRNS", b"\0\1"))
+        files[f"palette {depth}"] = raw_png(3, depth, 1, rng, table)
+        see_through = chunk(b"tRNS", rng.bytes(2 ** (depth - 1)))
+        files[f"palette {depth}, alpha"] = raw_png(3, depth, 1, rng, table, see_through)
+    for depth in (8, 16):
+        files[f"colour {depth}"] = raw_png(2, depth, 3, rng)
+        files[f"grey and alpha {depth}"] = raw_png(4, depth, 2, rng)
+        files[f"colour and alpha {depth}"] = raw_png(6, depth, 4, rng)
+    files["grey 16"] = raw_png(0, 16, 1, rng)
+    files["grey 16, key"] = raw_png(0, 16, 1, rng, chunk(b"tRNS", b"\1\1"))
+    sides = (20, 28)
+    for orientation in range(1, 9):
+        shape = sides if orientation >= 5 else (28, 20)
+        order = "<>"[orientation % 2]
+        block = exif(orientation, order, other=rng.bytes(50))
+        files[f"PNG turned {orientation}"] = raw_png(
+            2, 8, 3, rng, chunk(b"eXIf", block), sides=shape
+        )
+        photo = Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8))
+        for name, options in (("", {}), (", profile", {"icc_profile": rng.bytes(70_000)})):
+            file = io.BytesIO()
+            photo.save(file, "JPEG", exif=b"Exif\0\0" + block, **options)
+            files[f"JPEG turned {orientation}{name}"] = file.getvalue()
+    whole = raw_png(2, 8, 3, rng, sides=sides)
+    files["PNG turned at its end"] = whole[:-12] + chunk(b"eXIf", exif(6)) + whole[-12:]
+    files["PNG that names eXIf"] = raw_png(0, 8, 1, rng, chunk(b"tEXt", b"eXIf\0eXIf"))
+    for odd in (0, 9, 65_535):
+        files[f"orientation {odd}"] = raw_png(0, 8, 1, rng, chunk(b"eXIf", exif(odd)))
+    for length in range(0, len(exif(6)), 5):
+        cut = chunk(b"eXIf", exif(6)[:length])
+        sides = (20, 28) if length >= 34 else (28, 20)
+        files[f"EXIF of {length} bytes"] = raw_png(0, 8, 1, rng, cut, sides=sides)
+    inks = Image.fromarray(rng.integers(0, 256, (28, 20, 3), np.uint8)).convert("CMYK")
+    file = io.BytesIO()
+    inks.save(file, "JPEG")
+    files["JPEG of inks"] = file.getvalue()
+    return files
+
+
+def assert_same(files, channels, **options):
+    """What a folder decodes or refuses, the graph decodes to the same bits or refuses."""
+    read = reader((28, 20, channels), **options)
+    refused = 0
+    for name, file in files.items():
+        try:
+            (expected,) = decode_files([(name, file)], channels, None, **options)
+        except InputError:
+            refused += 1
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                read(tf.constant([file]))
+        else:
+            found = read(tf.constant([file])).numpy()[0] * 255
+            np.testing.assert_array_equal(np.rint(found), expected, err_msg=name)
+    return refused
+
+
+@pytest.mark.parametrize("background", ["white", "black", "#1060c0"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_kind_of_file_is_decoded_as_by_a_folder(rng, background, channels):
+    """Bit for bit, at the files' own size."""
+    refused = assert_same(kinds_of_files(rng), channels, background=background)
+    # On black, a bit that is black or transparent.
+    assert refused == (background == "black")
+
+
+@pytest.mark.parametrize("value_range", [(0, 4095), (100, 60_000), (0.5, 20.25), (0, 65_535)])
+def test_value_ranges_are_those_of_a_folder(rng, value_range):
+    files = kinds_of_files(rng)
+    assert 0 < assert_same(files, 1, value_range=value_range) < len(files) / 2
+
+
+def test_what_would_not_be_seen_is_refused(rng):
+    shape = np.zeros((28, 20, 4), np.uint8)
+    shape[..., 3] = rng.integers(0, 256, (28, 20))
+    file = tf.constant([png(shape)])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="nothing would be seen"):
+        reader((28, 20, 1), background="black")(file)
+    np.testing.assert_allclose(
+        reader((28, 20, 1))(file)[0, ..., 0] * 255, 255 - shape[..., 3], atol=1e-4
+    )
+
+
 def test_a_grey_file_is_grey_in_colour(colour, rng):
     found = colour(tf.constant([encoded("L", (28, 20), "PNG", rng)])).numpy()
     np.testing.assert_array_equal(found[..., 0], found[..., 2])
@@ -123,6 +241,17 @@ def test_it_is_taken_from_a_split(tmp_path):
     assert Preprocessing.like(noisy.test) == Preprocessing(dequantize=True)
     np.save(tmp_path / "normal.npy", np.random.default_rng(0).normal(size=(64, 8, 8)))
     assert Preprocessing.like(tfvae.datasets.load(tmp_path / "normal.npy").test) is None
+
+
+def test_it_reads_files_as_the_folder_of_the_split(tmp_path, rng):
+    for row, image in enumerate(rng.integers(0, 4096, (20, 8, 8))):
+        Image.fromarray(image.astype(np.uint16)).save(tmp_path / f"{row}.png")
+    data = tfvae.datasets.load(tmp_path, value_range="0,4095", background="black")
+    expected = Preprocessing(background="black", value_range=(0, 4095))
+    found = Preprocessing.like(data.test)
+    assert found == expected
+    # As a model's card holds it.
+    assert Preprocessing(**json.loads(json.dumps(dataclasses.asdict(found)))) == expected
 
 
 def test_png_files_hold_the_values():

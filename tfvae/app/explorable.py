@@ -14,6 +14,7 @@ from tfvae.errors import InputError
 from tfvae.saving.config import DataOptions
 
 if TYPE_CHECKING:
+    from tfvae.datasets.folders import PictureOptions
     from tfvae.models.vae import VAE
     from tfvae.saving.run import TrainedModel
 
@@ -161,6 +162,8 @@ class Examples:
         labels: `[N]`, or None.
         codes: latent vectors `[N, d]` that stand for them.
         binarized: whether the pixels of the model's images are 0 and 1 alone.
+        pictures: how the picture files were read that the model's images come from, None where
+            they come from none.
     """
 
     name: str
@@ -168,6 +171,7 @@ class Examples:
     labels: np.ndarray | None
     codes: np.ndarray
     binarized: bool = False
+    pictures: "PictureOptions | None" = None
 
     @classmethod
     def of_run(
@@ -196,6 +200,7 @@ class Examples:
             labels,
             model.code(images, conditions),
             binarized=split.binarize != "none",
+            pictures=split.source.pictures,
         )
 
     @classmethod

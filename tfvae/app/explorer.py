@@ -10,6 +10,7 @@ import numpy as np
 
 from tfvae.app import server, views
 from tfvae.app.explorable import CompiledVAE, Examples, LatentModel
+from tfvae.datasets.folders import PictureOptions
 from tfvae.datasets.image_files import decode_image
 from tfvae.errors import InputError
 from tfvae.saving.config import DataOptions
@@ -374,8 +375,13 @@ class _Explorer:
         return _Chosen(self._examples.images[row], label)
 
     def _uploaded(self, data: bytes | None) -> "_Chosen":
+        pictures = self._examples.pictures or PictureOptions()
         image = decode_image(
-            data or b"", self._model.image_shape, binarize=self._examples.binarized
+            data or b"",
+            self._model.image_shape,
+            binarize=self._examples.binarized,
+            background=pictures.background,
+            value_range=pictures.value_range,
         )
         return _Chosen(image, None, is_upload=True)
 

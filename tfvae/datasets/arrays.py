@@ -4,9 +4,9 @@ What an array holds is told by its rank, and where that leaves a choice by its t
 
 - `[N, D]` of floats or whole numbers: rows of a table;
 - `[N, A, B]` of bytes, 16-bit numbers or bits: images `[A, B, 1]`;
-- `[N, A, B]` of floats: images `[A, B, 1]` if nothing is missing, all values are in [0, 1] or are
-  whole numbers from 0 to 255, and the sides are equal, or both more than 16 and neither more than
-  four times the other; else series of A steps and B channels;
+- `[N, A, B]` of floats: images `[A, B, 1]` if A = B; or if A and B are more than 16, neither is
+  more than four times the other, nothing is missing, and all values are in [0, 1] or are whole
+  numbers from 0 to 255; else series of A steps and B channels;
 - `[N, H, W, C]`: images;
 - `[N, D, H, W, C]`: volumes.
 
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.datasets.folders import resized
+from tfvae.datasets.pictures import resized
 from tfvae.datasets.source import (
     KINDS,
     PLURALS,
@@ -95,7 +95,7 @@ def _read_archive(path: Path, arrays: dict[str, dict[str, np.ndarray]]) -> None:
         # outlives the folder.
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
             keys = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
-            roles = {key: _role(key) if len(keys) > 1 else ("images", "train") for key in keys}
+            roles = {key: role_of(key) if len(keys) > 1 else ("images", "train") for key in keys}
             known = [role for role in roles.values() if role]
             if ("images", "train") not in known or len(set(known)) < len(known):
                 raise InputError(
@@ -111,7 +111,7 @@ def _read_archive(path: Path, arrays: dict[str, dict[str, np.ndarray]]) -> None:
         raise InputError(f"{path} is not a readable .npz file: {first_line(error)}") from error
 
 
-def _role(key: str) -> tuple[str, str] | None:
+def role_of(key: str) -> tuple[str, str] | None:
     """Tell from an array's name its content and split, if all words of the name are known."""
     content, split = "images", "train"
     for word in key.lower().split("_"):
@@ -231,8 +231,9 @@ def _kind_of(arrays: list[np.ndarray], low: float, high: float, holes: int) -> s
     if first.dtype.kind != "f":
         return "image"
     sides = first.shape[1:]
-    like_sides = sides[0] == sides[1] or (min(sides) > 16 and max(sides) <= 4 * min(sides))
-    if holes or low < 0 or not like_sides:
+    if sides[0] == sides[1]:
+        return "image"
+    if holes or low < 0 or min(sides) <= 16 or max(sides) > 4 * min(sides):
         return "series"
     some = np.asarray(first[:1000])
     like_pixels = high <= 1 or (high <= 255 and bool((some == np.floor(some)).all()))

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from tfvae.datasets.batches import Split
+from tfvae.datasets.folders import PictureOptions
+from tfvae.datasets.names import empty_splits, split_by_name
 from tfvae.datasets.open import open_source
+from tfvae.datasets.pictures import BACKGROUND
 from tfvae.datasets.schema import Schema
 from tfvae.datasets.source import KINDS, SPLITS, Source, image_shape_of, plural_of
 from tfvae.datasets.summary import described
@@ -92,6 +95,9 @@ def load(
     kind: str | None = None,
     value_range: str | ValueRange | None = None,
     missing: bool | None = None,
+    background: str = BACKGROUND,
+    skip_damaged: bool = False,
+    folder_labels: bool = True,
     columns: Kinds | None = None,
     label: str | None = None,
     drop: Sequence[str] = (),
@@ -120,7 +126,9 @@ def load(
         manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
         seed: decides the splits, the shuffles and the draws.
         validation: how many of the training images to hold out where the data set has no
-            validation split of its own: below 1 a fraction, from 1 a number of images.
+            validation split of its own: below 1 a fraction, from 1 a number of images. Files are
+            drawn by their names, so that one which is added or removed moves no other, and a
+            fraction is met on average (see `tfvae.datasets.names.split_by_name`).
         test: the same, where it has no test split of its own.
         memory_limit: events that need no more bytes are held in memory; others are read when they
             are used, and shapes always is.
@@ -130,6 +138,10 @@ def load(
             type of whole numbers in images and volumes.
         missing: whether NaN may stand for values that were not observed; by default, whether there
             is one. A model takes such data if it is made with `missing=True`.
+        background: of picture files: the colour under transparent ones, "white", "black" or
+            "#rrggbb".
+        skip_damaged: of picture files: whether to leave out those that cannot be read.
+        folder_labels: of picture files: whether their folders are classes.
         columns: the kinds of a table's columns that look like another: a dictionary of "number",
             "count", "category", "ordered", "boolean", "date", "text" (to leave a column out), or
             lists of levels in ascending order.
@@ -155,6 +167,7 @@ def load(
         memory_limit=memory_limit,
         kind=kind,
         value_range=value_range,
+        pictures=PictureOptions(background, skip_damaged=skip_damaged, folder_labels=folder_labels),
         columns=columns,
         label=label,
         drop=drop,
@@ -171,6 +184,7 @@ def load(
             f"{source.dtype}: leave out dequantize"
         )
     rows = _split(source, seed, {"validation": validation, "test": test})
+    source = _with_notes(source, seed, {"validation": validation, "test": test})
     train_draws = {"binarize": binarize, "noise": "dynamic" if dequantize else "none"}
     held_out = {key: "static" if draw == "dynamic" else draw for key, draw in train_draws.items()}
     return Dataset(
@@ -186,6 +200,19 @@ def load(
         schema=source.schema,
         _summary=described(source, {split: len(rows[split]) for split in SPLITS}),
     )
+
+
+def _with_notes(source: Source, seed: int, sizes: dict[str, float]) -> Source:
+    """Return the source with a note of the splits whose files may change as others come and go."""
+    if source.names is None:
+        return source
+    drawn = {split: size for split, size in sizes.items() if split not in source.official}
+    names = source.names[: source.counts["train"]]
+    notes = [
+        f"{split} has one file, which may change with the others, as no name falls into its share"
+        for split in empty_splits(names, seed, drawn)
+    ]
+    return dataclasses.replace(source, notes=(*source.notes, *notes))
 
 
 def _split(source: Source, seed: int, sizes: dict[str, float]) -> dict[str, np.ndarray]:
@@ -210,6 +237,8 @@ def _split(source: Source, seed: int, sizes: dict[str, float]) -> dict[str, np.n
             "for training"
         )
     rows = dict(source.official)
+    if source.names is not None:
+        return rows | split_by_name(source.names[:total], seed, missing)
     pool = np.random.default_rng(seed).permutation(rows["train"])
     for split, count in counts.items():
         rows[split], pool = np.sort(pool[:count]), pool[count:]

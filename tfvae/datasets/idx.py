@@ -32,7 +32,7 @@ def idx_folder(
     files: dict[str, dict[str, Path]] = {"images": {}, "labels": {}}
     prefixes = set()
     # Sorted, an unpacked file comes before its .gz and is taken.
-    for path in sorted(folder.iterdir()):
+    for path in _idx_files(folder):
         if match := _IDX_NAME.fullmatch(path.name):
             prefixes.add(match["prefix"] or "")
             files[match["content"]].setdefault(SPLIT_WORDS[match["split"]], path)
@@ -53,6 +53,33 @@ def idx_folder(
         kind="image",
         value_range=value_range,
     )
+
+
+def _idx_files(folder: Path) -> list[Path]:
+    """Return the IDX files of a folder, sorted.
+
+    Beside files in the folder itself, those of Kaggle are found, each in a folder of its own name,
+    and those of torchvision, in MNIST/raw or, given MNIST or the folder above it, below that.
+
+    Raises:
+        InputError: if there are several such folders.
+    """
+    found = [path for path in folder.iterdir() if _IDX_NAME.fullmatch(path.name)]
+    files = [path for path in found if path.is_file()]
+    for place in found:
+        if place.is_dir():
+            files += (path for path in place.iterdir() if _IDX_NAME.fullmatch(path.name))
+    if files:
+        # A file of the folder itself goes before one that lies deeper.
+        return sorted(files, key=lambda path: (len(path.parts), path.name))
+    raw = [place for place in (folder / "raw", *folder.glob("*/raw")) if place.is_dir()]
+    raw = [
+        place for place in raw if any(_IDX_NAME.fullmatch(path.name) for path in place.iterdir())
+    ]
+    if len(raw) > 1:
+        listed = ", ".join(sorted(place.parent.name for place in raw))
+        raise InputError(f"{folder} holds several data sets ({listed}): give the path of one")
+    return _idx_files(raw[0]) if raw else []
 
 
 def _map_idx(path: Path) -> np.ndarray:

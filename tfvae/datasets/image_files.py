@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.datasets.folders import decode_files
+from tfvae.datasets.pictures import BACKGROUND, decode_files
+from tfvae.datasets.values import ValueRange
 from tfvae.errors import InputError
 
 MAX_BYTES = 10 * 2**20
@@ -22,6 +23,8 @@ def decode_image(
     binarize: bool = False,
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
+    background: str = BACKGROUND,
+    value_range: ValueRange | None = None,
 ) -> np.ndarray:
     """Decode an uploaded image as the images of a data set are decoded.
 
@@ -36,6 +39,8 @@ def decode_image(
             one half.
         max_bytes: a file may have no more.
         max_pixels: an image may have no more.
+        background: the colour under a transparent image, as in the data set.
+        value_range: the values that become 0 and 1, as in the data set.
 
     Returns:
         float32 `[H, W, C]` in [0, 1].
@@ -60,13 +65,19 @@ def decode_image(
             f"expected an image of at most {max_pixels:,} pixels; received {columns:,} x "
             f"{rows:,}: make it smaller"
         )
-    (pixels,) = decode_files([("the file", data)], channels, (height, width))
+    (pixels,) = decode_files(
+        [("the file", data)],
+        channels,
+        (height, width),
+        background=background,
+        value_range=value_range,
+    )
     image = pixels.astype(np.float32) / 255
     return (image > 0.5).astype(np.float32) if binarize else image
 
 
 def _size(data: bytes) -> tuple[int, int]:
-    """Give width and height from the header alone."""
+    """Return width and height from the header alone."""
     from PIL import JpegImagePlugin, PngImagePlugin
 
     reader: Any

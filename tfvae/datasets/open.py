@@ -10,14 +10,21 @@ from typing import Any
 import numpy as np
 
 from tfvae.datasets import shapes
+from tfvae.datasets.archives import ARCHIVES, archive_of_pictures
 from tfvae.datasets.arrays import array_file, from_arrays
-from tfvae.datasets.folders import image_folder, resized
+from tfvae.datasets.cifar import cifar_folder
+from tfvae.datasets.folders import PictureOptions, image_folder
 from tfvae.datasets.idx import idx_folder
+from tfvae.datasets.matrices import HDF5, hdf5_file, mat_file, svhn_folder
+from tfvae.datasets.pictures import resized
+from tfvae.datasets.records import TFRECORDS, holds_pictures, parquet_of_pictures, tfrecord_file
 from tfvae.datasets.source import Batch, Size, Source, into_memory, parse_size, scaled
 from tfvae.datasets.tables import Kinds, is_table, table_source
 from tfvae.datasets.tfds import tfds_source
 from tfvae.datasets.values import ValueRange, parse_range
 from tfvae.errors import InputError
+
+ARRAYS = (".npy", ".npz")
 
 
 def open_source(
@@ -28,6 +35,7 @@ def open_source(
     memory_limit: int = 2**30,
     kind: str | None = None,
     value_range: str | ValueRange | None = None,
+    pictures: PictureOptions | None = None,
     columns: Kinds | None = None,
     label: str | None = None,
     drop: Sequence[str] = (),
@@ -42,9 +50,12 @@ def open_source(
             drawn from known factors); a folder of IDX files, gzipped or not; an .npy file of
             images, series, volumes or rows of numbers (see `tfvae.datasets.arrays`); an .npz file
             with one such array, or with names like x_train, y_train, x_test (or train, test; or
-            images, labels); a folder of PNG and JPEG files, whose label is the first of the folders
-            they lie in; a table: a CSV, TSV, Parquet or Feather file, or a frame of pandas, polars
-            or Arrow; or the name of a TFDS image set, such as mnist or emnist/letters.
+            images, labels), and HDF5 with the same; a folder, zip or tar of PNG, JPEG, TIFF, BMP,
+            WebP or GIF files, with the folders train, val and test as its splits if it has them,
+            and the folders below as classes; Parquet or TFRecord with one column of such files; the
+            folder of CIFAR or SVHN as it is unpacked; a table: a CSV, TSV, Parquet or Feather file,
+            or a frame of pandas, polars or Arrow; or the name of a TFDS image set, such as mnist or
+            emnist/letters.
         image_size: `H` (square), `(H, W)`, "28" or "28x20" to resize the images to; an image of
             another proportion is stretched.
         manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
@@ -54,6 +65,7 @@ def open_source(
             by default what they look like.
         value_range: the values that become 0 and 1, such as (0, 4095); by default those of the
             type of whole numbers in images and volumes, and other values are left as they are.
+        pictures: how picture files are read.
         columns: the kinds of a table's columns that look like another; see `Schema.from_frame`.
         label: the column of a table to take labels from.
         drop: the columns of a table to leave out.
@@ -61,7 +73,8 @@ def open_source(
     Raises:
         InputError: if there is no such data set, or it does not hold events of one shape.
     """
-    if is_table(name) or not isinstance(name, str | os.PathLike):
+    is_path = isinstance(name, str | os.PathLike)
+    if not is_path or (is_table(name) and not holds_pictures(Path(name))):
         for option, value in (
             ("image_size", image_size),
             ("kind", kind),
@@ -74,22 +87,14 @@ def open_source(
         raise InputError(f"columns, label and drop are for tables: leave them out for {name}")
     size = parse_size(image_size)
     scale = parse_range(value_range)
+    options = dataclasses.replace(pictures or PictureOptions(), value_range=scale)
     path = Path(name)
-    is_array = path.suffix in (".npy", ".npz")
-    if kind is not None and not is_array:
-        raise InputError(f"a kind is given for .npy and .npz files alone: leave it out for {name}")
-    if path.is_dir():
-        source = idx_folder(path, size=size, value_range=scale)
-        source = source or _scaled(image_folder(path, size), scale)
-    elif is_array:
-        if not path.is_file():
-            raise InputError(f"no such file: {path}")
-        source = array_file(path, size=size, kind=kind, value_range=scale)
-    elif path.exists():
+    if kind is not None and path.suffix not in (*ARRAYS, *HDF5):
         raise InputError(
-            f"{path}: expected an .npy or .npz file, a table (.csv, .tsv, .parquet, .feather), or "
-            "a folder of images"
+            f"a kind is given for .npy, .npz and HDF5 files alone: leave it out for {name}"
         )
+    if path.exists() or path.suffix in ARRAYS:
+        source = _of_path(path, size, kind, scale, options)
     elif str(name) == "digits":
         source = _scaled(_digits(size), scale)
     elif str(name) == "shapes":
@@ -98,6 +103,46 @@ def open_source(
         source = _scaled(tfds_source(str(name), size, manual_dir), scale)
     bytes_needed = source.count * math.prod(source.event_shape) * source.dtype.itemsize
     return into_memory(source) if bytes_needed <= memory_limit else source
+
+
+def _of_path(
+    path: Path,
+    size: Size | None,
+    kind: str | None,
+    value_range: ValueRange | None,
+    options: PictureOptions,
+) -> Source:
+    """Return the source of a file or folder."""
+    name = path.name.lower()
+    if path.is_dir():
+        return (
+            idx_folder(path, size=size, value_range=value_range)
+            or cifar_folder(path, size, value_range)
+            or svhn_folder(path, size, value_range)
+            or parquet_of_pictures(path, size, options)
+            or image_folder(path, size, options)
+        )
+    if not path.is_file():
+        raise InputError(f"no such file: {path}")
+    if path.suffix in ARRAYS:
+        return array_file(path, size=size, kind=kind, value_range=value_range)
+    if name.endswith(ARCHIVES):
+        return archive_of_pictures(path, size, options)
+    if name.endswith(".mat"):
+        return mat_file(path, size, value_range)
+    if name.endswith(HDF5):
+        return hdf5_file(path, size, kind, value_range)
+    source = None
+    if name.endswith(TFRECORDS):
+        source = tfrecord_file(path, size, options)
+    elif name.endswith(".parquet"):
+        source = parquet_of_pictures(path, size, options)
+    if source is None:
+        raise InputError(
+            f"{path}: expected an .npy or .npz file, a table (.csv, .tsv, .parquet, .feather), or "
+            "a folder of images"
+        )
+    return source
 
 
 def _scaled(source: Source, value_range: ValueRange | None) -> Source:

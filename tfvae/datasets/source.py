@@ -17,6 +17,7 @@ from tfvae.errors import InputError
 from tfvae.typing import Shape
 
 if TYPE_CHECKING:
+    from tfvae.datasets.folders import PictureOptions
     from tfvae.datasets.schema import Schema
 
 Size = tuple[int, int]
@@ -54,6 +55,9 @@ class Source:
             they are. By default 0 and 255 for uint8.
         notes: what a user should hear of how the data were read, each a phrase.
         schema: what the columns of a table are.
+        names: of the file of each row, where rows are files; they decide its split.
+        skipped: how many files were left out of each kind, by suffix or as "hidden" or "damaged".
+        pictures: how picture files were read, with the range of values that they told.
     """
 
     name: str
@@ -69,6 +73,9 @@ class Source:
     value_range: ValueRange | None = None
     notes: tuple[str, ...] = ()
     schema: "Schema | None" = None
+    names: tuple[str, ...] | None = None
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+    pictures: "PictureOptions | None" = None
 
     def __post_init__(self) -> None:
         if self.value_range is None and self.dtype == np.uint8:

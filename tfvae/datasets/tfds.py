@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfvae.datasets.folders import decode_files
+from tfvae.datasets.pictures import decode_files
 from tfvae.datasets.source import SPLITS, Batch, Size, Source, first_line, joined
 from tfvae.errors import InputError
 

@@ -56,8 +56,8 @@ def inferred_range(described: str, largest: float, bits: int) -> ValueRange:
         return 0, 1
     if largest == 0 or settled(largest, bits):
         return 0, top
-    used = max(int(largest).bit_length(), 8 if bits == 16 else 0)
-    likely = int(largest) if bits == 8 else 2 * 2 ** (used - 1) - 1
+    # In 16 bits, cameras and scanners hold 8, 10, 12 or 14.
+    likely = int(largest) if bits == 8 else 2 ** max(8, int(largest).bit_length()) - 1
     raise InputError(
         f"{described}: expected whole numbers from 0 to {top}, but the largest is "
         f"{int(largest)}: give value_range=(0, {likely}) to scale these, or (0, {top}) if they "

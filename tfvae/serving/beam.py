@@ -15,13 +15,16 @@ Loading this module loads Beam::
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfvae.checks import checked_count
 from tfvae.errors import InputError
 from tfvae.saving.files import find_model
+
+if TYPE_CHECKING:
+    from tfvae.datasets.preprocessing import Preprocessing
 
 try:
     import apache_beam as beam
@@ -108,7 +111,7 @@ class _EncodeBatch(beam.DoFn):
                     f"{key!r} has no label"
                 )
             keys.append(key)
-            images.append(_pixels(key, image, vae.event_shape))
+            images.append(_pixels(key, image, vae.event_shape, self._encoder.preprocessing))
             labels.append(label)
         found = self._encoded(keys, self._values(images), labels)
         for index, key in enumerate(keys):
@@ -142,13 +145,21 @@ class _EncodeBatch(beam.DoFn):
             raise
 
 
-def _pixels(key: Any, image: Any, shape: tuple[int, int, int]) -> np.ndarray:
-    """Give an element's image `[H, W, C]`, of bytes or of floats."""
+def _pixels(
+    key: Any, image: Any, shape: tuple[int, int, int], preprocessing: "Preprocessing"
+) -> np.ndarray:
+    """Return an element's image `[H, W, C]`, of bytes or of floats."""
     if isinstance(image, bytes):
         from tfvae.datasets.image_files import decode_image
 
         try:
-            return np.round(255 * decode_image(image, shape)).astype(np.uint8)
+            pixels = decode_image(
+                image,
+                shape,
+                background=preprocessing.background,
+                value_range=preprocessing.value_range,
+            )
+            return np.round(255 * pixels).astype(np.uint8)
         except InputError as error:
             raise InputError(f"image of key {key!r}: {error}") from None
     pixels = np.asarray(image)

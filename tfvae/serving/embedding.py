@@ -55,6 +55,7 @@ class Encoder:
 
     Attributes:
         vae: the same.
+        preprocessing: the same, with the levels that the model takes.
         columns: what a batch gives: ``code``; ``scale``, where q has standard deviations in closed
             form; ``kl``, where KL(q(z|x) ‖ p(z)) has one.
 
@@ -68,7 +69,7 @@ class Encoder:
         if not vae.built:
             raise InputError("the model does not know its image shape yet: call it on images first")
         self.vae = vae
-        self._preprocessing = dataclasses.replace(
+        self.preprocessing = dataclasses.replace(
             preprocessing or Preprocessing(), step=vae.likelihood_family.support.step
         )
         signature = [tf.TensorSpec((None, *vae.event_shape), tf.float32)]
@@ -91,7 +92,7 @@ class Encoder:
 
     def of_bytes(self, images: np.ndarray) -> np.ndarray:
         """Give float32 images `[B, H, W, C]` of the model for images of bytes of the same shape."""
-        return self._preprocessing.of_bytes(images).numpy()
+        return self.preprocessing.of_bytes(images).numpy()
 
     def __call__(self, images: Any, labels: Any = None) -> dict[str, np.ndarray]:
         """Describe q(z|x) of some images.

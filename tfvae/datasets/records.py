@@ -1,0 +1,264 @@
+"""Encoded pictures in the rows of other files: Parquet of Hugging Face, and TFRecord."""
+
+import dataclasses
+import json
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfvae.datasets.folders import Files, Layout, PictureOptions, laid_out
+from tfvae.datasets.source import SPLIT_WORDS, SPLITS, Size, Source, first_line
+from tfvae.errors import InputError
+
+TFRECORDS = (".tfrecord", ".tfrecords")
+
+_IMAGES = ("image", "img", "image/encoded", "image_raw", "picture")
+_LABELS = ("label", "labels", "image/class/label", "fine_label", "class")
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
+
+
+def holds_pictures(path: Path) -> bool:
+    """Return whether a file is Parquet with a column of pictures."""
+    if path.suffix.lower() != ".parquet" or not path.is_file():
+        return False
+    try:
+        import pyarrow.parquet as pq
+
+        return _image_column(pq.read_schema(path)) is not None
+    except (ImportError, OSError, ValueError):
+        # What cannot be read is the concern of whoever reads tables.
+        return False
+
+
+def parquet_of_pictures(path: Path, size: Size | None, options: PictureOptions) -> Source | None:
+    """Return the source of a Parquet file, or a folder of them, with a column of pictures.
+
+    A folder's files are named by their split, as train-00000-of-00002.parquet; they may lie in the
+    folder data of it.
+
+    Returns:
+        None if there is no such column, or no such file.
+
+    Raises:
+        InputError: if a file cannot be read, or pyarrow is missing.
+    """
+    files = {"train": [path]} if path.is_file() else _parquet_files(path)
+    if not files:
+        return None
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise InputError(
+            f"{path}: Parquet is read by pyarrow, which is not installed: pip install "
+            "'tfvae[parquet]'"
+        ) from error
+    try:
+        first = pq.read_schema(next(iter(files.values()))[0])
+        image = _image_column(first)
+        if image is None:
+            return None
+        label, class_names = _label_column(first)
+        columns = [image, *([label] if label else [])]
+        tables = {
+            split: [pq.read_table(part, columns=columns) for part in parts]
+            for split, parts in files.items()
+        }
+    except Exception as error:  # pyarrow raises many kinds for a damaged file
+        raise InputError(f"{path} is not a readable Parquet file: {first_line(error)}") from error
+    cells = {
+        split: [cell for table in parts for cell in table.column(image)]
+        for split, parts in tables.items()
+    }
+    labels = None
+    if label is not None:
+        labels = {
+            split: [value for table in parts for value in table.column(label).to_pylist()]
+            for split, parts in tables.items()
+        }
+
+    def content(cell: Any) -> bytes:
+        value = cell.as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        return data or b""
+
+    return _rows_source(str(path), cells, content, labels, class_names, size, options)
+
+
+def tfrecord_file(path: Path, size: Size | None, options: PictureOptions) -> Source:
+    """Return the source of a TFRecord file of Examples with one feature of encoded pictures.
+
+    Raises:
+        InputError: if it cannot be read, or no feature holds pictures.
+    """
+    import tensorflow as tf
+
+    places = list(_record_places(path))
+    if not places:
+        raise InputError(f"{path} holds no records")
+    file, lock = path.open("rb"), threading.Lock()
+
+    def example(place: tuple[int, int]) -> Any:
+        with lock:
+            file.seek(place[0])
+            data = file.read(place[1])
+        try:
+            return tf.train.Example.FromString(data).features.feature
+        except Exception as error:  # protobuf's own, of either implementation
+            raise InputError(
+                f"{path}: expected Examples; the record at byte {place[0]} is none"
+            ) from error
+
+    first = example(places[0])
+    pictures = [
+        name
+        for name, feature in first.items()
+        if len(feature.bytes_list.value) == 1
+        and feature.bytes_list.value[0].startswith(_SIGNATURES)
+    ]
+    if len(pictures) != 1:
+        listed = ", ".join(sorted(first)) or "none"
+        raise InputError(
+            f"{path}: expected one feature that holds an encoded picture, found {len(pictures)}; "
+            f"the features are {listed}"
+        )
+
+    def content(place: tuple[int, int]) -> bytes:
+        values = example(place)[pictures[0]].bytes_list.value
+        return values[0] if values else b""
+
+    label = next((name for name in _LABELS if len(first[name].int64_list.value) == 1), None)
+    labels = None
+    if label is not None:
+        found = [list(example(place)[label].int64_list.value) for place in places]
+        labels = {"train": [values[0] if len(values) == 1 else None for values in found]}
+    return _rows_source(str(path), {"train": places}, content, labels, None, size, options)
+
+
+def _rows_source(
+    name: str,
+    cells: dict[str, list[Any]],
+    content: Callable[[Any], bytes],
+    labels: dict[str, list[int | str | None]] | None,
+    class_names: tuple[str, ...] | None,
+    size: Size | None,
+    options: PictureOptions,
+) -> Source:
+    """Return the source of pictures that lie in rows, of each split."""
+    splits = [split for split in SPLITS if cells.get(split)]
+    if "train" not in splits:
+        raise InputError(f"{name} has no training images")
+    names = [f"{split}, row {row}" for split in splits for row in range(len(cells[split]))]
+    of_name = dict(zip(names, (cell for split in splits for cell in cells[split]), strict=True))
+    numbers, notes = None, []
+    if options.folder_labels and labels is not None:
+        given = [label for split in splits for label in labels[split]]
+        if any(label is None or label == -1 for label in given):
+            notes.append("no labels: some rows have none")
+        else:
+            numbers, class_names = _numbers(name, given, class_names)
+    layout = Layout(
+        names,
+        {split: len(cells[split]) for split in splits},
+        numbers,
+        None if numbers is None else class_names,
+        notes,
+    )
+    files = Files(name, names, lambda row: content(of_name[row]), {})
+    # A row's number is no name: rows are split by chance.
+    return dataclasses.replace(laid_out(files, layout, size, options), names=None)
+
+
+def _numbers(
+    name: str, labels: Sequence[Any], class_names: tuple[str, ...] | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the numbers of labels and the names of all classes."""
+    if all(isinstance(label, int) for label in labels):
+        low, high = min(labels), max(labels)
+        count = len(class_names or ()) or high + 1
+        if not 0 <= low <= high < count:
+            raise InputError(
+                f"{name}: expected labels from 0 to {count - 1}; received some from {low} to {high}"
+            )
+        return np.array(labels, np.int32), class_names or tuple(map(str, range(count)))
+    texts = [str(label) for label in labels]
+    known = class_names or tuple(sorted(set(texts)))
+    number = {text: index for index, text in enumerate(known)}
+    return np.array([number[text] for text in texts], np.int32), known
+
+
+def _parquet_files(folder: Path) -> dict[str, list[Path]]:
+    """Return the Parquet files of a folder that are named by their split."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
+        split = SPLIT_WORDS.get(path.stem.split("-")[0].lower())
+        if split is not None:
+            found.setdefault(split, []).append(path)
+    return found
+
+
+def _image_column(schema: Any) -> str | None:
+    """Return the name of the column that holds pictures, by its type and name."""
+    import pyarrow as pa
+
+    features = _features(schema)
+    declared = [name for name, kind in features.items() if kind.get("_type") == "Image"]
+    structs = [
+        field.name
+        for field in schema
+        if pa.types.is_struct(field.type)
+        and field.type.get_field_index("bytes") >= 0
+        and pa.types.is_binary(field.type.field("bytes").type)
+    ]
+    binaries = [
+        field.name
+        for field in schema
+        if field.name in _IMAGES
+        and (pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type))
+    ]
+    for names in (declared, structs, binaries):
+        named = [name for name in _IMAGES if name in names]
+        if named or len(names) == 1:
+            return (named or names)[0]
+        if names:
+            raise InputError(f"expected one column of pictures; received {', '.join(names)}")
+    return None
+
+
+def _label_column(schema: Any) -> tuple[str | None, tuple[str, ...] | None]:
+    """Return the column of labels and the names of the classes, None where there are none."""
+    features = _features(schema)
+    name = next((name for name in _LABELS if name in schema.names), None)
+    names = features.get(name, {}).get("names") if name else None
+    return name, None if names is None else tuple(map(str, names))
+
+
+def _features(schema: Any) -> dict[str, Any]:
+    """Return what Hugging Face's datasets writes of its columns."""
+    try:
+        text = (schema.metadata or {}).get(b"huggingface", b"{}")
+        found = json.loads(text).get("info", {}).get("features", {})
+        return {name: kind for name, kind in found.items() if isinstance(kind, dict)}
+    except (ValueError, AttributeError):
+        return {}
+
+
+def _record_places(path: Path) -> Iterator[tuple[int, int]]:
+    """Yield where each record of a TFRecord file begins, and its length."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        place = 0
+        while place < size:
+            file.seek(place)
+            head = file.read(12)
+            length = struct.unpack("<Q", head[:8])[0] if len(head) == 12 else size
+            if place + length + 16 > size:
+                raise InputError(
+                    f"{path} is not a readable TFRecord file: it ends within a record; one that is "
+                    "compressed has to be unpacked"
+                )
+            yield place + 12, length
+            place += length + 16
