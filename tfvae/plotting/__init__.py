@@ -5,16 +5,22 @@ Arrays in, matplotlib figures out. Save one with `save`, or ``figure.savefig("na
 
 from tfvae.plotting.curves import curves
 from tfvae.plotting.diagnosis import diagnosis
+from tfvae.plotting.events import event_grid, event_rows, grid_labels, reconstructions
 from tfvae.plotting.figure import save
-from tfvae.plotting.images import image_grid, image_rows, reconstructions
+from tfvae.plotting.images import image_grid, image_rows
 from tfvae.plotting.latent import latent_map, quantile_grid
+from tfvae.plotting.vectors import marginals
 
 __all__ = [
     "curves",
     "diagnosis",
+    "event_grid",
+    "event_rows",
+    "grid_labels",
     "image_grid",
     "image_rows",
     "latent_map",
+    "marginals",
     "quantile_grid",
     "reconstructions",
     "save",

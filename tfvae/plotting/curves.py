@@ -9,7 +9,7 @@ from tfvae.plotting.figure import Shown
 
 
 def curves(history: Mapping[str, Sequence[float]]) -> Figure:
-    """Show ELBO, log-likelihood and KL over the epochs, in training and validation.
+    """Draw ELBO, log-likelihood and KL over the epochs, in training and validation.
 
     Args:
         history: values by name, one an epoch, such as ``keras.callbacks.History.history``.
@@ -23,7 +23,7 @@ def curves(history: Mapping[str, Sequence[float]]) -> Figure:
         axes.plot(epochs, history[name], label="training")
         if f"val_{name}" in history:
             axes.plot(epochs, history[f"val_{name}"], label="validation")
-        axes.set(title=titles[name], xlabel="epoch", ylabel="nats per image")
+        axes.set(title=titles[name], xlabel="epoch", ylabel="nats per event")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     return figure

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def diagnosis(found: "Diagnosis") -> Figure:
-    """Show what `tfvae.evaluation.diagnostics.diagnose` found, dimension by dimension.
+    """Draw what `tfvae.evaluation.diagnostics.diagnose` found, dimension by dimension.
 
     Above the KL of each latent dimension, the largest first, or its activity where posterior or
     prior do not factorise; below where the codes lie in it, and where the prior does.

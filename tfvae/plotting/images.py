@@ -3,34 +3,43 @@
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from tfvae.plotting.figure import Shown
+from tfvae.typing import ArrayLike
 
 _INCHES_PER_IMAGE = 0.8
+# Images that are wider still are drawn smaller.
+_WIDEST = 4.0
+# Where a value is missing.
+_HOLE = (0.91, 0.63, 0.63)
+# Decoders go a little beyond the range of images in [0, 1], which is no reason to scale them.
+_SLACK = 0.25
 
 
-def image_grid(images: Any, columns: int | None = None) -> Figure:
-    """Show images in rows.
+def image_grid(images: ArrayLike, columns: int | None = None) -> Figure:
+    """Draw images in rows.
 
     Args:
         images: `[N, H, W, C]`, with C 1 (grey) or 3 (RGB), else the first channel is shown;
-            values are clipped to [0, 1].
+            values are clipped to [0, 1], and where there is NaN they are red.
         columns: images in a row; by default as many as make a square.
     """
     images = np.asarray(images)
     columns = columns or int(np.ceil(np.sqrt(len(images))))
     rows = -(-len(images) // columns)
-    figure = Shown(
-        figsize=(columns * _INCHES_PER_IMAGE, rows * _INCHES_PER_IMAGE), layout="constrained"
-    )
+    # Wide images, such as the slices of a volume side by side, take as much of the page as others.
+    ratio = min(max(images.shape[2] / images.shape[1], 1), _WIDEST)
+    size = (columns * _INCHES_PER_IMAGE * ratio, rows * _INCHES_PER_IMAGE)
+    figure = Shown(figsize=size, layout="constrained")
     draw(figure.add_subplot(), tiled(images, columns))
     return figure
 
 
-def reconstructions(originals: Any, reconstructed: Any) -> Figure:
-    """Show originals, and below each its reconstruction.
+def image_reconstructions(originals: ArrayLike, reconstructed: ArrayLike) -> Figure:
+    """Draw originals, and below each its reconstruction.
 
     Args:
         originals: `[N, H, W, C]`.
@@ -42,8 +51,8 @@ def reconstructions(originals: Any, reconstructed: Any) -> Figure:
     return figure
 
 
-def image_rows(rows: Any, labels: Sequence[str] = ()) -> Figure:
-    """Show several rows of images, such as walks through the latent space.
+def image_rows(rows: ArrayLike, labels: Sequence[str] = ()) -> Figure:
+    """Draw several rows of images, such as walks through the latent space.
 
     Args:
         rows: `[R, V, H, W, C]`.
@@ -64,13 +73,57 @@ def image_rows(rows: Any, labels: Sequence[str] = ()) -> Figure:
     return figure
 
 
+def slices(volumes: ArrayLike) -> np.ndarray:
+    """Return the middle slice across each axis of volumes, side by side as one image each.
+
+    Args:
+        volumes: `[N, D, H, W, C]`.
+
+    Returns:
+        `[N, S, W', C]` with S the longest of D, H and W: depth, height and width are cut in this
+        order; what is between them and beyond the shorter sides is 1, which is white.
+    """
+    volumes = np.asarray(volumes)
+    count, *sides, channels = volumes.shape
+    longest = max(sides)
+    # More space between two volumes than between the slices of one.
+    canvas = np.ones((count, longest, 3 * longest + 2 + longest // 2, channels), volumes.dtype)
+    for axis, length in enumerate(sides):
+        middle = np.take(volumes, length // 2, axis=1 + axis)
+        height, width = middle.shape[1:3]
+        top = (longest - height) // 2
+        left = axis * (longest + 1) + (longest - width) // 2
+        canvas[:, top : top + height, left : left + width] = middle
+    return canvas
+
+
+def grey_range(values: ArrayLike) -> tuple[float, float]:
+    """Return what is drawn black and what white: 0 and 1, unless values lie far beyond them."""
+    values = np.asarray(values)
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    if low >= -_SLACK and high <= 1 + _SLACK:
+        return 0.0, 1.0
+    return low, high if high > low else low + 1
+
+
+def channels_shown(channels: int) -> str:
+    """Return which channels of images are drawn where it is not all of them, else nothing."""
+    return "" if channels in (1, 3) else f"the first of {channels} channels"
+
+
 def draw(axes: Any, picture: np.ndarray) -> None:
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    """Draw one picture, `[H, W]` or `[H, W, 3]`, black at 0 and white at 1."""
+    holes = np.isnan(picture)
+    if picture.ndim == 3 and holes.any():
+        picture = np.where(holes.any(-1, keepdims=True), _HOLE, picture)
+    grey = mpl.colormaps["gray"].with_extremes(bad=_HOLE)
+    axes.imshow(picture, cmap=grey, vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
 
 
 def tiled(images: np.ndarray, columns: int) -> np.ndarray:
-    """Lay images out in one array, a pixel of white between them."""
+    """Lay images `[N, H, W, C]` out in one array, a pixel of white between them."""
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     kept = 3 if channels == 3 else 1

@@ -11,7 +11,7 @@ from tfvae.plotting.images import draw, tiled
 
 
 def latent_map(codes: Any, labels: Any = None, manifold: Any = None) -> Figure:
-    """Show where images lie in the latent space.
+    """Draw where events lie in the latent space.
 
     Args:
         codes: `[N, d]`; beyond two dimensions their first two principal components are shown.
@@ -36,7 +36,7 @@ def latent_map(codes: Any, labels: Any = None, manifold: Any = None) -> Figure:
     panels = 1 if manifold is None else 2
     figure = Shown(figsize=(5.5 * panels, 5), layout="constrained")
     axes = figure.add_subplot(1, panels, 1)
-    axes.set(xlabel=names[0], ylabel=names[1], title="codes of test images")
+    axes.set(xlabel=names[0], ylabel=names[1], title="codes of the test set")
     if labels is None:
         axes.scatter(codes[:, 0], codes[:, 1], s=area, linewidths=0)
     else:
@@ -60,7 +60,7 @@ def latent_map(codes: Any, labels: Any = None, manifold: Any = None) -> Figure:
 
 
 def quantile_grid(size: int = 16) -> np.ndarray:
-    """Give points of the plane at equal steps of the standard normal's quantiles.
+    """Return points of the plane at equal steps of the standard normal's quantiles.
 
     Returns:
         `[size, size, 2]`; z[1] grows along the first axis, z[0] along the second.
