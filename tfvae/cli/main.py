@@ -297,14 +297,13 @@ def sample(
     trained = _open(model)
     from tfvae import datasets, plotting
     from tfvae.evaluation import expost
-    from tfvae.saving.run import grid_labels
 
     vae = trained.vae
     if ex_post is not None:
         with datasets.input_errors():
             batches = trained.data(data).train.batches(256, epoch=0)
             vae = vae.with_prior(expost.fit_prior(vae, batches, ex_post, seed=seed))
-    labels = grid_labels(vae, n) if label is None else label
+    labels = plotting.grid_labels(vae.num_classes, n) if label is None else label
     figure = plotting.image_grid(vae.sample(n, label=labels, seed=seed))
     _write_picture(figure, out, overwrite, as_json, n=n, seed=seed)
 

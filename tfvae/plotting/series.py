@@ -37,8 +37,8 @@ def series_grid(series: ArrayLike) -> Figure:
     if 1 < channels <= _COLOURS:
         names = [f"channel {channel}" for channel in range(channels)]
         figure.legend(
-            panels.flat[0].lines, names, loc="outside lower center", ncols=min(channels, 3 * columns), fontsize=8,
-            frameon=False,
+            panels.flat[0].lines, names, loc="outside lower center", fontsize=8, frameon=False,
+            ncols=min(channels, 3 * columns),
         )  # fmt: skip
     elif channels > _COLOURS:
         figure.supxlabel(f"{channels} channels, from dark to light", fontsize=8)

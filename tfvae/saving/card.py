@@ -171,8 +171,9 @@ def _section(title: str, facts: dict[str, Any]) -> list[str]:
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
         value = ", ".join(f"{name} {_cell(one)}" for name, one in value.items())
-    elif isinstance(value, list):
-        value = " x ".join(map(str, value))
+    elif isinstance(value, list | tuple):
+        are_sides = all(isinstance(one, int) for one in value)
+        value = (" x " if are_sides else ", ").join(map(str, value))
     elif isinstance(value, float):
         value = f"{value:.6g}"
     return " ".join(str(value).split()).replace("|", "\\|")
