@@ -4,6 +4,7 @@ Arrays in, matplotlib figures out. Save one with `save`, or ``figure.savefig("na
 """
 
 from tfvae.plotting.curves import curves
+from tfvae.plotting.data import data_figure
 from tfvae.plotting.diagnosis import diagnosis
 from tfvae.plotting.events import event_grid, event_rows, grid_labels, reconstructions
 from tfvae.plotting.figure import save
@@ -13,6 +14,7 @@ from tfvae.plotting.vectors import marginals
 
 __all__ = [
     "curves",
+    "data_figure",
     "diagnosis",
     "event_grid",
     "event_rows",

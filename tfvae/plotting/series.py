@@ -29,10 +29,8 @@ def series_grid(series: ArrayLike) -> Figure:
     columns = min(4, len(shown))
     figure, panels = _panels(-(-len(shown) // columns), columns, 2.4, 1.6)
     channels = series.shape[2]
-    colours = _colours(channels)
     for panel, one in zip(panels.flat, shown, strict=False):
-        for channel in range(channels):
-            panel.plot(one[:, channel], color=colours[channel], linewidth=1)
+        draw_lines(panel, one)
     _hide(panels, len(shown))
     if 1 < channels <= _COLOURS:
         names = [f"channel {channel}" for channel in range(channels)]
@@ -110,6 +108,12 @@ def series_rows(rows: ArrayLike, labels: Sequence[str] = ()) -> Figure:
     note = f"; the first {columns} of {channels} channels" if columns < channels else ""
     figure.supxlabel(f"each walk from dark to light{note}", fontsize=8)
     return figure
+
+
+def draw_lines(axes: Any, one: np.ndarray) -> None:
+    """Draw one series `[T, C]`, a colour for each channel."""
+    for channel, colour in enumerate(_colours(one.shape[1])):
+        axes.plot(one[:, channel], color=colour, linewidth=1)
 
 
 def gradient(steps: int) -> np.ndarray:

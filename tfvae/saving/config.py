@@ -32,10 +32,14 @@ def _option(text: str, **kwargs: Any) -> Parameter:
     return Parameter(help=text, **kwargs)
 
 
-def whole(text: str, *, least: int) -> Parameter:
-    """Describe an option that takes a whole number from `least`, with its help text."""
+def whole(text: str, *, least: int, name: tuple[str, ...] = ()) -> Parameter:
+    """Describe an option that takes a whole number from `least`, with its help text and names."""
     return Parameter(
-        help=text, converter=_whole_number, n_tokens=1, validator=validators.Number(gte=least)
+        name=name,
+        help=text,
+        converter=_whole_number,
+        n_tokens=1,
+        validator=validators.Number(gte=least),
     )
 
 

@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from tfvae import datasets
-from tfvae.datasets.source import KINDS
 from tfvae.errors import InputError
 from tfvae.models.vae import VAE
 from tfvae.saving.card import Card
-from tfvae.saving.config import DataOptions, TrainConfig
+from tfvae.saving.config import DataOptions, Kind, TrainConfig
 from tfvae.saving.events import Events, all_events
 from tfvae.saving.files import find_model, version_directories
 from tfvae.saving.load import load
 
 # What the columns of a table were when the model was trained.
 SCHEMA_FILE = "schema.json"
+# What arrays hold for a model of events with so many axes.
+_KIND: dict[int, Kind] = {1: "table", 2: "series", 3: "image", 4: "volume"}
 
 
 def default_run_dir(dataset: str) -> Path:
@@ -187,7 +188,7 @@ class TrainedModel:
         is_array = Path(given["dataset"]).suffix in (".npy", ".npz")
         is_table = len(self.vae.event_shape) == 1
         base = TrainConfig(
-            kind=KINDS[len(self.vae.event_shape) - 1] if is_array else None,
+            kind=_KIND[len(self.vae.event_shape)] if is_array else None,
             value_range=run.value_range if is_array else None,
             missing=self.vae.missing,
             column=run.column if is_table and not is_array else (),
