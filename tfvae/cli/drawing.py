@@ -9,6 +9,8 @@ from tfvae.typing import ArrayLike
 
 # A histogram needs many, a grid of pictures few.
 DEFAULT_SAMPLES = {1: 1000, 2: 16, 3: 64, 4: 16}
+# Vectors are points, of which a picture has room for many.
+DEFAULT_RECONSTRUCTIONS = {1: 200, 2: 10, 3: 10, 4: 10}
 
 
 class Units:

@@ -18,7 +18,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from tfvae import datasets, objectives, plotting
-from tfvae.cli.drawing import Units, samples_figure
+from tfvae.cli.drawing import DEFAULT_RECONSTRUCTIONS, Units, samples_figure
 from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.errors import InputError
 from tfvae.evaluation import ELBOEstimate, elbo
@@ -307,7 +307,7 @@ class _Job:
         x, labels = data.test.arrays(limit=_MAP_EVENTS)
         given = labels if vae.num_classes is not None else None
         units = Units(data.schema)
-        few = slice(10)
+        few = slice(DEFAULT_RECONSTRUCTIONS[x.ndim - 1])
         pictures = {
             "samples": samples_figure(vae, units, seed=config.seed),
             "reconstructions": plotting.reconstructions(

@@ -88,8 +88,8 @@ def reconstruct(
     n: Annotated[
         int | None,
         whole(
-            "How many; by default all of --dataset, and of the run 10 test events, or all of them "
-            "where numbers are written.",
+            "How many; by default all of --dataset (up to 50 in a picture), and of the run 10 test "
+            "events (200 vectors), or all of them where numbers are written.",
             least=1,
         ),
     ] = None,
@@ -105,12 +105,11 @@ def reconstruct(
     check_out(out, overwrite, endings=(*PICTURES, *NUMBERS))
     trained = _open(model, out)
     from tfvae import plotting
-    from tfvae.cli.drawing import Units
+    from tfvae.cli.drawing import DEFAULT_RECONSTRUCTIONS, Units
 
-    if n is None:
-        as_numbers = out.suffix.lower() in NUMBERS
-        own = None if as_numbers else _MOST_IN_A_PICTURE
-        n = 10 if data.dataset is None and not as_numbers else own
+    if n is None and out.suffix.lower() in PICTURES:
+        n = DEFAULT_RECONSTRUCTIONS[len(trained.vae.event_shape)]
+        n = n if data.dataset is None else max(n, _MOST_IN_A_PICTURE)
     x, labels = trained.arrays(data, limit=n)
     reconstructed = _in_batches(trained, x, labels)
     units = Units(trained.schema)

@@ -13,8 +13,8 @@ from tfvae.plotting.series import draw_lines
 from tfvae.plotting.vectors import marginals
 from tfvae.typing import ArrayLike
 
-_COLUMNS = {2: 3, 3: 8, 4: 3}
-_ROWS = {2: 4, 3: 4, 4: 4}
+_COLUMNS = {2: 3, 3: 8, 4: 8}
+_ROWS = {2: 4, 3: 4, 4: 2}
 _BINS = 64
 
 
@@ -41,7 +41,7 @@ def data_figure(
     chosen = _in_turn(None if labels is None else np.asarray(labels), len(x))
     chosen = chosen[: columns * _ROWS[rank]]
     rows = -(-len(chosen) // columns)
-    side = {2: (2.6, 1.3), 3: (1.0, 1.15), 4: (2.9, 1.2)}[rank]
+    side = {2: (2.6, 1.3), 3: (1.0, 1.15), 4: (1.0, 2.9)}[rank]
     figure = Shown(
         figsize=(columns * side[0] + 3.6, max(3.0, rows * side[1] + 0.5)), layout="constrained"
     )
@@ -51,6 +51,7 @@ def data_figure(
     for panel, row in zip(panels.flat, chosen, strict=False):
         if rank == 2:
             draw_lines(panel, x[row])
+            panel.tick_params(labelsize=7)
         else:
             image = (x[row] - low) / (high - low)
             image = slices(image[None])[0] if rank == 4 else image
@@ -74,9 +75,9 @@ def _values(axes: Any, x: np.ndarray) -> None:
     """Draw the distribution of all values, on a logarithmic scale, as most may be equal."""
     finite = x[np.isfinite(x)]
     axes.hist(finite, _BINS, color="C0", alpha=0.7)
-    axes.set_yscale("log")
+    axes.set_yscale("log", nonpositive="clip")
     axes.set_title(f"values of {len(x):,} training events", fontsize=9)
-    axes.tick_params(labelsize=7)
+    axes.tick_params(which="both", labelsize=7)
     missing = 1 - len(finite) / x.size
     text = f"from {finite.min():.4g} to {finite.max():.4g}" if len(finite) else "none"
     axes.set_xlabel(text + (f"; {missing:.1%} missing" if missing else ""), fontsize=8)

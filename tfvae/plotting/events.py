@@ -36,7 +36,9 @@ def event_grid(x: ArrayLike, names: Sequence[str] = ()) -> Figure:
     if rank == 2:
         return series_grid(x)
     scaled, note = _as_images(x, x)
-    return _noted(image_grid(scaled), note)
+    # Volumes are three times as high as wide.
+    columns = min(len(x), int(np.ceil(np.sqrt(3 * len(x))))) if rank == 4 else None
+    return _noted(image_grid(scaled, columns), note)
 
 
 def reconstructions(

@@ -11,8 +11,6 @@ from tfvae.plotting.figure import Shown
 from tfvae.typing import ArrayLike
 
 _INCHES_PER_IMAGE = 0.8
-# Images that are wider still are drawn smaller.
-_WIDEST = 4.0
 # Where a value is missing.
 _HOLE = (0.91, 0.63, 0.63)
 # Decoders go a little beyond the range of images in [0, 1], which is no reason to scale them.
@@ -31,9 +29,10 @@ def image_grid(images: ArrayLike, columns: int | None = None) -> Figure:
     columns = columns or int(np.ceil(np.sqrt(len(images))))
     rows = -(-len(images) // columns)
     # Wide images, such as the slices of a volume side by side, take as much of the page as others.
-    ratio = min(max(images.shape[2] / images.shape[1], 1), _WIDEST)
-    size = (columns * _INCHES_PER_IMAGE * ratio, rows * _INCHES_PER_IMAGE)
-    figure = Shown(figsize=size, layout="constrained")
+    height, width = images.shape[1:3]
+    # Long images take as much room across as others.
+    size = np.array([columns * max(1, width / height), rows * max(1, height / width)])
+    figure = Shown(figsize=_INCHES_PER_IMAGE * size, layout="constrained")
     draw(figure.add_subplot(), tiled(images, columns))
     return figure
 
@@ -74,25 +73,24 @@ def image_rows(rows: ArrayLike, labels: Sequence[str] = ()) -> Figure:
 
 
 def slices(volumes: ArrayLike) -> np.ndarray:
-    """Return the middle slice across each axis of volumes, side by side as one image each.
+    """Return the middle slice across each axis of volumes, one below the other as one image each.
 
     Args:
         volumes: `[N, D, H, W, C]`.
 
     Returns:
-        `[N, S, W', C]` with S the longest of D, H and W: depth, height and width are cut in this
-        order; what is between them and beyond the shorter sides is 1, which is white.
+        `[N, 3·S + 2, S, C]` with S the longest of D, H and W: depth, height and width are cut in
+        this order; what is between the slices and beyond the shorter sides is 1, which is white.
     """
     volumes = np.asarray(volumes)
     count, *sides, channels = volumes.shape
     longest = max(sides)
-    # More space between two volumes than between the slices of one.
-    canvas = np.ones((count, longest, 3 * longest + 2 + longest // 2, channels), volumes.dtype)
+    canvas = np.ones((count, 3 * longest + 2, longest, channels), volumes.dtype)
     for axis, length in enumerate(sides):
         middle = np.take(volumes, length // 2, axis=1 + axis)
         height, width = middle.shape[1:3]
-        top = (longest - height) // 2
-        left = axis * (longest + 1) + (longest - width) // 2
+        top = axis * (longest + 1) + (longest - height) // 2
+        left = (longest - width) // 2
         canvas[:, top : top + height, left : left + width] = middle
     return canvas
 

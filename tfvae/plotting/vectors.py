@@ -61,8 +61,12 @@ def vector_reconstructions(
     for column, panel in enumerate(panels):
         pairs = np.stack([originals[:, column], reconstructed[:, column]])
         pairs = pairs[:, np.isfinite(pairs).all(axis=0)]
-        panel.axline((0, 0) if not pairs.size else (pairs[0, 0],) * 2, slope=1, color="0.8", lw=1)
-        panel.plot(*pairs, "o", markersize=3, alpha=0.7)
+        low, high = (pairs.min(), pairs.max()) if pairs.size else (0.0, 1.0)
+        margin = 0.05 * (high - low) or 1.0
+        ends = (low - margin, high + margin)
+        panel.plot(ends, ends, color="0.8", linewidth=1)
+        panel.plot(*pairs, "o", markersize=2.5, alpha=0.6)
+        panel.set(xlim=ends, ylim=ends)
         panel.set_title(_name(names, column), fontsize=8)
     _note(figure, originals.shape[1], len(panels), "original →, reconstruction ↑")
     return figure
@@ -91,6 +95,7 @@ def vector_rows(rows: ArrayLike, labels: Sequence[str] = (), names: Sequence[str
         panel.tick_params(labelsize=7)
         if labels:
             panel.set_ylabel(labels[row], fontsize=8)
+    panels[-1].xaxis.get_major_locator().set_params(integer=True)
     if names and columns <= 60:
         shown = [_name(names, column) for column in range(columns)]
         panels[-1].set_xticks(range(columns), shown, rotation=60, ha="right", fontsize=7)
