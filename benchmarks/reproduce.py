@@ -238,7 +238,7 @@ def score(row: Row, trained: Any, run_dir: Path, limit: int | None) -> dict[str,
         images(config, asked),
         num_samples=asked.num_samples,
         limit=asked.images if limit is None else limit,
-        annealed_images=asked.annealed_images,
+        annealed_events=asked.annealed_images,
         annealing_steps=asked.annealing_steps,
         seed=asked.seed,
         progress=sys.stderr.isatty(),
@@ -367,7 +367,7 @@ def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
     epochs, planned = result["epochs"], result["epochs_planned"]
     return [
         figure,
-        f"{marginal['num_samples']:,}, {marginal['images']:,}",
+        f"{marginal['num_samples']:,}, {marginal['events']:,}",
         f"{-found['elbo']:.2f}",
         difference,
         f"{epochs:,}" if epochs == planned else f"{epochs:,} of {planned:,}",

@@ -93,16 +93,16 @@ def trained(seed=0, network="dense:hidden=256x128", **families):
 
 # %%
 too_strong = trained(objective="elbo:beta=100")
-found = tfvae.evaluation.diagnostics.diagnose(too_strong, test.batches(200))
+found = tfvae.evaluation.diagnose(too_strong, test.batches(200))
 print(f"active units: {found.active_units} of {found.latent_dim}; rate {found.rate:.4f} nats")
 for line in found.warnings:
     print("warning:", line)
 
 # %%
-found.plot()
+tfvae.plotting.diagnosis(found)
 
 # %% [markdown]
-# `tfvae.evaluation.diagnostics.diagnose` looks at every dimension. A dimension is an *active unit*
+# `tfvae.evaluation.diagnose` looks at every dimension. A dimension is an *active unit*
 # if the mean of $q(z|x)$ in it varies over the images. Here none does. Above the bars of the KL,
 # below where
 # the codes lie: all at the prior's own mean.
@@ -140,10 +140,7 @@ runs = {
 
 # %%
 cured = {name: trained(**families) for name, families in runs.items()}
-diagnoses = {
-    name: tfvae.evaluation.diagnostics.diagnose(vae, test.batches(200))
-    for name, vae in cured.items()
-}
+diagnoses = {name: tfvae.evaluation.diagnose(vae, test.batches(200)) for name, vae in cured.items()}
 print(f"{'run':<12}{'active units':>13}{'rate, nats':>18}{'distortion, nats':>20}")
 for name, found in diagnoses.items():
     rate = f"{found.rate:.2f} ± {found.rate_standard_error:.2f}"
@@ -253,7 +250,7 @@ for line in scores["baseline"].warnings:
 priors = [name for name in ("baseline", "RealNVP prior", "VampPrior") if name in models]
 rows = [models[name].sample(12, seed=1) for name in priors]
 if "VampPrior" in models:
-    rows.append(models["VampPrior"].prior_family.images[:12])
+    rows.append(models["VampPrior"].prior_family.inputs[:12])
 tfvae.plotting.image_rows(rows, [*priors, "pseudo-images"][: len(rows)])
 
 # %% [markdown]

@@ -631,7 +631,7 @@ estimates = [
     for images in (x, strange)
 ]
 both = [  # of each image -ELBO and -log p(x), [N, 2]
-    np.stack([found[: one.images], -one.log_probs], axis=1)
+    np.stack([found[: one.events], -one.log_probs], axis=1)
     for found, one in zip((own, other), estimates, strict=True)
 ]
 for name, values in zip(("own kind", "strangers"), both, strict=True):

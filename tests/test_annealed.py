@@ -102,7 +102,7 @@ def test_weights_have_the_expectation_p(inexact, initial, num_steps):
     )
     # True of any number of steps, and not only in the limit.
     assert near(np.exp(found.log_probs - log_p), 1)
-    assert found.images == len(log_p) and found.num_samples == 16 and found.complete
+    assert found.events == len(log_p) and found.num_samples == 16 and found.complete
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_the_bounds_enclose_log_p(inexact, joint_samples, initial, numbers):
         assert found.gap == pytest.approx(np.mean(below + above))
         assert found.gap_standard_error == pytest.approx(estimate(below + above)[1])
         gaps.append((found.gap, found.gap_standard_error))
-        assert found.lower.images == found.upper.images == 2000
+        assert found.lower.events == found.upper.events == 2000
         # Chains from one exact draw are not independent, and their spread tells no error.
         assert math.isnan(found.upper.monte_carlo_error) and found.lower.monte_carlo_error > 0
         assert found.as_dict()["gap"] == found.gap
@@ -460,7 +460,7 @@ def test_log_p_given_labels(rng, joint_samples):
     # In groups of 3 images and fewer, each with its labels.
     options = {"num_steps": 40, "initial": "prior", "num_chains": 100, "chunk_size": 300}
     found = annealed_log_prob(vae, batches(x, y, size=5), **options)
-    assert found.images == 12
+    assert found.events == 12
     assert abs(found.log_prob - log_p_of(x, y).mean()) < 4 * found.monte_carlo_error
     assert found.monte_carlo_error < 0.03
     found = annealed_log_prob(vae, batches(x, y, size=5), num_steps=2, num_chains=1)
@@ -511,7 +511,7 @@ def interrupted(x, after):
 def test_an_interrupt_leaves_what_there_is(exact):
     options = {"num_steps": 2, "num_chains": 2}
     found = annealed_log_prob(exact.vae, interrupted(exact.x, 2), keep_partial=True, **options)
-    assert not found.complete and found.images == 2
+    assert not found.complete and found.events == 2
     np.testing.assert_allclose(found.log_probs, exact.log_p[:2], atol=100 * EPS)
     assert found.as_dict()["complete"] is False
     for after, keep_partial in ((2, False), (0, True)):
@@ -534,7 +534,7 @@ def test_an_interrupt_leaves_both_bounds(exact, monkeypatch):
     last = 2
     found = bidirectional_log_prob(exact.vae, 9, keep_partial=True, **options)
     for bound in (found.lower, found.upper):
-        assert not bound.complete and bound.images == 4
+        assert not bound.complete and bound.events == 4
     with pytest.raises(KeyboardInterrupt):
         bidirectional_log_prob(exact.vae, 9, **options)
     last = 0

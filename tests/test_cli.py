@@ -49,7 +49,7 @@ def test_the_main_job_with_no_option(tmp_path):
         np.sum(images * np.log(margin) + (1 - images) * np.log(1 - margin), axis=(1, 2, 3))
     )
     score = json.loads((run / "test.json").read_text())
-    assert score["images"] == 180
+    assert score["events"] == 180
     assert score["elbo"] > independent + 2
     # The commands that it says to try next work as they are printed.
     for line in done.stdout.splitlines():
@@ -164,7 +164,7 @@ def test_a_model_without_its_run_needs_to_be_told_the_images(run, tmp_path):
     assert "no config.toml beside" in done.stderr
     assert "give --dataset" in done.stderr
     done = forked_command("evaluate", lone, "--dataset", "digits", "--json", cwd=tmp_path)
-    assert json.loads(done.stdout)["images"] == 180
+    assert json.loads(done.stdout)["events"] == 180
 
 
 def test_help_answers_before_tensorflow_could_load():
@@ -204,7 +204,7 @@ def test_real_mnist(test_data, tmp_path):
         "--epochs", "1", "--run-dir", "run", "--json", cwd=tmp_path,
     )  # fmt: skip
     score = json.loads(done.stdout)
-    assert score["images"] == 10_000
+    assert score["events"] == 10_000
     # Independent pixels reach -206 nats; one pass over MNIST goes far beyond.
     assert score["elbo"] > -140
     assert score["standard_error"] < 0.5

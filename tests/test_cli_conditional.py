@@ -185,7 +185,7 @@ def test_labels_that_do_not_fit_end_in_one_line(conditional, tmp_path):
         (["--posterior", "iaf:flows=0"], "flows is a whole number from 1; received 0"),
         (["--prior", "class_normal"], "needs a conditional model"),
         (["--prior", "vamp", "--conditional"], "choose the prior"),
-        (["--prior", "vamp:pseudo_inputs=1438"], "expected 1438 images or more"),
+        (["--prior", "vamp:pseudo_inputs=1438"], "expected 1438 events or more"),
         (["--prior", "realnvp", "--latent-dim", "1"], "needs a latent dimension from 2"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
@@ -225,4 +225,4 @@ def test_an_objective_learns_the_size_of_the_data_set(untrained):
 def test_pseudo_inputs_start_as_training_images(untrained):
     vae = untrained("--prior", "vamp:pseudo_inputs=7", "--binarize", "threshold", "--seed", "3")
     images, _ = datasets.load("digits", binarize="threshold", seed=3).train.arrays(limit=7)
-    np.testing.assert_allclose(vae.prior_family.images, np.clip(images, 0.01, 0.99), atol=1e-5)
+    np.testing.assert_allclose(vae.prior_family.inputs, np.clip(images, 0.01, 0.99), atol=1e-5)

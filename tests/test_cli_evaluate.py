@@ -36,7 +36,7 @@ def test_everything_about_a_run(run, tmp_path):
         "--latent", "--picture", "picture.png", "--json", cwd=tmp_path,
     )  # fmt: skip
     found = json.loads(done.stdout)
-    assert (found["split"], found["images"], found["num_samples"]) == ("test", 180, 30)
+    assert (found["split"], found["events"], found["num_samples"]) == ("test", 180, 30)
     assert found["complete"] is True
     # Another draw of z: the same within a few tenths of the error over images.
     assert abs(found["elbo"] - score["elbo"]) < score["standard_error"]
@@ -48,7 +48,7 @@ def test_everything_about_a_run(run, tmp_path):
     bits = -importance["log_prob"] / 64 / np.log(2)
     assert importance["bits_per_dimension"] == pytest.approx(bits)
     annealing = found["annealing"]
-    assert annealing["annealed"]["images"] == annealing["importance_sampling"]["images"] == 6
+    assert annealing["annealed"]["events"] == annealing["importance_sampling"]["events"] == 6
     bounds = annealing["sandwich"]
     assert bounds["gap"] > -3 * bounds["gap_standard_error"]
     assert found["diagnosis"]["latent_dim"] == 2
@@ -93,7 +93,7 @@ def test_known_factors_are_scored(tmp_path):
     data = datasets.load("shapes", image_size=8)
     vae = tfvae.VAE.for_images(data.image_shape, latent_dim=3, network="dense", seed=0)
     found = report.evaluate(vae, data, num_samples=2, limit=400, latent=True)
-    assert found.log_prob.images == 400
+    assert found.log_prob.events == 400
     scores = found.latent.disentanglement
     assert 0 <= scores.mig <= scores.informativeness <= 1
     assert "factors      MIG" in str(found)
@@ -143,7 +143,7 @@ def test_an_interrupted_evaluation_reports_what_it_has(run, tmp_path):
     found = json.loads(out)
     assert found["complete"] is False
     assert found["importance_sampling"]["complete"] is False
-    assert 0 < found["images"] < 180
+    assert 0 < found["events"] < 180
     assert b"interrupted: these are the figures of the images so far" in shown
     assert b"Traceback" not in shown
 
@@ -161,7 +161,7 @@ def test_an_interrupt_after_the_first_figures_keeps_them(run, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(report, name, interrupt)
             found = report.evaluate(
-                trained.vae, data, num_samples=2, limit=20, annealed_images=3, annealing_steps=3
+                trained.vae, data, num_samples=2, limit=20, annealed_events=3, annealing_steps=3
             )
         assert not found.complete
         assert found.log_prob.log_prob == whole.log_prob.log_prob

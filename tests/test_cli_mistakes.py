@@ -18,10 +18,10 @@ from tfvae.evaluation import expost
     ("option", "known"),
     [
         ("likelihood", likelihoods.BY_NAME),
-        ("posterior", posteriors.KNOWN),
-        ("prior", priors.KNOWN),
-        ("objective", objectives.KNOWN),
-        ("ex-post", expost.KNOWN),
+        ("posterior", posteriors.BY_NAME),
+        ("prior", priors.BY_NAME),
+        ("objective", objectives.BY_NAME),
+        ("ex-post", expost.BY_NAME),
     ],
 )
 def test_help_names_every_choice(option, known):

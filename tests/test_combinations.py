@@ -12,8 +12,8 @@ from tensorflow_probability import distributions as tfd
 
 from tfvae import VAE, InputError, networks
 from tfvae.likelihoods import BY_NAME as LIKELIHOOD_NAMES
-from tfvae.posteriors import KNOWN as POSTERIOR_NAMES
-from tfvae.priors import KNOWN as PRIOR_NAMES
+from tfvae.posteriors import BY_NAME as POSTERIOR_NAMES
+from tfvae.priors import BY_NAME as PRIOR_NAMES
 from tfvae.training import train
 
 SHAPE = (3, 2, 2)

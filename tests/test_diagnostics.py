@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 import tfvae
-from tfvae.evaluation.diagnostics import diagnose
+from tfvae import plotting
+from tfvae.evaluation import diagnose
 
 SHAPE = (6, 5, 1)
 
@@ -53,7 +54,7 @@ def test_rate_and_distortion_of_the_linear_model(linear):
     found = diagnose(vae, batches(linear_vae.as_images(x)), num_samples=16)
     mean, variance = model.posterior_mean(x), np.diag(model.posterior_covariance())
     kl = 0.5 * (variance - 1 - np.log(variance) + mean**2)
-    assert found.images == 300
+    assert found.events == 300
     np.testing.assert_allclose(found.kl_per_dimension, kl.mean(axis=0), rtol=1e-5)
     assert found.rate == pytest.approx(kl.sum(axis=1).mean(), rel=1e-5)
     assert found.rate_standard_error == pytest.approx(
@@ -84,7 +85,7 @@ def test_mutual_information_of_the_linear_model(linear):
     error = values.std() / 300**0.5
     assert abs(found.mutual_information - values.mean()) < 4 * error
     assert found.mutual_information + found.marginal_kl == pytest.approx(found.rate, rel=1e-5)
-    assert (found.pair_images, found.is_saturated) == (300, False)
+    assert (found.pair_events, found.is_saturated) == (300, False)
 
 
 def test_the_mutual_information_is_at_most_the_logarithm_of_the_images(rng):
@@ -105,7 +106,7 @@ def test_pairs_are_limited(linear):
     x = linear_vae.as_images(x)
     found = diagnose(vae, batches(x), pair_limit=50)
     alone = diagnose(vae, batches(x[:50]), pair_limit=10**6)
-    assert (found.pair_images, alone.pair_images) == (50, 50)
+    assert (found.pair_events, alone.pair_events) == (50, 50)
     # The same draws of the same images, by way of other shapes.
     assert found.mutual_information == pytest.approx(alone.mutual_information, abs=0.3)
     assert found.rate != alone.rate
@@ -217,7 +218,7 @@ def test_json_and_picture(rng, tmp_path):
     assert facts["active_units"] == 2
     assert facts["warnings"] == list(found.warnings)
     assert facts["rate"] == found.rate
-    figure = found.plot()
+    figure = plotting.diagnosis(found)
     bars, intervals = figure.axes
     heights = [bar.get_height() for bar in bars.patches]
     np.testing.assert_allclose(heights, np.sort(found.kl_per_dimension)[::-1])
@@ -245,8 +246,8 @@ def test_what_cannot_be_diagnosed_is_refused(rng):
     vae = constant_vae(([1.0], [0.0]), [0.0])
     x = images(rng, 4)
     for call, message in (
-        (lambda: diagnose(vae, batches(x[:1])), "needs two images or more; received 1"),
-        (lambda: diagnose(vae, batches(x).take(0)), "needs two images or more; received 0"),
+        (lambda: diagnose(vae, batches(x[:1])), "needs two events or more; received 1"),
+        (lambda: diagnose(vae, batches(x).take(0)), "needs two events or more; received 0"),
         (lambda: diagnose(vae, batches(x), num_samples=1), "num_samples is a whole number from 2"),
         (lambda: diagnose(vae, batches(x), pair_limit=1), "pair_limit is a whole number from 2"),
         (lambda: diagnose(vae, batches(x), seed=-1), "seed is a whole number from 0"),

@@ -15,13 +15,13 @@ from tfvae.evaluation.disentanglement import (
     DCI,
     Disentanglement,
     dci,
-    disentanglement,
+    disentanglement_scores,
     factor_vae_score,
 )
 from tfvae.evaluation.disentanglement import mutual_information_gap as mig
 from tfvae.evaluation.disentanglement import separated_attribute_predictability as sap
 
-EVERY = (mig, sap, dci, factor_vae_score, disentanglement)
+EVERY = (mig, sap, dci, factor_vae_score, disentanglement_scores)
 SIZES = (2, 3, 4)
 
 
@@ -68,12 +68,12 @@ def test_codes_that_are_the_factors_are_perfect(rng):
 def test_one_factor_and_dead_dimensions_are_perfect():
     factors = grid((5,), 40)
     codes = np.concatenate([np.full((200, 3), 7.0), -factors / 3], axis=1)
-    assert disentanglement(codes, factors) == Disentanglement(1, 1, 1, 1, 1, 1)
+    assert disentanglement_scores(codes, factors) == Disentanglement(1, 1, 1, 1, 1, 1)
 
 
 def test_constant_codes_know_nothing():
     factors = grid()
-    found = disentanglement(np.full((len(factors), 4), -0.1), factors)
+    found = disentanglement_scores(np.full((len(factors), 4), -0.1), factors)
     # Every value of a factor is as frequent as its others, in the rows kept back too.
     informativeness = pytest.approx(np.mean([1 / size for size in SIZES]))
     assert found == Disentanglement(0.0, 0.0, 0.0, 0.0, informativeness, 0.0)
@@ -125,7 +125,7 @@ def test_two_factors_turned_by_45_degrees(rng):
 @pytest.mark.parametrize("seed", [0, 4])
 def test_random_rotations_entangle(rng, seed):
     factors = shuffled(rng, grid((4, 4, 4, 4), 12))
-    found = disentanglement(factors @ stats.ortho_group(4, seed=seed).rvs(), factors)
+    found = disentanglement_scores(factors @ stats.ortho_group(4, seed=seed).rvs(), factors)
     # All are 1 without the rotation, but for what SAP loses by chance.
     assert max(found.mig, found.sap, found.disentanglement, found.completeness) < 0.4
     assert found.factor_vae_score < 0.9
@@ -135,7 +135,7 @@ def test_random_rotations_entangle(rng, seed):
 def test_noise_knows_nothing(rng):
     factors = shuffled(rng, grid(SIZES, 200))
     codes = rng.normal(size=(len(factors), 5))
-    found = disentanglement(codes, factors)
+    found = disentanglement_scores(codes, factors)
     # 2 N I is χ² with (bins − 1)(values − 1) degrees, and the gap is no more than the largest I.
     bounds = [stats.chi2.isf(1e-4 / 15, 19 * (k - 1)) / np.log(k) for k in SIZES]
     assert found.mig < np.mean(bounds) / (2 * len(factors))
@@ -151,7 +151,9 @@ def test_noise_knows_nothing(rng):
 
 def test_noise_lowers_every_score(rng):
     factors = shuffled(rng, grid(SIZES, 150))
-    levels = [disentanglement(noisy(rng, factors, sigma), factors) for sigma in (0, 0.4, 1, 3)]
+    levels = [
+        disentanglement_scores(noisy(rng, factors, sigma), factors) for sigma in (0, 0.4, 1, 3)
+    ]
     for name in ("mig", "sap", "disentanglement", "completeness", "informativeness"):
         scores = [getattr(level, name) for level in levels]
         assert np.all(np.diff(scores) < 0), name
@@ -304,7 +306,7 @@ OTHER_SIDE = {**OTHER_TREES, "sap": 0.01}
     ids=["order", "scale", "offset", "sign", "names"],
 )
 def test_what_scores_do_not_depend_on(case, change, tolerances):
-    found, expected = disentanglement(*change(*case)), disentanglement(*case)
+    found, expected = disentanglement_scores(*change(*case)), disentanglement(*case)
     for name, value in dataclasses.asdict(expected).items():
         tolerance = tolerances.get(name, 1e-9)
         assert getattr(found, name) == pytest.approx(value, abs=tolerance), name
@@ -320,18 +322,21 @@ def test_only_the_order_of_codes_matters_to_trees(case):
 
 def test_types_do_not_matter(case):
     codes, factors = case
-    expected = disentanglement(codes.astype("float32"), factors)
-    assert disentanglement(codes.astype("float32").tolist(), factors.astype("float16")) == expected
+    expected = disentanglement_scores(codes.astype("float32"), factors)
+    assert (
+        disentanglement_scores(codes.astype("float32").tolist(), factors.astype("float16"))
+        == expected
+    )
     binary = factors[:, :1]
     assert mig(codes, binary == 1) == mig(codes, binary)
 
 
 def test_seeds_decide_the_scores(case):
     codes, factors = case
-    first = disentanglement(codes, factors, seed=3)
+    first = disentanglement_scores(codes, factors, seed=3)
     np.random.seed(7)  # noqa: NPY002 - what scikit-learn would fall back to
-    assert disentanglement(codes, factors, seed=3) == first
-    other = disentanglement(codes, factors, seed=2**40)
+    assert disentanglement_scores(codes, factors, seed=3) == first
+    other = disentanglement_scores(codes, factors, seed=2**40)
     assert other.mig == first.mig
     for name in ("sap", "disentanglement", "completeness", "informativeness"):
         assert getattr(other, name) != getattr(first, name)
@@ -342,7 +347,7 @@ def test_seeds_decide_the_scores(case):
 
 def test_all_scores_are_those_of_their_functions(case):
     codes, factors = case
-    found = disentanglement(codes, factors, seed=1)
+    found = disentanglement_scores(codes, factors, seed=1)
     expected = {
         "mig": mig(codes, factors),
         "sap": sap(codes, factors, seed=1),

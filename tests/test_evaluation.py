@@ -39,7 +39,7 @@ def test_the_mean_and_its_standard_error_are_over_images(vae, x):
     estimate = evaluation.elbo(vae, batches(x, 50), num_samples=4, seed=3)
     assert estimate == found.elbo
     elbos = found.log_likelihoods - found.kls
-    assert (estimate.images, len(elbos)) == (50, 50)
+    assert (estimate.events, len(elbos)) == (50, 50)
     assert estimate.elbo == pytest.approx(elbos.mean())
     assert estimate.log_likelihood == pytest.approx(found.log_likelihoods.mean())
     assert estimate.kl == pytest.approx(found.kls.mean())
@@ -102,7 +102,7 @@ def test_the_exact_posterior_gives_log_p_with_any_draws(exact):
         # No variance over draws: only the rounding of terms of this size.
         np.testing.assert_allclose(estimate.log_probs, log_p, rtol=0, atol=1e-4)
         assert estimate.standard_error == pytest.approx(log_p.std(ddof=1) / 5, rel=1e-4)
-        assert (estimate.images, estimate.num_samples) == (25, num_samples)
+        assert (estimate.events, estimate.num_samples) == (25, num_samples)
     for index in (0, 11, 24):
         estimate = evaluation.log_prob(vae, batches(x[index : index + 1], 1), num_samples=1)
         assert estimate.log_prob == pytest.approx(log_p[index], abs=1e-4)
@@ -114,7 +114,7 @@ def test_the_bias_is_half_the_relative_variance(inexact):
     # 300 times the same images, each time with other draws.
     count, repeats = 50, 300
     found = evaluation.log_prob(vae, batches(x, 25).repeat(repeats), num_samples=count)
-    assert found.images == 25 * repeats
+    assert found.events == 25 * repeats
     weights = np.exp(vae.terms(x, num_samples=20_000, seed=1).log_weight - log_p)
     spread = np.mean(np.var(weights, axis=0))
     # The logarithm of a mean of K is low by half its variance, to leading order, and scatters by
@@ -367,7 +367,7 @@ def test_an_interrupt_may_leave_the_images_so_far(vae, x):
     with pytest.raises(KeyboardInterrupt):
         evaluation.log_prob(vae, interrupted(x, 10, 0), num_samples=3, keep_partial=True)
     part = evaluation.log_prob(vae, interrupted(x, 10, 2), num_samples=3, keep_partial=True)
-    assert (part.images, part.complete, whole.complete) == (20, False, True)
+    assert (part.events, part.complete, whole.complete) == (20, False, True)
     np.testing.assert_array_equal(part.log_probs, whole.log_probs[:20])
 
 

@@ -90,7 +90,7 @@ def test_codes_of_a_conditional_model_heed_the_labels(data):
 
 
 def test_every_density_is_tested():
-    assert set(expost.KNOWN) == {"gaussian_mixture", "realnvp", "maf"}
+    assert set(expost.BY_NAME) == {"gaussian_mixture", "realnvp", "maf"}
 
 
 def test_one_gaussian_has_the_moments_of_the_codes(rng):
@@ -147,7 +147,7 @@ def test_seeds_decide_the_fit(vae, data, density):
 
     first = score(0)
     # An object fits anew each time, and leaves what it gave before alone.
-    fitter = expost.resolve(density, expost.Density, expost.KNOWN, "density")
+    fitter = expost.resolve(density, expost.Density, expost.BY_NAME, "density")
     prior = expost.fit_prior(vae, slices(x), fitter, seed=0, progress=False)
     assert np.abs(score(1, fitter) - first).max() > 1e-4
     np.testing.assert_array_equal(prior.distribution().log_prob(z), first)

@@ -6,7 +6,7 @@ from scipy import stats
 from tensorflow_probability import distributions as tfd
 
 from tfvae.distributions.kl import kl_divergence
-from tfvae.distributions.normal import FullNormal, LogVarianceNormal
+from tfvae.distributions.normal import FullCovarianceNormal, LogVarianceNormal
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -222,7 +222,7 @@ LOWER = np.random.default_rng(1).normal(size=(2, 3, 3))
 
 
 def full(dtype=tf.float64):
-    return FullNormal(*(tf.constant(value, dtype) for value in (LOC, LOG_VAR, LOWER)))
+    return FullCovarianceNormal(*(tf.constant(value, dtype) for value in (LOC, LOG_VAR, LOWER)))
 
 
 def covariances():
@@ -294,11 +294,11 @@ def test_full_kl_without_correlations_is_the_diagonal_one():
     loc, log_var = tf.constant(LOC), tf.constant(LOG_VAR)
     prior = independent([0.5, -1.0, 2.0], [1.0, 0.3, 2.5])
     diagonal = tfd.Independent(LogVarianceNormal(loc, log_var), 1)
-    plain = FullNormal(loc, log_var, tf.zeros((3, 3), tf.float64))
+    plain = FullCovarianceNormal(loc, log_var, tf.zeros((3, 3), tf.float64))
     np.testing.assert_allclose(
         tfd.kl_divergence(plain, prior), tfd.kl_divergence(diagonal, prior), rtol=1e-14
     )
-    same = FullNormal(tf.zeros(3), tf.zeros(3), tf.zeros((3, 3)))
+    same = FullCovarianceNormal(tf.zeros(3), tf.zeros(3), tf.zeros((3, 3)))
     standard = tfd.Independent(tfd.Normal(tf.zeros(3), 1.0), 1)
     assert tfd.kl_divergence(same, standard) == 0
 
@@ -333,7 +333,7 @@ def test_full_at_extreme_log_variances(log_var):
     standard = tfd.Independent(tfd.Normal(tf.zeros(2), 1.0), 1)
     with tf.GradientTape() as tape:
         tape.watch(values)
-        distribution = FullNormal(*values)
+        distribution = FullCovarianceNormal(*values)
         log_prob, entropy = distribution.log_prob([0.0, 0.25]), distribution.entropy()
         _, of_sample = distribution.experimental_sample_and_log_prob(seed=(1, 2))
         kl = tfd.kl_divergence(distribution, standard)
@@ -354,7 +354,9 @@ def test_full_in_one_dimension():
     values = (tf.constant([0.3]), tf.constant([-1.2]), tf.zeros((1, 1)))
     z = tf.constant([[0.0], [1.5]])
     np.testing.assert_allclose(
-        FullNormal(*values).log_prob(z), stats.norm(0.3, np.exp(-0.6)).logpdf(z)[:, 0], rtol=1e-6
+        FullCovarianceNormal(*values).log_prob(z),
+        stats.norm(0.3, np.exp(-0.6)).logpdf(z)[:, 0],
+        rtol=1e-6,
     )
 
 
@@ -363,7 +365,7 @@ def test_full_slices_and_copies():
     x = distribution.sample(4, seed=(1, 2))
     log_prob = distribution.log_prob(x)
     np.testing.assert_allclose(distribution[1].log_prob(x[:, 1]), log_prob[:, 1], rtol=1e-12)
-    assert type(distribution[1]) is FullNormal
+    assert type(distribution[1]) is FullCovarianceNormal
     np.testing.assert_array_equal(distribution.copy().log_prob(x), log_prob)
     moved = distribution.copy(loc=distribution.loc + 1)
     np.testing.assert_allclose(moved.log_prob(x + 1), log_prob, rtol=1e-12)
@@ -373,7 +375,7 @@ def test_gradients_of_full_samples():
     values = tuple(tf.constant(value, tf.float32) for value in (LOC, LOG_VAR, LOWER))
     with tf.GradientTape() as tape:
         tape.watch(values)
-        z = FullNormal(*values).sample(seed=(1, 2))
+        z = FullCovarianceNormal(*values).sample(seed=(1, 2))
         loss = tf.reduce_sum(z)
     by_loc, by_log_var, by_lower = tape.gradient(loss, values)
     np.testing.assert_array_equal(by_loc, np.ones_like(LOC))

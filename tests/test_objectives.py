@@ -518,7 +518,7 @@ TEXTS = {
 
 
 def test_every_objective_is_walked():
-    assert set(TEXTS) == set(objectives.KNOWN)
+    assert set(TEXTS) == set(objectives.BY_NAME)
 
 
 @pytest.fixture
@@ -541,7 +541,7 @@ def rough(rng):
 def test_options_by_text_and_by_configuration_are_the_same(name):
     text, config = TEXTS[name]
     objective = objectives.get(text)
-    assert type(objective) is objectives.KNOWN[name]
+    assert type(objective) is objectives.BY_NAME[name]
     assert objective.get_config() == config
     serialized = json.loads(json.dumps(keras.saving.serialize_keras_object(objective)))
     again = objectives.get(serialized)

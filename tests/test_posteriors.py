@@ -9,9 +9,9 @@ from scipy import stats
 from tensorflow_probability import distributions as tfd
 
 from tfvae import VAE, InputError, posteriors, priors
-from tfvae.posteriors import Coupling, DiagonalNormal, FullNormal, InverseAutoregressive
+from tfvae.posteriors import CouplingFlow, DiagonalNormal, FullNormal, InverseAutoregressive
 
-NAMES = list(posteriors.KNOWN)
+NAMES = list(posteriors.BY_NAME)
 FLOWS = ["iaf:flows=3,hidden=8", "coupling:flows=3,hidden=8"]
 every = pytest.mark.parametrize("name", ["normal", "full_normal", *FLOWS])
 every_flow = pytest.mark.parametrize("name", FLOWS)
@@ -38,8 +38,8 @@ def test_names_and_defaults():
         "normal": DiagonalNormal,
         "full_normal": FullNormal,
         "iaf": InverseAutoregressive,
-        "coupling": Coupling,
-    } == posteriors.KNOWN
+        "coupling": CouplingFlow,
+    } == posteriors.BY_NAME
     for name in ("iaf", "coupling"):
         family = posteriors.get(name)
         assert (family.flows, family.hidden) == (4, 64)
@@ -290,7 +290,7 @@ def test_a_posterior_of_ones_own_has_the_mean_as_code():
     np.testing.assert_array_equal(family.code(family.distribution(family(loc))), loc)
 
 
-@pytest.mark.parametrize("kind", [InverseAutoregressive, Coupling])
+@pytest.mark.parametrize("kind", [InverseAutoregressive, CouplingFlow])
 @pytest.mark.parametrize("option", ["flows", "hidden"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "many", None])
 def test_bad_options(kind, option, value):

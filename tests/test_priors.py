@@ -22,14 +22,17 @@ SHAPE = (3, 2, 1)
 class Model:
     """What a prior takes from the model it is attached to."""
 
-    def __init__(self, posterior="normal", d=4, support=(0.0, 1.0), num_classes=None):
-        self.image_shape = SHAPE
+    def __init__(
+        self, posterior="normal", d=4, support=(0.0, 1.0), num_classes=None, missing=False
+    ):
+        self.event_shape = SHAPE
+        self.missing = missing
         self.likelihood_family = types.SimpleNamespace(support=Support(*support))
         self.num_classes = num_classes
         self.posterior = posteriors.get(posterior)
         self.posterior.bind((d,), 0)
 
-    def encode(self, x, training=False):
+    def encode_unchecked(self, x):
         return self.posterior.distribution(self.posterior(x))
 
 
@@ -56,7 +59,7 @@ def test_names_and_defaults():
         "realnvp": RealNVP,
         "maf": MaskedAutoregressive,
         "class_normal": ClassNormal,
-    } == priors.KNOWN
+    } == priors.BY_NAME
     assert priors.get("mixture").components == 10
     assert priors.get("vamp").pseudo_inputs == 50
     assert priors.get("vamp:pseudo_inputs=7").pseudo_inputs == 7
@@ -175,7 +178,7 @@ def test_vamp_is_the_average_of_posteriors(posterior):
     model = Model(posterior)
     family = built("vamp:pseudo_inputs=5", model=model)
     z = normal(3, 2, 4)
-    components = model.encode(family.images)
+    components = model.encode_unchecked(family.inputs)
     expected = tf.reduce_logsumexp([components[k].log_prob(z) for k in range(5)], axis=0) - np.log(
         5
     )
@@ -191,7 +194,7 @@ def test_vamp_is_the_average_of_posteriors(posterior):
     # The posterior's weights learn from the prior too.
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(family.distribution().log_prob(z))
-    weights = [weight.value for weight in (*model.posterior.trainable_weights, family.raw_images)]
+    weights = [weight.value for weight in (*model.posterior.trainable_weights, family.raw_inputs)]
     assert all(np.any(gradient != 0) for gradient in tape.gradient(loss, weights))
 
 
@@ -200,14 +203,15 @@ def test_vamp_does_not_hold_the_model_as_a_part():
         pass
 
     whole, family = Whole(), priors.get("vamp:pseudo_inputs=2")
-    whole.encode = Model().encode
+    whole.encode_unchecked = Model().encode_unchecked
     whole.prior = family
-    whole.image_shape, whole.likelihood_family = SHAPE, types.SimpleNamespace(support=Support())
+    whole.event_shape, whole.missing = SHAPE, False
+    whole.likelihood_family = types.SimpleNamespace(support=Support())
     family.bind((4,), 0)
     family.attach(whole)
     family.build((4,))
     assert family._layers == []
-    assert [weight.name for weight in whole.trainable_weights] == ["raw_images"]
+    assert [weight.name for weight in whole.trainable_weights] == ["raw_inputs"]
 
 
 @pytest.mark.parametrize("support", [(0.0, 1.0), (-1.0, 3.0), (-np.inf, np.inf)])
@@ -215,19 +219,19 @@ def test_adapt(support):
     family = built("vamp:pseudo_inputs=3", model=Model(support=support))
     low, high = support if np.isfinite(support[0]) else (-5.0, 5.0)
     if np.isfinite(support[0]):
-        family.raw_images.assign(100 * np.random.default_rng(0).normal(size=(3, *SHAPE)))
-        assert low <= np.min(family.images) < np.max(family.images) <= high
+        family.raw_inputs.assign(100 * np.random.default_rng(0).normal(size=(3, *SHAPE)))
+        assert low <= np.min(family.inputs) < np.max(family.inputs) <= high
     images = np.linspace(low, high, 5 * 6).reshape(5, *SHAPE).astype(np.float32)
     for given in (images, tf.constant(images)):
         family.adapt(given)
-        np.testing.assert_allclose(family.images, images[:3], atol=0.0101 * (high - low))
-        # Away from the ends they are the images themselves.
-        np.testing.assert_allclose(family.images[1:], images[1:3], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(family.inputs, images[:3], atol=0.0101 * (high - low))
+        # Away from the ends they are the events themselves.
+        np.testing.assert_allclose(family.inputs[1:], images[1:3], rtol=1e-4, atol=1e-5)
 
 
 def test_adapt_refuses():
     family = built("vamp:pseudo_inputs=3")
-    with pytest.raises(InputError, match=r"^expected 3 images or more of shape \(3, 2, 1\); "):
+    with pytest.raises(InputError, match=r"^expected 3 events or more of shape \(3, 2, 1\); "):
         family.adapt(np.zeros((2, *SHAPE)))
     with pytest.raises(InputError, match=r"received shape \(3, 2, 3, 1\)$"):
         family.adapt(np.zeros((3, 2, 3, 1)))
@@ -315,7 +319,7 @@ def test_class_normal():
 @pytest.mark.parametrize("posterior", ["normal", "full_normal"])
 def test_class_normal_has_an_exact_kl(posterior):
     family = built("class_normal", shaken=0.5)
-    q = Model(posterior).encode(normal(2, *SHAPE))
+    q = Model(posterior).encode_unchecked(normal(2, *SHAPE))
     p = family.distribution(tf.constant([1, 2]))
     kl = tfd.kl_divergence(q, p)
     assert kl.shape == (2,)

@@ -47,7 +47,7 @@ def test_gaussians_are_told_as_well_as_can_be(rng, distance):
     assert found.standard_error == pytest.approx(
         np.sqrt(found.accuracy * (1 - found.accuracy) / 10_000)
     )
-    assert found.images == 10_000
+    assert found.events == 10_000
     assert found.chance == 0.5
 
 
@@ -164,7 +164,7 @@ def test_labels_of_any_name_and_type(rng, probe):
     # A label that was never seen is never told.
     found = probe(x, y, test_x, np.full(200, 7))
     assert found == Accuracy(0.0, 0.0, 200, 0.0)
-    assert json.loads(json.dumps(dataclasses.asdict(expected)))["images"] == 200
+    assert json.loads(json.dumps(dataclasses.asdict(expected)))["events"] == 200
 
 
 def test_importing_loads_neither_tensorflow_nor_scikit_learn():

@@ -104,7 +104,7 @@ def test_a_worker_holds_the_rows_of_its_devices():
                         assert held.start + begin == rows.start
 
 
-@pytest.mark.parametrize("name", posteriors.KNOWN)
+@pytest.mark.parametrize("name", posteriors.BY_NAME)
 def test_shares_draw_as_the_whole_batch_does(name, rng):
     vae = tfvae.VAE.for_images(SHAPE, latent_dim=2, network="dense", posterior=name, seed=0)
     # The same image many times: what differs is the noise.

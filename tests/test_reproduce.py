@@ -235,9 +235,9 @@ def test_a_row_is_trained_scored_and_gone_on_with(tiny, tmp_path, monkeypatch, c
         == tfvae.VAE.for_images((8, 8, 1), network="dense:hidden=8", latent_dim=2).count_params()
     )
     found = first["evaluation"]["importance_sampling"]
-    assert (found["num_samples"], found["images"]) == (3, 5)
+    assert (found["num_samples"], found["events"]) == (3, 5)
     bounds = first["evaluation"]["annealing"]["sandwich"]
-    assert bounds["lower"]["images"] == 2
+    assert bounds["lower"]["events"] == 2
     assert bounds["upper"]["monte_carlo_error"] is None  # which JSON has, unlike NaN
 
     reproduce.main(str(tiny), runs=runs, limit=5)
@@ -360,7 +360,7 @@ def test_a_partial_row_in_bits_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "FOLDER", tmp_path)
     (tmp_path / "grey.toml").write_text('unit = "bits/dim"\n' + TINY)
     marginal = {"log_prob": -90.0, "standard_error": 0.64 * math.log(2), "num_samples": 1000}
-    marginal |= {"images": 2000, "bits_per_dimension": 2.25}
+    marginal |= {"events": 2000, "bits_per_dimension": 2.25}
     annealing = {name: {"log_prob": value} for name, value in BOUNDS.items()}
     annealing["sandwich"] = {"gap": -0.001}
     found = {"importance_sampling": marginal, "elbo": -95.5, "annealing": annealing}

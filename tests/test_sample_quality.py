@@ -240,15 +240,15 @@ def images(rng):
 
 
 def test_pixels(images):
-    found = quality.sample_quality(*images)
+    found = quality.compare_samples(*images)
     a, b = (x.reshape(len(x), -1).astype("float32") for x in images)
     near, dense = quality.precision_recall(a, b), quality.density_coverage(a, b)
     expected = (*near, *dense, quality.frechet_distance(a, b), 40, 30, "pixels")
     assert dataclasses.astuple(found) == expected
     assert json.loads(json.dumps(dataclasses.asdict(found))) == dataclasses.asdict(found)
-    assert quality.sample_quality(*images) == found
+    assert quality.compare_samples(*images) == found
     # k is that of both pairs when it is given.
-    found = quality.sample_quality(*images, neighbours=4)
+    found = quality.compare_samples(*images, neighbours=4)
     assert dataclasses.astuple(found)[:4] == scores(a, b, 4)
 
 
@@ -261,7 +261,7 @@ def test_features_of_a_function(images):
 
     # Bytes come as floating-point numbers, as they are.
     a, b = ((255 * x).astype("uint8") for x in images)
-    found = quality.sample_quality(a, b, halves, batch_size=16)
+    found = quality.compare_samples(a, b, halves, batch_size=16)
     assert taken == [(count, "float32") for count in (16, 16, 8, 16, 14)]
     flat = (halves(x.astype("float32")).reshape(len(x), -1) for x in (a, b))
     assert found.frechet_distance == pytest.approx(quality.frechet_distance(*flat), rel=1e-6)
@@ -271,7 +271,7 @@ def test_features_of_a_function(images):
 def test_features_of_a_model(images):
     layers = [keras.Input((5, 4, 3)), keras.layers.Conv2D(6, 3), keras.layers.Dropout(0.5)]
     network = keras.Sequential(layers, name="small")  # which drops nothing here
-    found = quality.sample_quality(*images, network, batch_size=7)
+    found = quality.compare_samples(*images, network, batch_size=7)
     flat = (np.asarray(network(x)).reshape(len(x), -1) for x in images)
     assert found.frechet_distance == pytest.approx(quality.frechet_distance(*flat), rel=1e-5)
     assert found.features == "small"
@@ -279,7 +279,7 @@ def test_features_of_a_model(images):
 
 def test_a_progress_bar_is_shown_when_asked_for(images, capsys):
     for progress, shown in ((True, True), (None, False)):
-        quality.sample_quality(*images, progress=progress)
+        quality.compare_samples(*images, progress=progress)
         assert ("features" in capsys.readouterr().err) == shown
 
 
@@ -288,8 +288,8 @@ def test_an_untrained_model_scores_worse_than_held_out_images():
     order = np.random.default_rng(0).permutation(len(digits))
     real, held_out = digits[order[::2]], digits[order[1::2]]
     vae = tfvae.VAE.for_images((8, 8, 1), network="dense", latent_dim=2, seed=0)
-    good = quality.sample_quality(real, held_out)
-    poor = quality.sample_quality(real, vae.sample(len(held_out), seed=1))
+    good = quality.compare_samples(real, held_out)
+    poor = quality.compare_samples(real, vae.sample(len(held_out), seed=1))
     assert min(good.precision, good.recall, good.density, good.coverage) > 0.75
     assert max(poor.precision, poor.recall, poor.density, poor.coverage) < 0.1
     assert poor.frechet_distance > 20 * good.frechet_distance
@@ -340,7 +340,7 @@ points = np.arange(9.0)[:, None]
 sample_quality.precision_recall(points, points), sample_quality.frechet_distance(points, points)
 assert "keras" not in sys.modules
 try:
-    sample_quality.sample_quality(*np.zeros((2, 9, 8, 8, 1)), "inception")
+    sample_quality.compare_samples(*np.zeros((2, 9, 8, 8, 1)), "inception")
 except InputError as error:
     print(error)
 """
@@ -397,5 +397,5 @@ def test_images_that_do_not_fit_are_refused(images, change, options, message):
     real, generated = images[0] + 0.1, images[1]
     generated[0] = 0
     with np.errstate(divide="ignore"), pytest.raises(tfvae.InputError, match=message) as caught:
-        quality.sample_quality(real, change(generated) if change else generated, **options)
+        quality.compare_samples(real, change(generated) if change else generated, **options)
     assert "\n" not in str(caught.value)

@@ -43,7 +43,7 @@ def card(folder):
 def test_it_computes_the_elbo_of_its_card(vae, images, card):
     said = card["metrics"]["test_images.npz"]
     found = elbo(vae, [images], seed=said["seed"])
-    assert found.images == said["images"] == len(images) == make.CHECKED
+    assert found.events == said["events"] == len(images) == make.CHECKED
     assert found.elbo == pytest.approx(said["elbo"], abs=1e-3)
     # These images are among those of the whole test set.
     error = np.hypot(said["standard_error"], card["metrics"]["standard_error"])

@@ -107,7 +107,7 @@ def test_the_advice_on_a_missing_option_is_right(needed):
     with pytest.raises(InputError) as caught:
         objectives.get(f"elbo:beta={needed}")
     advised = str(caught.value).partition("write ")[2].replace("VALUE", "5")
-    assert isinstance(objectives.get(f"elbo:beta={advised}").beta, schedules.KNOWN[needed])
+    assert isinstance(objectives.get(f"elbo:beta={advised}").beta, schedules.BY_NAME[needed])
 
 
 def test_a_schedule_of_keras_will_do():

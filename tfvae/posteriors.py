@@ -10,7 +10,9 @@ up to κ = 10 and mostly NaN in batches of 200,000 draws from κ = 100. At a mea
 the first basis vector the gradient by the direction is 0.
 """
 
-from typing import Any
+import abc
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 import numpy as np
@@ -21,39 +23,49 @@ from tfvae.distributions.family import PACKAGE, Family, resolve
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
 from tfvae.share import Share
+from tfvae.typing import Distribution, Shape, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    from tfvae.distributions.flows import Flow
+
+# What an encoder puts out: features, or a list of tensors; and the shapes of that.
+EncoderOutput: TypeAlias = "Tensor | list[Tensor]"
+OutputShape: TypeAlias = "Shape | list[Shape]"
 
 
-class Posterior(Family):
+class Posterior(Family, abc.ABC):
     """Base class of posteriors.
 
-    ``call`` takes what the encoder puts out and gives a dictionary of float32 tensors with the
-    batch first; ``distribution`` gives q(z|x) with batch shape `[B]` and event shape `[d]`, and
-    of one image's parameters, without the batch, the q of that image.
+    ``call`` takes what the encoder puts out and returns a dictionary of float32 tensors with the
+    batch first; ``distribution`` makes of them q(z|x) with batch shape `[B]` and event shape `[d]`.
+    Of the parameters of one event, without the batch axis, it makes that event's q(z|x).
     """
 
-    def call(self, encoder_output: Any) -> dict[str, Any]:
+    @abc.abstractmethod
+    def call(self, encoder_output: EncoderOutput) -> dict[str, Tensor]:
         """Map the encoder's output to the parameters of q(z|x)."""
-        raise NotImplementedError
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Make q(z|x) from its parameters."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build q(z|x) from its parameters."""
 
-    def code(self, distribution: Any) -> tf.Tensor:
-        """Give the vector that stands for each image, `[B, d]`: the mean of q(z|x).
+    def code(self, distribution: Distribution) -> Tensor:
+        """Return the vector that stands for each event, `[B, d]`: the mean of q(z|x).
 
         Args:
-            distribution: what `distribution` gave.
+            distribution: what `distribution` returned.
         """
         return distribution.mean()
 
     def sample_each(
-        self, parameters: dict[str, tf.Tensor], num_samples: int, seeds: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draw z for each image from a seed of its own, whatever else is in the batch.
+        self, parameters: dict[str, Tensor], num_samples: int, seeds: Tensor
+    ) -> tuple[tf.Tensor, Tensor]:
+        """Draw z for each event from a seed of its own, whatever else is in the batch.
 
         Args:
-            parameters: of B images.
+            parameters: of B events.
             num_samples: K, draws for each.
             seeds: int32 `[B, 2]`.
 
@@ -61,7 +73,7 @@ class Posterior(Family):
             z `[K, B, d]`, and log q(z|x) `[K, B]`, nats.
         """
 
-        def sample_one(row: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        def sample_one(row: tuple[dict[str, Tensor], Tensor]) -> tuple[tf.Tensor, Tensor]:
             parameters, seed = row
             posterior = self.distribution(parameters)
             return posterior.experimental_sample_and_log_prob(num_samples, seed=seed)
@@ -77,18 +89,19 @@ class Posterior(Family):
         return tf.transpose(z, (1, 0, 2)), tf.transpose(log_prob)
 
     def sample_share(
-        self, parameters: dict[str, tf.Tensor], num_samples: int, seed: tf.Tensor, share: Share
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draw z for some images of a batch as they are drawn for within the whole batch.
+        self, parameters: dict[str, Tensor], num_samples: int, seed: Tensor, share: Share
+    ) -> tuple[tf.Tensor, Tensor]:
+        """Draw z for some events of a batch, the same draws as those of the whole batch have.
 
-        Every taker of a share draws for as many images as the batch has, with its own in their
-        places, and keeps those. Next to a network's work it is nothing.
+        A draw depends on the event's place in the batch and on the size of the batch. So each
+        device draws for a batch of the whole size, with its own events in their places, and keeps
+        theirs; next to running a network this costs nothing.
 
         Args:
-            parameters: of the images of the share.
+            parameters: of the events of the share.
             num_samples: K, draws for each.
             seed: int32 `[2]`, of the whole batch.
-            share: which images they are.
+            share: which rows of the batch they are.
 
         Returns:
             z `[K, B, d]`, and log q(z|x) `[K, B]`, nats.
@@ -101,7 +114,7 @@ class Posterior(Family):
         z, log_prob = posterior.experimental_sample_and_log_prob(num_samples, seed=seed)
         return z[:, start : start + size], log_prob[:, start : start + size]
 
-    def _build_head(self, input_shape: Any, size: int, name: str | None = None) -> None:
+    def _build_head(self, input_shape: OutputShape, size: int, name: str | None = None) -> None:
         """Create the dense layer that makes `size` numbers of the encoder's features."""
         if _is_list_of_shapes(input_shape):
             raise InputError(
@@ -109,18 +122,19 @@ class Posterior(Family):
                 f"several outputs of shapes {[tuple(s) for s in input_shape]}: give it one output, "
                 'or choose the posterior "normal"'
             )
-        if len(input_shape) < 2 or None in input_shape[1:]:
+        shape = input_shape
+        if len(shape) < 2 or None in shape[1:]:
             raise InputError(
                 "the encoder must put out features of a known size, [batch, features]; "
-                f"received shape {tuple(input_shape)}"
+                f"received shape {tuple(shape)}"
             )
         self.flatten = keras.layers.Flatten(dtype="float32")
         self.head = keras.layers.Dense(
             size, kernel_initializer=self._head_initializer(), dtype="float32", name=name
         )
-        self.head.build((None, int(np.prod(input_shape[1:]))))
+        self.head.build((None, int(np.prod(shape[1:]))))
 
-    def _head_outputs(self, encoder_output: Any, sizes: list[int]) -> list[Any]:
+    def _head_outputs(self, encoder_output: EncoderOutput, sizes: list[int]) -> list[Tensor]:
         """Split what the head makes of the features into parts `[B, size]`, in float32."""
         raw = self.head(self.flatten(encoder_output))
         return keras.ops.split(raw, np.cumsum(sizes)[:-1].tolist(), axis=-1)
@@ -137,7 +151,7 @@ class DiagonalNormal(Posterior):
       often do: the first two are taken as they are, a third is ignored.
     """
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: OutputShape) -> None:
         """Create the dense layer, if the encoder puts out features."""
         (latent_dim,) = self.event_shape
         if not _is_list_of_shapes(input_shape):
@@ -153,8 +167,8 @@ class DiagonalNormal(Posterior):
             self.head = None
         self.built = True
 
-    def call(self, encoder_output: Any) -> dict[str, Any]:
-        """Give ``{"loc": [B, d], "log_var": [B, d]}`` in float32."""
+    def call(self, encoder_output: EncoderOutput) -> dict[str, Tensor]:
+        """Return ``{"loc": [B, d], "log_var": [B, d]}`` in float32."""
         if self.head is None:
             loc, log_var = encoder_output[:2]
         else:
@@ -164,8 +178,8 @@ class DiagonalNormal(Posterior):
             "log_var": keras.ops.cast(log_var, "float32"),
         }
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give q(z|x), a `tfd.Independent` normal with batch `[B]` and event `[d]`."""
+    def distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Return q(z|x), a `tfd.Independent` normal with batch `[B]` and event `[d]`."""
         return _diagonal_normal(parameters)
 
 
@@ -174,27 +188,28 @@ class FullNormal(Posterior):
     """q(z|x) = N(μ(x), Σ(x)) with a full covariance, Σ = L Lᵀ.
 
     The head makes μ, log L_ii² and, for each pair of dimensions, a number below the diagonal of N
-    in L = diag(L_ii) (I + N); see `tfvae.distributions.normal.FullNormal`. Each row of N is divided
-    by √d, so that at the start correlations are as strong in many dimensions as in few.
+    in L = diag(L_ii) (I + N); see `tfvae.distributions.normal.FullCovarianceNormal`. Each row
+    of N is divided by √d, so that at the start correlations are as strong in many dimensions as in
+    few.
     """
 
     def _sizes(self) -> list[int]:
         (d,) = self.event_shape
         return [d, d, d * (d - 1) // 2]
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: OutputShape) -> None:
         """Create the dense layer."""
         self._build_head(input_shape, sum(self._sizes()))
         self.built = True
 
-    def call(self, encoder_output: Any) -> dict[str, Any]:
-        """Give ``{"loc": [B, d], "log_var": [B, d], "lower": [B, d(d − 1)/2]}`` in float32."""
+    def call(self, encoder_output: EncoderOutput) -> dict[str, Tensor]:
+        """Return ``{"loc": [B, d], "log_var": [B, d], "lower": [B, d(d − 1)/2]}`` in float32."""
         loc, log_var, lower = self._head_outputs(encoder_output, self._sizes())
         return {"loc": loc, "log_var": log_var, "lower": lower / self.event_shape[0] ** 0.5}
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give q(z|x), a `FullNormal` with batch `[B]` and event `[d]`."""
-        from tfvae.distributions import normal as gaussian
+    def distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Return q(z|x), a `FullCovarianceNormal` with batch `[B]` and event `[d]`."""
+        from tfvae.distributions.normal import FullCovarianceNormal
 
         d, _, pairs = self._sizes()
         # Where each entry of the matrix comes from: on and above the diagonal from a zero.
@@ -202,7 +217,7 @@ class FullNormal(Posterior):
         source[np.tril_indices(d, -1)] = np.arange(pairs)
         lower = parameters["lower"]
         padded = tf.concat([lower, tf.zeros_like(parameters["loc"][..., :1])], axis=-1)
-        return gaussian.FullNormal(
+        return FullCovarianceNormal(
             parameters["loc"], parameters["log_var"], tf.gather(padded, source, axis=-1)
         )
 
@@ -227,11 +242,11 @@ class FlowPosterior(Posterior):
         self.flows = checked_count("flows", flows)
         self.hidden = checked_count("hidden", hidden)
 
-    def _flow(self, options: dict[str, Any]) -> Any:
-        """Make the `tfvae.distributions.flows.Flow`."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _flow(self, options: dict[str, Any]) -> "Flow":
+        """Build the `tfvae.distributions.flows.Flow`."""
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: OutputShape) -> None:
         """Create the dense layer and the flow's networks."""
         self._build_head(input_shape, sum(self._sizes()))
         self.flow = self._flow(
@@ -248,25 +263,25 @@ class FlowPosterior(Posterior):
     def _sizes(self) -> list[int]:
         return [*self.event_shape, *self.event_shape, self.hidden]
 
-    def call(self, encoder_output: Any) -> dict[str, Any]:
-        """Give ``{"loc": [B, d], "log_var": [B, d], "context": [B, hidden]}`` in float32."""
+    def call(self, encoder_output: EncoderOutput) -> dict[str, Tensor]:
+        """Return ``{"loc": [B, d], "log_var": [B, d], "context": [B, hidden]}`` in float32."""
         loc, log_var, context = self._head_outputs(encoder_output, self._sizes())
         return {"loc": loc, "log_var": log_var, "context": keras.ops.elu(context)}
 
-    def distribution(self, parameters: dict[str, tf.Tensor]) -> Any:
-        """Give q(z|x), a `tfd.TransformedDistribution` with batch `[B]` and event `[d]`."""
+    def distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Return q(z|x), a `tfd.TransformedDistribution` with batch `[B]` and event `[d]`."""
         return tfd.TransformedDistribution(
             _diagonal_normal(parameters),
             self.flow.bijector(parameters["context"]),
             name="flow_posterior",
         )
 
-    def code(self, distribution: Any) -> tf.Tensor:
-        """Give the image of the base's mean under the flow, `[B, d]`; q's mean has no formula."""
+    def code(self, distribution: Distribution) -> Tensor:
+        """Return where the flow takes the base's mean, `[B, d]`; the mean of q has no formula."""
         return distribution.bijector.forward(distribution.distribution.mean())
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "flows": self.flows, "hidden": self.hidden}
 
 
@@ -280,31 +295,31 @@ class InverseAutoregressive(FlowPosterior):
     log q of any other z takes d + 1.
     """
 
-    def _flow(self, options: dict[str, Any]) -> Any:
+    def _flow(self, options: dict[str, Any]) -> "Flow":
         from tfvae.distributions.flows import Autoregressive, Flow
 
         return Flow(Autoregressive, gated=True, **options)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Coupling(FlowPosterior):
+class CouplingFlow(FlowPosterior):
     """q(z|x) by affine coupling layers with a context: Dinh et al. (2017), arXiv:1605.08803.
 
     A draw and its log q take one pass of each network, log q of any other z two.
     """
 
-    def bind(self, event_shape: tuple[int, ...], seed: int | None) -> None:
+    def bind(self, event_shape: Shape, seed: int | None) -> None:
         """Say which event the family describes; see `Family.bind`."""
         check_halves(event_shape, 'the posterior "iaf"')
         super().bind(event_shape, seed)
 
-    def _flow(self, options: dict[str, Any]) -> Any:
+    def _flow(self, options: dict[str, Any]) -> "Flow":
         from tfvae.distributions import flows
 
         return flows.Flow(flows.Coupling, **options)
 
 
-def check_halves(event_shape: tuple[int, ...], instead: str) -> None:
+def check_halves(event_shape: Shape, instead: str) -> None:
     """Check that a latent vector can be split in two.
 
     Raises:
@@ -317,24 +332,24 @@ def check_halves(event_shape: tuple[int, ...], instead: str) -> None:
         )
 
 
-def _diagonal_normal(parameters: dict[str, tf.Tensor]) -> Any:
+def _diagonal_normal(parameters: dict[str, Tensor]) -> Distribution:
     from tfvae.distributions.normal import diagonal_normal
 
     return diagonal_normal(parameters["loc"], parameters["log_var"])
 
 
-def _is_list_of_shapes(shape: Any) -> bool:
+def _is_list_of_shapes(shape: OutputShape) -> "TypeIs[list[Shape]]":
     return len(shape) > 0 and isinstance(shape[0], (list, tuple))
 
 
-KNOWN: dict[str, type[Posterior]] = {
+BY_NAME: dict[str, type[Posterior]] = {
     "normal": DiagonalNormal,
     "full_normal": FullNormal,
     "iaf": InverseAutoregressive,
-    "coupling": Coupling,
+    "coupling": CouplingFlow,
 }
 
 
-def get(identifier: Any) -> Posterior:
-    """Give the posterior that a name, a configuration or an instance stands for."""
-    return resolve(identifier, Posterior, KNOWN, "posterior")
+def get(identifier: Posterior | Mapping[str, Any] | str) -> Posterior:
+    """Return the posterior that a name, a configuration or an instance stands for."""
+    return resolve(identifier, Posterior, BY_NAME, "posterior")

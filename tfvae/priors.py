@@ -1,8 +1,9 @@
 """Priors p(z)."""
 
+import abc
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -13,10 +14,14 @@ from tfvae.distributions.family import PACKAGE, Family, resolve
 from tfvae.errors import InputError
 from tfvae.lazy import tfb, tfd
 from tfvae.posteriors import check_halves
+from tfvae.typing import ArrayLike, Distribution, Shape, Tensor
+
+if TYPE_CHECKING:
+    from tfvae.distributions.flows import Autoregressive, Coupling
 
 
-class Prior(Family):
-    """Base class of priors: ``distribution`` gives p(z) with event shape `[d]`.
+class Prior(Family, abc.ABC):
+    """Base class of priors: ``distribution`` returns p(z) with event shape `[d]`.
 
     A prior of your own is a subclass; weights that ``build`` adds train with the model:
 
@@ -36,25 +41,27 @@ class Prior(Family):
         """Take from the model what the prior needs of it, after `bind` and before `build`.
 
         Args:
-            vae: the model, whose `event_shape`, `likelihood_family`, `num_classes` and `encode`
-                are known by then.
+            vae: the model, whose `event_shape`, `likelihood_family`, `num_classes`, `missing` and
+                `encode_unchecked` are known by then.
         """
 
-    def distribution(self, label: Any = None) -> Any:
-        """Make p(z), or p(z|y).
+    @abc.abstractmethod
+    def distribution(self, label: Tensor | None = None) -> Distribution:
+        """Build p(z), or p(z|y).
 
         Args:
-            label: y, whole numbers `[B]`; only a class-conditional prior heeds it, and then gives
+            label: y, whole numbers `[B]`; only a class-conditional prior heeds it, and then returns
                 a distribution with batch shape `[B]`.
         """
-        raise NotImplementedError
 
-    def _weight(self, name: str, shape: tuple[int, ...], initializer: Any = "zeros") -> Any:
+    def _weight(
+        self, name: str, shape: Shape, initializer: keras.initializers.Initializer | str = "zeros"
+    ) -> keras.Variable:
         return self.add_weight(
             name=name, shape=shape, initializer=initializer, dtype="float32", autocast=False
         )
 
-    def _normal_initializer(self, stddev: float) -> Any:
+    def _normal_initializer(self, stddev: float) -> keras.initializers.Initializer:
         return keras.initializers.RandomNormal(stddev=stddev, seed=self._head_seed)
 
 
@@ -62,8 +69,8 @@ class Prior(Family):
 class StandardNormal(Prior):
     """p(z) = N(0, I)."""
 
-    def distribution(self, label: Any = None) -> Any:
-        """Give p(z), a `tfd.Independent` normal with event shape `[d]`."""
+    def distribution(self, label: Tensor | None = None) -> Distribution:
+        """Return p(z), a `tfd.Independent` normal with event shape `[d]`."""
         return _standard_normal(self.event_shape)
 
 
@@ -86,7 +93,7 @@ class Mixture(Prior):
         super().__init__(**kwargs)
         self.components = checked_count("components", components)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Create the logits of w `[K]`, μ `[K, d]` and log σ² `[K, d]`."""
         shape = (self.components, *self.event_shape)
         self.logits = self._weight("logits", (self.components,))
@@ -94,8 +101,8 @@ class Mixture(Prior):
         self.log_var = self._weight("log_var", shape, keras.initializers.Constant(math.log(0.5)))
         self.built = True
 
-    def distribution(self, label: Any = None) -> Any:
-        """Give p(z), a `tfd.MixtureSameFamily` with event shape `[d]`."""
+    def distribution(self, label: Tensor | None = None) -> Distribution:
+        """Return p(z), a `tfd.MixtureSameFamily` with event shape `[d]`."""
         from tfvae.distributions.normal import diagonal_normal
 
         return tfd.MixtureSameFamily(
@@ -104,7 +111,7 @@ class Mixture(Prior):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "components": self.components}
 
 
@@ -114,7 +121,8 @@ class VampPrior(Prior):
 
     Tomczak and Welling (2018), arXiv:1705.07120, equation 10. Where the likelihood's support is an
     interval, a sigmoid keeps the pseudo-inputs inside. They start as noise around its middle;
-    `adapt` starts them at images, which is better. The encoder sees them as in inference.
+    `adapt` starts them at events, which is better. The encoder sees them as in inference, and
+    where a model takes missing values as fully observed.
 
     With the posterior "iaf", each density takes d + 1 passes of each of its networks.
 
@@ -129,74 +137,79 @@ class VampPrior(Prior):
     def __init__(self, pseudo_inputs: int = 50, **kwargs: Any):
         super().__init__(**kwargs)
         self.pseudo_inputs = checked_count("pseudo_inputs", pseudo_inputs)
-        self._encode: Any = None
+        self._encode: Callable[[Tensor], Distribution] | None = None
 
     def attach(self, vae: Any) -> None:
-        """Take the model's encoder, image shape and support.
+        """Take the model's encoder, event shape and support.
 
         Raises:
             InputError: if the model is conditional.
         """
         if getattr(vae, "num_classes", None) is not None:
             raise InputError(
-                'the prior "vamp" encodes images alone, and a conditional model\'s encoder takes '
+                'the prior "vamp" encodes events alone, and a conditional model\'s encoder takes '
                 'a label too: choose the prior "class_normal" or "mixture"'
             )
         # A bound method, not the model: Keras would track that as a part of this layer.
-        self._encode = vae.encode
-        self._event_shape_of_x = tuple(vae.event_shape)
+        self._encode = vae.encode_unchecked
+        self._input_shape = tuple(vae.event_shape)
         self._support = vae.likelihood_family.support
+        self._missing = bool(vae.missing)
 
-    def build(self, input_shape: Any) -> None:
-        """Create the pseudo-inputs `[K, H, W, C]`, before the sigmoid."""
+    def build(self, input_shape: Shape) -> None:
+        """Create the pseudo-inputs `[K, *event_shape]`, before the sigmoid."""
         self._require_model()
-        shape = (self.pseudo_inputs, *self._event_shape_of_x)
-        self.raw_images = self._weight("raw_images", shape, self._normal_initializer(1.0))
+        shape = (self.pseudo_inputs, *self._input_shape)
+        self.raw_inputs = self._weight("raw_inputs", shape, self._normal_initializer(1.0))
         self.built = True
 
-    def _require_model(self) -> None:
+    def _require_model(self) -> Callable[[Tensor], Distribution]:
+        """Return the model's encoder."""
         if self._encode is None:
             raise InputError(
                 'the prior "vamp" encodes its pseudo-inputs with the model\'s encoder: give it '
                 "to a tfvae.VAE"
             )
+        return self._encode
 
     def _interval(self) -> tuple[float, float] | None:
         low, high = self._support.low, self._support.high
         return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
     @property
-    def images(self) -> tf.Tensor:
-        """The pseudo-inputs u, `[K, H, W, C]`."""
+    def inputs(self) -> Tensor:
+        """The pseudo-inputs u, `[K, *event_shape]`."""
         self._require_model()
-        raw, interval = tf.convert_to_tensor(self.raw_images), self._interval()
+        raw, interval = tf.convert_to_tensor(self.raw_inputs), self._interval()
         if interval is None:
             return raw
         low, high = interval
         return low + (high - low) * tf.sigmoid(raw)
 
-    def adapt(self, images: Any) -> None:
-        """Set the pseudo-inputs at the first K images.
+    def adapt(self, events: ArrayLike) -> None:
+        """Set the pseudo-inputs at the first K events.
 
         Values come as near to the ends of an interval as 1 % of its length, where the sigmoid
-        still has a gradient.
+        still has a gradient. A missing value becomes the mean of what was observed in its place.
 
         Args:
-            images: `[N, H, W, C]` with N ≥ K, in the likelihood's support.
+            events: `[N, *event_shape]` with N ≥ K, in the likelihood's support.
 
         Raises:
-            InputError: if the prior belongs to no built model, there are fewer images than
-                pseudo-inputs, or the images do not fit the model.
+            InputError: if the prior belongs to no built model, there are fewer events than
+                pseudo-inputs, or the events do not fit the model.
         """
         if not self.built:
             raise InputError('adapt the prior "vamp" once its model is built')
-        shape = tuple(images.shape)
-        if shape[1:] != self._event_shape_of_x or len(images) < self.pseudo_inputs:
+        events = np.asarray(events, np.float32)
+        if events.shape[1:] != self._input_shape or len(events) < self.pseudo_inputs:
             raise InputError(
-                f"expected {self.pseudo_inputs} images or more of shape {self._event_shape_of_x}; "
-                f"received shape {shape}"
+                f"expected {self.pseudo_inputs} events or more of shape {self._input_shape}; "
+                f"received shape {events.shape}"
             )
-        values = np.asarray(images[: self.pseudo_inputs], np.float32)
+        values = events[: self.pseudo_inputs]
+        if self._missing:
+            values = np.where(np.isnan(values), self._observed_mean(events), values)
         if not bool(self._support.admits(values)):
             raise InputError(self._support.complaint('adapt of the prior "vamp"', *_range(values)))
         interval = self._interval()
@@ -204,14 +217,22 @@ class VampPrior(Prior):
             low, high = interval
             share = np.clip((values - low) / (high - low), 0.01, 0.99)
             values = np.log(share) - np.log1p(-share)
-        self.raw_images.assign(values)
+        self.raw_inputs.assign(values)
 
-    def distribution(self, label: Any = None) -> Any:
-        """Give p(z), a `tfd.MixtureSameFamily` with event shape `[d]`."""
-        return _uniform_mixture(self.pseudo_inputs, self._encode(self.images))
+    def _observed_mean(self, events: np.ndarray) -> np.ndarray:
+        """Compute the mean of the observed values at each place, `[*event_shape]`."""
+        observed = ~np.isnan(events)
+        total = np.where(observed, events, 0).sum(axis=0, dtype="float64")
+        count = observed.sum(axis=0)
+        mean = np.where(count > 0, total / np.maximum(count, 1), self._support.fill)
+        return mean.astype("float32")
+
+    def distribution(self, label: Tensor | None = None) -> Distribution:
+        """Return p(z), a `tfd.MixtureSameFamily` with event shape `[d]`."""
+        return _uniform_mixture(self.pseudo_inputs, self._require_model()(self.inputs))
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "pseudo_inputs": self.pseudo_inputs}
 
 
@@ -234,11 +255,11 @@ class FlowPrior(Prior):
         self.flows = checked_count("flows", flows)
         self.hidden = checked_count("hidden", hidden)
 
-    def _step(self) -> Any:
-        """Give the class of the steps, from `tfvae.distributions.flows`."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _step(self) -> "type[Autoregressive] | type[Coupling]":
+        """Return the class of the steps, from `tfvae.distributions.flows`."""
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Create the flow's networks."""
         from tfvae.distributions.flows import Flow
 
@@ -251,14 +272,14 @@ class FlowPrior(Prior):
         )
         self.built = True
 
-    def distribution(self, label: Any = None) -> Any:
-        """Give p(z), a `tfd.TransformedDistribution` with event shape `[d]`."""
+    def distribution(self, label: Tensor | None = None) -> Distribution:
+        """Return p(z), a `tfd.TransformedDistribution` with event shape `[d]`."""
         return tfd.TransformedDistribution(
             _standard_normal(self.event_shape), tfb.Invert(self.flow.bijector()), name="flow_prior"
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "flows": self.flows, "hidden": self.hidden}
 
 
@@ -269,12 +290,12 @@ class RealNVP(FlowPrior):
     A draw takes one pass of each network, as a density does.
     """
 
-    def bind(self, event_shape: tuple[int, ...], seed: int | None) -> None:
+    def bind(self, event_shape: Shape, seed: int | None) -> None:
         """Say which event the family describes; see `Family.bind`."""
         check_halves(event_shape, 'the prior "maf"')
         super().bind(event_shape, seed)
 
-    def _step(self) -> Any:
+    def _step(self) -> "type[Autoregressive] | type[Coupling]":
         from tfvae.distributions.flows import Coupling
 
         return Coupling
@@ -287,7 +308,7 @@ class MaskedAutoregressive(FlowPrior):
     A draw takes d passes of each network.
     """
 
-    def _step(self) -> Any:
+    def _step(self) -> "type[Autoregressive] | type[Coupling]":
         from tfvae.distributions.flows import Autoregressive
 
         return Autoregressive
@@ -315,15 +336,15 @@ class ClassNormal(Prior):
             )
         self._num_classes = int(num_classes)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         """Create μ and log σ², each `[classes, d]`."""
         shape = (self._num_classes, *self.event_shape)
         self.loc = self._weight("loc", shape)
         self.log_var = self._weight("log_var", shape)
         self.built = True
 
-    def distribution(self, label: Any = None) -> Any:
-        """Give p(z|y) with batch `[B]`, or p(z) without a label; event shape `[d]`."""
+    def distribution(self, label: Tensor | None = None) -> Distribution:
+        """Return p(z|y) with batch `[B]`, or p(z) without a label; event shape `[d]`."""
         from tfvae.distributions.normal import diagonal_normal
 
         if label is None:
@@ -345,7 +366,7 @@ class Fixed(Prior):
         InputError: if the distribution is another one.
     """
 
-    def __init__(self, distribution: Any, **kwargs: Any):
+    def __init__(self, distribution: Distribution, **kwargs: Any):
         super().__init__(**kwargs)
         if not isinstance(distribution, tfd.Distribution):
             raise InputError(f"a fixed prior is a tfd.Distribution; received {distribution!r}")
@@ -361,7 +382,7 @@ class Fixed(Prior):
         # In a function, where neither Keras nor TensorFlow tracks it.
         self._give = lambda: distribution
 
-    def bind(self, event_shape: tuple[int, ...], seed: int | None) -> None:
+    def bind(self, event_shape: Shape, seed: int | None) -> None:
         """Say which event the family describes; see `Family.bind`.
 
         Raises:
@@ -375,17 +396,17 @@ class Fixed(Prior):
             )
         super().bind(event_shape, seed)
 
-    def distribution(self, label: Any = None) -> Any:
-        """Give p(z), the distribution that was given."""
+    def distribution(self, label: Tensor | None = None) -> Distribution:
+        """Return p(z), the distribution that was given."""
         return self._give()
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments, the distribution as numbers and names."""
+        """Return the constructor's arguments, the distribution as numbers and names."""
         return {**super().get_config(), "distribution": self._encoded}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Fixed":
-        """Make the prior from `get_config`'s dictionary.
+        """Build the prior from `get_config`'s dictionary.
 
         Raises:
             InputError: if it names anything but distributions of `tfd`.
@@ -398,7 +419,7 @@ class Fixed(Prior):
 SUBCLASS = "subclass tfvae.priors.Prior for that"
 
 
-def _encode_distribution(distribution: Any) -> dict[str, Any]:
+def _encode_distribution(distribution: Distribution) -> dict[str, Any]:
     # Where parts are no composite tensors, TFP makes an instance of a twin with an underscore.
     name = type(distribution).__name__.lstrip("_")
     known = _distribution_class(name)
@@ -446,8 +467,8 @@ def _decode(value: Any) -> Any:
     return known(**{key: _decode(item) for key, item in value["parameters"].items()})
 
 
-def _distribution_class(name: Any) -> Any:
-    """Give the class of that name in `tfd`, or None; nothing else is ever looked up there."""
+def _distribution_class(name: object) -> type[Distribution] | None:
+    """Return the class of that name in `tfd`, or None; nothing else is ever looked up there."""
     known = getattr(tfd, name, None) if isinstance(name, str) else None
     return known if isinstance(known, type) and issubclass(known, tfd.Distribution) else None
 
@@ -455,12 +476,12 @@ def _distribution_class(name: Any) -> Any:
 # --- parts ----------------------------------------------------------------------------------------
 
 
-def _standard_normal(event_shape: tuple[int, ...]) -> Any:
+def _standard_normal(event_shape: Shape) -> Distribution:
     loc = tf.zeros(event_shape)
     return tfd.Independent(tfd.Normal(loc, tf.ones_like(loc)), reinterpreted_batch_ndims=1)
 
 
-def _uniform_mixture(components: int, distribution: Any) -> Any:
+def _uniform_mixture(components: int, distribution: Distribution) -> Distribution:
     return tfd.MixtureSameFamily(tfd.Categorical(logits=tf.zeros(components)), distribution)
 
 
@@ -468,7 +489,7 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-KNOWN: dict[str, type[Prior]] = {
+BY_NAME: dict[str, type[Prior]] = {
     "standard_normal": StandardNormal,
     "mixture": Mixture,
     "vamp": VampPrior,
@@ -478,11 +499,11 @@ KNOWN: dict[str, type[Prior]] = {
 }
 
 
-def get(identifier: Any) -> Prior:
-    """Give the prior that a name, a configuration, an instance or a `tfd.Distribution` means."""
+def get(identifier: Prior | Distribution | Mapping[str, Any] | str) -> Prior:
+    """Return the prior that a name, a configuration, an instance or a `tfd.Distribution` means."""
     # The test needs TensorFlow Probability, which a name does without.
     if not isinstance(identifier, (str, Mapping, Prior)) and isinstance(
         identifier, tfd.Distribution
     ):
         return Fixed(identifier)
-    return resolve(identifier, Prior, KNOWN, "prior")
+    return resolve(identifier, Prior, BY_NAME, "prior")

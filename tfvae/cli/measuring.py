@@ -82,7 +82,7 @@ def evaluate(
             split,
             num_samples=num_samples,
             limit=limit,
-            annealed_images=ais_images if ais else 0,
+            annealed_events=ais_images if ais else 0,
             annealing_steps=ais_steps,
             latent=latent,
             batch_size=batch_size,

@@ -59,7 +59,7 @@ def train(
             facts,
             as_json,
             f"""
-test ELBO   {score.elbo:.2f} ± {score.standard_error:.2f} nats per event ({score.images} events):
+test ELBO   {score.elbo:.2f} ± {score.standard_error:.2f} nats per event ({score.events} events):
             log-likelihood {score.log_likelihood:.2f}, KL {score.kl:.2f}
 run         {run_dir}: model.keras, saved_model/, metrics.csv, config.toml, tensorboard/
 pictures    samples.png, reconstructions.png, latent.png, curves.png in the same place

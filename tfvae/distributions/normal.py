@@ -60,7 +60,7 @@ class LogVarianceNormal(tfd.Normal):
         return 0.5 * (self.log_var + 1 + math.log(2 * math.pi)) + tf.zeros_like(self.loc)
 
 
-class FullNormal(tfd.MultivariateNormalTriL):
+class FullCovarianceNormal(tfd.MultivariateNormalTriL):
     """N(loc, L Lᵀ) with the Cholesky factor L = diag(exp ½ log_var) (I + lower).
 
     ``log det L = ½ Σ log_var`` needs no logarithm of a rounded diagonal, and ``L⁻¹ (x − loc)``
@@ -75,7 +75,7 @@ class FullNormal(tfd.MultivariateNormalTriL):
         name: name of the distribution's operations.
     """
 
-    def __init__(self, loc: Any, log_var: Any, lower: Any, name: str = "FullNormal"):
+    def __init__(self, loc: Any, log_var: Any, lower: Any, name: str = "FullCovarianceNormal"):
         parameters = {"loc": loc, "log_var": log_var, "lower": lower, "name": name}
         self._log_var = tf.convert_to_tensor(log_var, name="log_var")
         lower = tf.convert_to_tensor(lower, name="lower")
@@ -146,11 +146,13 @@ def _kl_log_variance_normal(
         return gaussian_kl(q.loc, q.log_var, p.loc, _log_var_of(p))
 
 
-@tfd.RegisterKL(FullNormal, tfd.Independent)
-def _kl_full_normal(q: FullNormal, p: tfd.Independent, name: str | None = None) -> tf.Tensor:
+@tfd.RegisterKL(FullCovarianceNormal, tfd.Independent)
+def _kl_full_normal(
+    q: FullCovarianceNormal, p: tfd.Independent, name: str | None = None
+) -> tf.Tensor:
     """``Σ_i [KL(N(μ_i, exp λ_i) ‖ p_i) + ½ exp(λ_i − λ_p,i) Σ_j lower_ij²]``."""
     if not isinstance(p.distribution, tfd.Normal) or p.event_shape.rank != 1:
-        raise NotImplementedError(f"no closed form of the KL from a FullNormal to {p}")
+        raise NotImplementedError(f"no closed form of the KL from a FullCovarianceNormal to {p}")
     with tf.name_scope(name or "kl_full_normal"):
         p_log_var = _log_var_of(p.distribution)
         diagonal = gaussian_kl(q.loc, q.log_var, p.distribution.loc, p_log_var)

@@ -1,34 +1,89 @@
-"""How good a model is: log p(x) from below and from above, with the error of every figure.
+"""How good a model is: log p(x) from below and from above, what its codes hold, how it samples.
 
 ``log_prob`` estimates log p(x) of data by importance sampling, and the ELBO with the same draws;
 ``annealed_log_prob`` by annealed importance sampling, which is tighter where q(z|x) is poor; and
 ``bidirectional_log_prob`` encloses log p(x) of a model's own samples between two bounds. All values
-are in nats, one an image, and a mean comes with its standard error.
+are in nats, one for each event, and a mean comes with its standard error. Where values are missing,
+p(x) is that of the observed ones.
+
+``diagnose`` looks at the latent space, ``linear_probe``, ``nearest_neighbours`` and
+``disentanglement_scores`` at what the codes tell, ``compare_samples`` at samples; ``fit_prior``
+fits a density to the codes of a trained model.
+
+Data is, for all of them, a split of a data set, an array of events, a pair ``(x, labels)`` or
+batches; see `tfvae.evaluation.batches.event_batches`. Names load on first use.
 """
 
-from tfvae.evaluation.annealed import (
-    SCHEDULES,
-    AnnealedEstimate,
-    Sandwich,
-    annealed_log_prob,
-    bidirectional_log_prob,
-)
-from tfvae.evaluation.estimates import ELBOEstimate, WeightedEstimate, bits_per_dimension
-from tfvae.evaluation.importance import LogProbEstimate, elbo, log_prob
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tfvae.lazy import submodules
 
+_NAMES = {
+    "SCHEDULES": "annealed",
+    "AnnealedEstimate": "annealed",
+    "Sandwich": "annealed",
+    "annealed_log_prob": "annealed",
+    "bidirectional_log_prob": "annealed",
+    "ELBOEstimate": "estimates",
+    "WeightedEstimate": "estimates",
+    "bits_per_dimension": "estimates",
+    "LogProbEstimate": "importance",
+    "elbo": "importance",
+    "log_prob": "importance",
+    "Diagnosis": "diagnostics",
+    "diagnose": "diagnostics",
+    "aggregate_posterior": "expost",
+    "fit_prior": "expost",
+    "linear_probe": "probes",
+    "nearest_neighbours": "probes",
+    "disentanglement_scores": "disentanglement",
+    "SampleQuality": "sample_quality",
+    "compare_samples": "sample_quality",
+}
 __all__ = [
     "SCHEDULES",
     "AnnealedEstimate",
+    "Diagnosis",
     "ELBOEstimate",
     "LogProbEstimate",
+    "SampleQuality",
     "Sandwich",
     "WeightedEstimate",
+    "aggregate_posterior",
     "annealed_log_prob",
     "bidirectional_log_prob",
     "bits_per_dimension",
+    "compare_samples",
+    "diagnose",
+    "disentanglement_scores",
     "elbo",
+    "fit_prior",
+    "linear_probe",
     "log_prob",
+    "nearest_neighbours",
 ]
 
-__getattr__, __dir__ = submodules(__name__)
+if TYPE_CHECKING:
+    from tfvae.evaluation.annealed import (
+        SCHEDULES,
+        AnnealedEstimate,
+        Sandwich,
+        annealed_log_prob,
+        bidirectional_log_prob,
+    )
+    from tfvae.evaluation.diagnostics import Diagnosis, diagnose
+    from tfvae.evaluation.disentanglement import disentanglement_scores
+    from tfvae.evaluation.estimates import ELBOEstimate, WeightedEstimate, bits_per_dimension
+    from tfvae.evaluation.expost import aggregate_posterior, fit_prior
+    from tfvae.evaluation.importance import LogProbEstimate, elbo, log_prob
+    from tfvae.evaluation.probes import linear_probe, nearest_neighbours
+    from tfvae.evaluation.sample_quality import SampleQuality, compare_samples
+
+_submodule, __dir__ = submodules(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    return _submodule(name)

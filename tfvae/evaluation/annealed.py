@@ -25,19 +25,32 @@ import tensorflow as tf
 
 from tfvae.checks import checked_count
 from tfvae.errors import InputError
-from tfvae.evaluation.batches import Progress, default_chunk, image_batches, until_interrupted
-from tfvae.evaluation.chains import IMAGES, Chains, Group
-from tfvae.evaluation.estimates import WeightedEstimate, log_mean_and_effective, mean_and_error
+from tfvae.evaluation.batches import (
+    BATCH_SIZE,
+    Progress,
+    default_chunk,
+    event_batches,
+    until_interrupted,
+)
+from tfvae.evaluation.chains import EVENTS, Chains, Group
+from tfvae.evaluation.estimates import (
+    WeightedEstimate,
+    counted,
+    figure,
+    log_mean_and_effective,
+    mean_and_error,
+)
 from tfvae.models.vae import VAE
+from tfvae.typing import ArrayLike
 
 
 def linear_schedule(num_steps: int) -> np.ndarray:
-    """Give equal steps from 0 to 1, `[T + 1]`."""
+    """Return equal steps from 0 to 1, `[T + 1]`."""
     return np.linspace(0, 1, num_steps + 1)
 
 
 def sigmoid_schedule(num_steps: int, delta: float = 4.0) -> np.ndarray:
-    """Give steps that are small at both ends, `[T + 1]`.
+    """Return steps that are small at both ends, `[T + 1]`.
 
     The logistic function at equal steps from −delta to delta, rescaled to [0, 1]; Wu et al. (2017)
     take delta = 4.
@@ -52,28 +65,30 @@ SCHEDULES: dict[str, Callable[[int], np.ndarray]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class AnnealedEstimate(WeightedEstimate):
-    """log p(x) of images by annealed importance sampling, nats.
+    """log p(x) of events by annealed importance sampling, nats.
 
     Attributes:
-        log_probs: log (1/M) Σ w of each image, `[N]`; of a reverse run −log (1/M) Σ w, w with the
+        log_probs: log (1/M) Σ w of each event, `[N]`; of a reverse run −log (1/M) Σ w, w with the
             expectation 1/p(x).
-        effective_sample_sizes: of the M weights of each image, `[N]`.
-        num_samples: M, chains an image.
+        effective_sample_sizes: of the M weights of each event, `[N]`.
+        num_samples: M, chains an event.
         acceptance: the fraction of proposals that are accepted, over all chains and temperatures.
         reverse: whether the chains walk from p(x, z) to f_0.
-        complete: whether all images are in it; False for what an interrupt left.
+        complete: whether all events are in it; False for what an interrupt left.
     """
 
     acceptance: float
     reverse: bool = dataclasses.field(default=False, kw_only=True)
 
+    _draws_are = "chains"
+
     @property
     def monte_carlo_error(self) -> float:
-        """How far the mean over these same images may lie with other draws.
+        """How far the mean over these same events may lie with other draws.
 
-        NaN for one chain. NaN of a reverse run as well: all chains of an image start from the one
+        NaN for one chain. NaN of a reverse run as well: all chains of an event start from the one
         exact draw there is, and the spread of their weights tells nothing of that draw's chance.
         """
         return math.nan if self.reverse else super().monte_carlo_error
@@ -86,38 +101,44 @@ class AnnealedEstimate(WeightedEstimate):
             return ()
         return (
             f"one of the {self.num_samples} chains has nearly all the weight for half of the "
-            "images: log p(x) is not tight; take more steps",
+            "events: log p(x) is not tight; take more steps",
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the figures over all images, for JSON."""
+        """Return the figures over all events, for JSON."""
         return {**super().as_dict(), "acceptance": self.acceptance}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sandwich:
     """Log p(x) of a model's own samples between two bounds, nats.
 
     Attributes:
         lower: below log p(x) in expectation.
-        upper: above it in expectation; of the same images.
+        upper: above it in expectation; of the same events.
     """
 
     lower: AnnealedEstimate
     upper: AnnealedEstimate
 
+    def __repr__(self) -> str:
+        return (
+            f"Sandwich({self.lower.log_prob:.3f} <= log p(x) <= {self.upper.log_prob:.3f} nats, "
+            f"gap {figure(self.gap, self.gap_standard_error)}; {counted(self.lower.events)})"
+        )
+
     @property
     def gap(self) -> float:
-        """Mean over images of the upper bound less the lower one."""
+        """Mean over events of the upper bound less the lower one."""
         return mean_and_error(self.upper.log_probs - self.lower.log_probs)[0]
 
     @property
     def gap_standard_error(self) -> float:
-        """Its standard error over images; NaN for one image."""
+        """Its standard error over events; NaN for one event."""
         return mean_and_error(self.upper.log_probs - self.lower.log_probs)[1]
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the figures over all images, for JSON."""
+        """Return the figures over all events, for JSON."""
         return {
             "lower": self.lower.as_dict(),
             "upper": self.upper.as_dict(),
@@ -137,44 +158,48 @@ def annealed_log_prob(
     leapfrog_steps: int = 5,
     seed: int = 0,
     chunk_size: int | None = None,
+    batch_size: int = BATCH_SIZE,
     progress: bool = False,
     keep_partial: bool = False,
 ) -> AnnealedEstimate:
     """Estimate log p(x), or log p(x|y), by annealed importance sampling.
 
     The transitions are Hamiltonian Monte Carlo. Their step sizes, one for each temperature
-    and image, are adapted in a run of a few chains before, and fixed in the run that counts: chains
-    that adapt as they go would not leave f_β as it is. Within an image they are longer in the
-    dimensions where q(z|x) is wide.
+    and event, are adapted in a run of a few chains before, and fixed in the run that counts: chains
+    that adapt as they go would not leave f_β as it is. For each event they are longer in the
+    dimensions where q(z|x) is wide. Where values are missing, p(x) is the density of the observed
+    ones.
 
     Args:
         vae: a built `VAE`.
-        data: batches of ``x`` or ``(x, label)``.
+        data: a split, arrays or batches; see `tfvae.evaluation.batches.event_batches`.
         num_steps: T, temperatures from f_0 to p(x, z).
-        num_chains: M, chains for each image.
+        num_chains: M, chains for each event.
         initial: f_0, ``"posterior"`` for q(z|x) or ``"prior"`` for p(z). From q far fewer steps
             do, unless it misses a part of p(z|x).
         schedule: ``"linear"``, ``"sigmoid"``, or the T + 1 values β_0 = 0 < ... < β_T = 1
             themselves, which `num_steps` then yields to.
         leapfrog_steps: of each transition.
-        seed: of all draws, below 2^31. They depend on how the images come in batches, too.
+        seed: of all draws, below 2^31. They depend on how the events come in batches, too.
         chunk_size: chains that run at a time; by default as many as suit the device.
+        batch_size: events encoded at a time, where data does not come in batches.
         progress: show a progress bar on standard error.
-        keep_partial: give what there is, its `complete` False, when interrupted by Ctrl-C after the
-            first images.
+        keep_partial: return what there is, its `complete` False, when interrupted by Ctrl-C after
+            the first events.
 
     Raises:
-        InputError: if an argument does not fit, there are no images, they do not fit, or q(z|x)
+        InputError: if an argument does not fit, there are no events, they do not fit, or q(z|x)
             has no density.
     """
     chains = Chains(vae, num_chains, initial, leapfrog_steps, seed)
     betas = _betas(schedule, num_steps)
-    together = _images_together(vae, num_chains, chunk_size)
+    together = _events_together(vae, num_chains, chunk_size)
+    batches = event_batches(vae, data, batch_size=batch_size)
 
     def parts() -> Iterator[np.ndarray]:
         number = 0
-        with Progress(data, progress) as bar:
-            for x, label in image_batches(vae, data):
+        with Progress(batches, progress) as bar:
+            for x, label in batches:
                 for start in range(0, len(x), together):
                     group = Group.of(vae, x, label, slice(start, start + together), number)
                     part = len(group.x) / len(x) / 2
@@ -191,9 +216,9 @@ def annealed_log_prob(
 
 def bidirectional_log_prob(
     vae: VAE,
-    num_images: int,
+    num_events: int,
     *,
-    label: Any = None,
+    label: ArrayLike | None = None,
     num_steps: int = 200,
     num_chains: int = 8,
     initial: str = "posterior",
@@ -206,40 +231,41 @@ def bidirectional_log_prob(
 ) -> Sandwich:
     """Enclose log p(x) of samples from the model between two bounds.
 
-    The images are drawn from the model, every pixel from p(x|z), so that the z of each is an exact
+    The events are drawn from the model, every value from p(x|z), so that the z of each is an exact
     draw of p(z|x): the start of the chain that gives the upper bound. The lower bound is
     `annealed_log_prob`'s. If the two meet, annealed importance sampling with these settings is
-    accurate for such images, and about as accurate for real ones where the model fits them.
+    accurate for such events, and about as accurate for real ones where the model fits them. The
+    samples of a model that takes missing values have none missing.
 
     Args:
         vae: a built `VAE`.
-        num_images: how many samples.
-        label: of a conditional model, one label for all, or one for each, `[num_images]`.
+        num_events: how many samples.
+        label: of a conditional model, one label for all, or one for each, `[num_events]`.
         num_steps: as for `annealed_log_prob`, like the others.
-        num_chains: chains for each image, up and down.
+        num_chains: chains for each event, up and down.
         initial: f_0, ``"posterior"`` or ``"prior"``.
         schedule: ``"linear"``, ``"sigmoid"`` or values.
         leapfrog_steps: of each transition.
-        seed: of all draws, of the images as well.
+        seed: of all draws, of the events as well.
         chunk_size: chains that run at a time.
         progress: show a progress bar on standard error.
-        keep_partial: give what there is when interrupted by Ctrl-C after the first images.
+        keep_partial: return what there is when interrupted by Ctrl-C after the first events.
 
     Raises:
         InputError: if an argument does not fit, or q(z|x) has no density.
     """
-    checked_count("num_images", num_images)
+    checked_count("num_events", num_events)
     chains = Chains(vae, num_chains, initial, leapfrog_steps, seed)
     betas = _betas(schedule, num_steps)
-    x, z, label = vae.sample_joint(num_images, label=label, seed=[seed, IMAGES])
-    together = _images_together(vae, num_chains, chunk_size)
+    x, z, label = vae.sample_joint(num_events, label=label, seed=[seed, EVENTS])
+    together = _events_together(vae, num_chains, chunk_size)
 
     def parts() -> Iterator[np.ndarray]:
         with Progress([None], progress) as bar:
-            for number, start in enumerate(range(0, num_images, together)):
+            for number, start in enumerate(range(0, num_events, together)):
                 rows = slice(start, start + together)
                 group = Group.of(vae, x, label, rows, number)
-                part = len(group.x) / num_images / 3
+                part = len(group.x) / num_events / 3
                 steps = chains.pilot(group, betas, bar, part)
                 forward = chains.run(group, chains.start(group), betas, steps, bar, part)
                 exact = tf.repeat(z[rows][None], num_chains, axis=0)
@@ -255,8 +281,8 @@ def bidirectional_log_prob(
     )
 
 
-def _betas(schedule: Any, num_steps: int) -> np.ndarray:
-    """Give β_0 = 0 < ... < β_T = 1."""
+def _betas(schedule: str | Sequence[float], num_steps: int) -> np.ndarray:
+    """Return β_0 = 0 < ... < β_T = 1."""
     if isinstance(schedule, str):
         if schedule not in SCHEDULES:
             raise InputError(
@@ -274,7 +300,7 @@ def _betas(schedule: Any, num_steps: int) -> np.ndarray:
     return betas
 
 
-def _images_together(vae: VAE, num_chains: int, chunk_size: int | None) -> int:
+def _events_together(vae: VAE, num_chains: int, chunk_size: int | None) -> int:
     if chunk_size is None:
         # A gradient needs the layers' outputs as well, two or three times what a decoding needs.
         chunk_size = max(1, default_chunk(vae) // 2)
@@ -282,7 +308,7 @@ def _images_together(vae: VAE, num_chains: int, chunk_size: int | None) -> int:
 
 
 def _summed(log_weights: np.ndarray, accepted: np.ndarray) -> np.ndarray:
-    """Give log-mean weight, effective sample size and acceptance of each image, `[3, B]`.
+    """Return log-mean weight, effective sample size and acceptance of each event, `[3, B]`.
 
     Args:
         log_weights: `[M, B]`.

@@ -6,7 +6,7 @@ What the densities f_β are, and what the weights of the chains are for, is in `
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,13 +15,14 @@ from tfvae.checks import checked_count
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress, check_vae, compiled
 from tfvae.models.vae import VAE
+from tfvae.typing import Distribution, Tensor
 
 # Temperatures in one call of a graph: an interrupt comes through between two calls.
 _STEPS_A_CALL = 8
 # Chains of the run that finds the step sizes.
 _PILOT_CHAINS = 4
-# What draws are for: each has seeds of its own. Those of images and their z are `sample_joint`'s.
-IMAGES, _STARTS, _PILOT_STARTS, _FORWARD, _REVERSE, _PILOT = range(1, 7)
+# What draws are for: each purpose has seeds of its own. The first is `sample_joint`'s.
+EVENTS, _STARTS, _PILOT_STARTS, _FORWARD, _REVERSE, _PILOT = range(1, 7)
 # Transitions at the first temperature before the pilot's step sizes count.
 _PILOT_WARM_UP = 16
 # Fraction of proposals to accept. Beskos et al. (2013) find 0.65 the best in high dimensions;
@@ -33,30 +34,30 @@ _ADAPTATION_RATE = 0.3
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Images whose chains run side by side.
+    """Events whose chains run side by side.
 
     Attributes:
-        x: `[B, H, W, C]`.
+        x: `[B, *event_shape]`.
         label: `[B]`, or None.
         encoded: the parameters of q(z|x).
         number: which group it is, for seeds of its own.
     """
 
-    x: tf.Tensor
-    label: tf.Tensor | None
-    encoded: Any
+    x: Tensor
+    label: Tensor | None
+    encoded: dict[str, Tensor]
     number: int
 
     @classmethod
-    def of(cls, vae: VAE, x: tf.Tensor, label: Any, rows: slice, number: int) -> "Group":
-        """Encode some rows of images and their labels."""
+    def of(cls, vae: VAE, x: Tensor, label: Tensor | None, rows: slice, number: int) -> "Group":
+        """Encode some rows of events and their labels."""
         x = x[rows]
         label = None if label is None else label[rows]
         return cls(x, label, vae.posterior_parameters(x, label), number)
 
 
 class Chains:
-    """Annealed chains over z, `[M, B, d]`, of a group of images."""
+    """Annealed chains over z, `[M, B, d]`, of a group of events."""
 
     def __init__(self, vae: VAE, num_chains: int, initial: str, leapfrog_steps: int, seed: int):
         check_vae(vae)
@@ -69,17 +70,17 @@ class Chains:
         self._seed = checked_count("seed", seed, least=0)
         self._walk = compiled(self._walked)
 
-    def start(self, group: Group) -> tf.Tensor:
+    def start(self, group: Group) -> Tensor:
         """Draw the starts of chains from f_0, `[M, B, d]`."""
         return self._start(group, self._num_chains, _STARTS)
 
-    def _start(self, group: Group, chains: int, purpose: int) -> tf.Tensor:
+    def _start(self, group: Group, chains: int, purpose: int) -> Tensor:
         *_, initial = self._ends(group.encoded, group.label)
         shape = (chains, len(group.x)) if initial.batch_shape.rank == 0 else (chains,)
         return initial.sample(shape, seed=self._key(group, purpose))
 
     def pilot(self, group: Group, betas: np.ndarray, bar: Progress, part: float) -> np.ndarray:
-        """Give the step sizes that a few adapting chains had at each temperature.
+        """Return the step sizes that a few adapting chains had at each temperature.
 
         Returns:
             Their logarithms, `[T − 1, B]`.
@@ -93,7 +94,7 @@ class Chains:
     def run(
         self,
         group: Group,
-        z: tf.Tensor,
+        z: Tensor,
         betas: np.ndarray,
         log_steps: np.ndarray,
         bar: Progress,
@@ -102,7 +103,7 @@ class Chains:
         """Walk along `betas` from `z` with fixed step sizes.
 
         Args:
-            group: the images.
+            group: the events.
             z: starts `[M, B, d]`.
             betas: β of the start, and of each step: rising or falling, `[T + 1]`.
             log_steps: logarithms of the step sizes between, `[T − 1, B]`.
@@ -115,13 +116,13 @@ class Chains:
         purpose = _FORWARD if betas[0] == 0 else _REVERSE
         return self._walk_along(group, z, betas, log_steps, purpose, bar, part)[:2]
 
-    def _key(self, group: Group, purpose: int) -> tf.Tensor:
+    def _key(self, group: Group, purpose: int) -> Tensor:
         return tf.random.experimental.stateless_fold_in([self._seed, purpose], group.number)
 
     def _walk_along(
         self,
         group: Group,
-        z: tf.Tensor,
+        z: Tensor,
         betas: np.ndarray,
         log_steps: np.ndarray | None,
         purpose: int,
@@ -129,12 +130,13 @@ class Chains:
         part: float,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Walk with these step sizes, or adapting: log w, acceptance, and the step sizes used."""
-        images, last = len(group.x), len(betas) - 1
-        # The weight needs no walk at the last temperature: its step size is any.
-        sizes = np.zeros((last, images))
+        events, last = len(group.x), len(betas) - 1
+        # The last weight is taken before the transition at the last temperature, which changes
+        # nothing that counts: the step size of that transition stays 0.
+        sizes = np.zeros((last, events))
         if log_steps is not None:
             sizes[:-1] = log_steps
-        # The weights are for the very temperatures that the graph walks at.
+        # The graph walks at temperatures in float32: the weights are for those, to the last digit.
         betas = betas.astype("float32")
         rises = np.diff(betas.astype("float64"))
         log_weights, key, current = np.zeros(z.shape[:2]), self._key(group, purpose), sizes[0]
@@ -152,41 +154,43 @@ class Chains:
                 tf.constant(log_steps is None),
                 tf.random.experimental.stateless_fold_in(key, start),
             )
-            # log f_β'(z) − log f_β(z) is (β' − β) log f_1(z)/f_0(z). So the rounding errors of the
-            # ratio, which may be thousands of nats, come to the weight as their average; those of
-            # two densities subtracted at each step would add up.
+            # log f_β'(z) − log f_β(z) is (β' − β) log f_1(z)/f_0(z), and the rises β' − β sum to 1.
+            # So the weight has the mean of the ratios' rounding errors, where subtracting two
+            # densities of thousands of nats at each step would add up theirs.
             log_weights += np.tensordot(rises[start:stop], ratios.numpy().astype("float64"), 1)
             rates.append(rate.numpy())
             used.append(log_step.numpy())
             bar.advance(part * (stop - start) / last)
         accepted = np.concatenate(rates)[:-1]
-        means = accepted.mean(axis=0) if last > 1 else np.full(images, math.nan)
+        means = accepted.mean(axis=0) if last > 1 else np.full(events, math.nan)
         return log_weights, means, np.concatenate(used)[:-1]
 
     # --- inside the graph -------------------------------------------------------------------------
 
-    def _ends(self, encoded: Any, label: Any) -> tuple[Any, Any, Any]:
-        """Give q(z|x), p(z), and that of the two which is f_0."""
+    def _ends(
+        self, encoded: dict[str, Tensor], label: Tensor | None
+    ) -> tuple[Distribution, Distribution, Distribution]:
+        """Return q(z|x), p(z), and that of the two which is f_0."""
         posterior = self._vae.posterior_family.distribution(encoded)
         prior = self._vae.prior_of(label)
         return posterior, prior, prior if self._from_prior else posterior
 
     def _walked(
         self,
-        x: tf.Tensor,
-        encoded: Any,
-        label: Any,
-        z: tf.Tensor,
-        betas: tf.Tensor,
-        log_steps: tf.Tensor,
-        current: tf.Tensor,
-        adapt: tf.Tensor,
-        seed: tf.Tensor,
-    ) -> tuple[tf.Tensor, ...]:
+        x: Tensor,
+        encoded: dict[str, Tensor],
+        label: Tensor | None,
+        z: Tensor,
+        betas: Tensor,
+        log_steps: Tensor,
+        current: Tensor,
+        adapt: Tensor,
+        seed: Tensor,
+    ) -> tuple[Tensor, ...]:
         """Walk through n temperatures.
 
         Args:
-            x: `[B, H, W, C]`.
+            x: `[B, *event_shape]`.
             encoded: parameters of q(z|x).
             label: `[B]`, or None.
             z: `[M, B, d]`.
@@ -203,12 +207,12 @@ class Chains:
         posterior, prior, initial = self._ends(encoded, label)
         widths = _Widths(posterior, initial, tf.shape(x)[0], self._vae.latent_dim)
 
-        def point(z: tf.Tensor) -> Point:
+        def point(z: Tensor) -> Point:
             with tf.GradientTape(persistent=True) as tape:
                 tape.watch(z)
                 start = initial.log_prob(z)
-                end = self._vae.decode(z, label).log_prob(x) + prior.log_prob(z)
-                # What is known of a shape must be the same before and after a step of the loop.
+                end = self._vae.log_likelihood(x, z, label) + prior.log_prob(z)
+                # A loop in a graph wants the same static shapes before and after each step.
                 start, end = (tf.ensure_shape(value, z.shape[:-1]) for value in (start, end))
             return Point(z, start, end, tape.gradient(start, z), tape.gradient(end, z))
 
@@ -246,34 +250,34 @@ class Point(NamedTuple):
         end_gradient: of `end`.
     """
 
-    z: tf.Tensor
-    start: tf.Tensor
-    end: tf.Tensor
-    start_gradient: tf.Tensor
-    end_gradient: tf.Tensor
+    z: Tensor
+    start: Tensor
+    end: Tensor
+    start_gradient: Tensor
+    end_gradient: Tensor
 
-    def density(self, beta: tf.Tensor) -> tf.Tensor:
-        """Give log f_β, `[M, B]`."""
+    def density(self, beta: Tensor) -> Tensor:
+        """Return log f_β, `[M, B]`."""
         return (1 - beta) * self.start + beta * self.end
 
-    def gradient(self, beta: tf.Tensor) -> tf.Tensor:
-        """Give its gradient by z, `[M, B, d]`."""
+    def gradient(self, beta: Tensor) -> Tensor:
+        """Return its gradient by z, `[M, B, d]`."""
         return (1 - beta) * self.start_gradient + beta * self.end_gradient
 
 
 def transition(
-    point: Callable[[tf.Tensor], Point],
+    point: Callable[[Tensor], Point],
     here: Point,
-    beta: tf.Tensor,
-    step_sizes: tf.Tensor,
+    beta: Tensor,
+    step_sizes: Tensor,
     leapfrog_steps: int,
-    seed: tf.Tensor,
-) -> tuple[Point, tf.Tensor]:
-    """Make a Hamiltonian Monte Carlo transition that leaves f_β as it is.
+    seed: Tensor,
+) -> tuple[Point, Tensor]:
+    """Make a Hamiltonian Monte Carlo transition that leaves f_β invariant.
 
-    Neal (2011), arXiv:1206.1901, section 5.3.2. Not `tfp.mcmc.HamiltonianMonteCarlo`, which would
-    evaluate the density anew where the last temperature's transition ended, as it holds the values
-    and gradients of f_β alone, not of its two ends.
+    Neal (2011), arXiv:1206.1901, section 5.3.2. `tfp.mcmc.HamiltonianMonteCarlo` would cost more:
+    it keeps the value and gradient of f_β alone, and would evaluate the densities once more at each
+    temperature; `Point` keeps those of f_0 and p(x, z), which do for every β.
 
     Args:
         point: evaluates the densities.
@@ -314,23 +318,25 @@ class _Widths:
     Args:
         posterior: q(z|x), which stands for p(z|x).
         initial: f_0.
-        images: B.
+        events: B.
         latent_dim: d.
     """
 
-    def __init__(self, posterior: Any, initial: Any, images: Any, latent_dim: int):
+    def __init__(
+        self, posterior: Distribution, initial: Distribution, events: Tensor, latent_dim: int
+    ):
         draws = 64
 
-        def precision(distribution: Any) -> tf.Tensor:
+        def precision(distribution: Distribution) -> Tensor:
             # From draws, as a flow has no variance in closed form.
             sample = distribution.sample(draws, seed=(5, 7))
             variance = tf.math.reduce_variance(sample, axis=0)
-            variance = tf.broadcast_to(variance, (images, latent_dim))
+            variance = tf.broadcast_to(variance, (events, latent_dim))
             return 1 / tf.maximum(tf.stop_gradient(variance), 1e-12)
 
         self._end = precision(posterior)
         self._start = self._end if initial is posterior else precision(initial)
 
-    def __call__(self, beta: tf.Tensor) -> tf.Tensor:
-        """Give the widths at β, `[B, d]`."""
+    def __call__(self, beta: Tensor) -> Tensor:
+        """Return the widths at β, `[B, d]`."""
         return tf.math.rsqrt((1 - beta) * self._start + beta * self._end)

@@ -1,7 +1,7 @@
 """How well the dimensions of the codes separate known factors of variation.
 
 Every function takes codes `[N, d]`, of an encoder or of anything else, and the factors `[N, F]`
-of the same N images, whole numbers that name each factor's value. Every score lies in [0, 1],
+of the same N events, whole numbers that name each factor's value. Every score lies in [0, 1],
 higher is better, and a seed decides it. The scores are those that Locatello et al. (2019),
 arXiv:1811.12359, compare; where one here differs from the paper it is named after, it says so.
 
@@ -16,6 +16,7 @@ import numpy as np
 from tfvae.checks import checked_count, is_number
 from tfvae.errors import InputError
 from tfvae.evaluation.probes import checked_codes, checked_labels
+from tfvae.typing import ArrayLike
 
 # Of the rows with each value, the part that is scored and not fitted.
 TEST_FRACTION = 0.25
@@ -23,7 +24,7 @@ TEST_FRACTION = 0.25
 
 @dataclasses.dataclass(frozen=True)
 class DCI:
-    """What `dci` gives.
+    """What `dci` returns.
 
     Attributes:
         disentanglement: how far each dimension serves one factor only.
@@ -38,7 +39,7 @@ class DCI:
 
 @dataclasses.dataclass(frozen=True)
 class Disentanglement:
-    """Every score of one set of codes, as `disentanglement` gives it.
+    """Every score of one set of codes, as `disentanglement_scores` returns it.
 
     Attributes:
         mig: `mutual_information_gap`.
@@ -57,8 +58,10 @@ class Disentanglement:
     factor_vae_score: float
 
 
-def disentanglement(codes: Any, factors: Any, *, seed: int = 0) -> Disentanglement:
-    """Give every score of the codes, each with its default options.
+def disentanglement_scores(
+    codes: ArrayLike, factors: ArrayLike, *, seed: int = 0
+) -> Disentanglement:
+    """Compute every score of the codes, each with its default options.
 
     Args:
         codes: `[N, d]`, finite numbers.
@@ -77,8 +80,8 @@ def disentanglement(codes: Any, factors: Any, *, seed: int = 0) -> Disentangleme
     )
 
 
-def mutual_information_gap(codes: Any, factors: Any, *, bins: int = 20) -> float:
-    """Give the mutual information gap, MIG, of Chen et al. (2018), arXiv:1802.04942, equation 6.
+def mutual_information_gap(codes: ArrayLike, factors: ArrayLike, *, bins: int = 20) -> float:
+    """Compute the mutual information gap, MIG, of Chen et al. (2018), arXiv:1802.04942, equation 6.
 
     The mean over factors of (I(z_j; v) − I(z_j'; v)) / H(v), where z_j and z_j' are the two
     dimensions that share the most information with the factor v. Each dimension is put into bins
@@ -117,9 +120,9 @@ def mutual_information_gap(codes: Any, factors: Any, *, bins: int = 20) -> float
 
 
 def separated_attribute_predictability(
-    codes: Any, factors: Any, *, seed: int = 0, test_fraction: float = TEST_FRACTION
+    codes: ArrayLike, factors: ArrayLike, *, seed: int = 0, test_fraction: float = TEST_FRACTION
 ) -> float:
-    """Give the SAP score of Kumar et al. (2018), arXiv:1711.00848, section 3.
+    """Compute the SAP score of Kumar et al. (2018), arXiv:1711.00848, section 3.
 
     The mean over factors of the difference between the two dimensions that, each alone, predict
     the factor best. A dimension predicts by thresholds on it, fitted for balanced accuracy as in
@@ -171,8 +174,8 @@ def separated_attribute_predictability(
     return _score(np.mean(gaps))
 
 
-def dci(codes: Any, factors: Any, *, seed: int = 0) -> DCI:
-    """Give disentanglement, completeness and informativeness.
+def dci(codes: ArrayLike, factors: ArrayLike, *, seed: int = 0) -> DCI:
+    """Compute disentanglement, completeness and informativeness.
 
     Eastwood & Williams (2018), "A framework for the quantitative evaluation of disentangled
     representations", ICLR. R_jk is how much dimension j counts in predicting factor k.
@@ -230,15 +233,15 @@ def dci(codes: Any, factors: Any, *, seed: int = 0) -> DCI:
 
 
 def factor_vae_score(
-    codes: Any,
-    factors: Any,
+    codes: ArrayLike,
+    factors: ArrayLike,
     *,
     seed: int = 0,
     votes: int = 800,
     batch_size: int = 64,
     prune: float = 0.05,
 ) -> float:
-    """Give the metric of Kim & Mnih (2018), arXiv:1802.05983, section 3, "A new metric".
+    """Compute the metric of Kim & Mnih (2018), arXiv:1802.05983, section 3, "A new metric".
 
     A vote takes a factor at random, a batch of codes that have the same value of it, and the
     dimension whose variance over the batch, divided by that over all codes, is smallest. Some
@@ -247,7 +250,7 @@ def factor_vae_score(
     alone scores 1.
 
     The codes of a batch are drawn with replacement from those given, where the paper encodes new
-    images. The value is that of a random row, so that common values are taken more often.
+    events. The value is that of a random row, so that common values are taken more often.
 
     Args:
         codes: `[N, d]`, finite numbers.
@@ -297,8 +300,10 @@ def factor_vae_score(
     return _score(np.mean([majority[dimension] == k for dimension, k in fresh]))
 
 
-def _checked(codes: Any, factors: Any, shared: bool = True) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Give the codes, and each factor's values `[N]` numbered from 0.
+def _checked(
+    codes: ArrayLike, factors: ArrayLike, shared: bool = True
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the codes, and each factor's values `[N]` numbered from 0.
 
     Args:
         codes: as the user gave them.
@@ -342,7 +347,7 @@ def _ranks(codes: np.ndarray) -> np.ndarray:
 def _split(
     values: np.ndarray, fraction: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the rows to fit and those to score: of values that rows share, some in each."""
+    """Return the rows to fit and those to score: of values that rows share, some in each."""
     order = rng.permutation(len(values))
     order = order[np.argsort(values[order], kind="stable")]
     counts = np.bincount(values)
@@ -353,7 +358,7 @@ def _split(
 
 
 def _concentration(weights: np.ndarray) -> float:
-    """Give the mean over rows of 1 − entropy, to the base of the columns, weighted by row sums."""
+    """Average 1 − entropy, to the base of the columns, over rows, weighted by their sums."""
     totals = weights.sum(axis=1)
     alive = totals > 0
     if not alive.any():
@@ -366,12 +371,12 @@ def _concentration(weights: np.ndarray) -> float:
 
 
 def _entropy_of(values: np.ndarray) -> float:
-    """Give the entropy in nats of the values' frequencies."""
+    """Return the entropy in nats of the values' frequencies."""
     counts = np.unique(values, return_counts=True)[1]
     shares = counts / len(values)
     return float(-np.sum(shares * np.log(shares)))
 
 
 def _score(value: Any) -> float:
-    """Give a score as a plain number; rounding may have put it past 0 or 1."""
+    """Return a score as a plain number; rounding may have put it past 0 or 1."""
     return float(np.clip(value, 0, 1))

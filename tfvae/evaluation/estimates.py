@@ -1,4 +1,4 @@
-"""Means over images and their errors: what the estimators of this package put out."""
+"""Means over events and their errors: what the estimators of this package return."""
 
 import dataclasses
 import math
@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-# Below so many effective draws an image's estimate is off by a third of a nat or more, and so few
-# weights tell little of their own spread.
+# With fewer effective draws, the estimate of an event may be off by a third of a nat or more, and
+# so few weights tell little of their own spread.
 LEAST_EFFECTIVE = 10.0
-# So many images may be below before a warning.
+# Largest fraction of events with fewer effective draws that brings no warning.
 _TOLERATED = 0.05
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    """Give the mean over images and its standard error, NaN for a single image."""
+    """Return the mean over events and its standard error, NaN for a single event."""
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
     return float(np.mean(values)), spread / math.sqrt(len(values))
 
@@ -23,7 +23,7 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
 def log_mean_and_effective(
     log_sum: np.ndarray, log_square_sum: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give log (1/K) Σ w and the effective sample size (Σ w)² / Σ w², each of any shape.
+    """Return log (1/K) Σ w and the effective sample size (Σ w)² / Σ w², each of any shape.
 
     Args:
         log_sum: log Σ w.
@@ -33,53 +33,79 @@ def log_mean_and_effective(
     return log_sum - math.log(count), np.exp(2 * log_sum - log_square_sum)
 
 
-def bits_per_dimension(nll: float, image_shape: Sequence[int], levels: int | None = None) -> float:
-    """Give a negative log-likelihood as bits for each value of an image.
+def bits_per_dimension(
+    nll: float,
+    event_shape: Sequence[int],
+    levels: int | None = None,
+    *,
+    observed: float | None = None,
+) -> float:
+    """Return a negative log-likelihood as bits for each value of an event.
 
     Args:
-        nll: −log p(x) of an image, nats. Only of a discrete p(x) is it a length in bits.
-        image_shape: (H, W, C).
-        levels: for the density of dequantised images, (level + u) / levels with u uniform on
+        nll: −log p(x) of an event, nats. Only of a discrete p(x) is it a length in bits.
+        event_shape: the shape of the event.
+        levels: for the density of dequantised events, (level + u) / levels with u uniform on
             [0, 1): how many levels there were. A level has 1/levels of the range, so that
             ``log2(levels)`` bits a value are added; the mean is then an upper bound on the bits of
             the levels, Theis et al. (2016), arXiv:1511.01844, section 3.1.
+        observed: where values are missing, how many were observed. Over several events whose holes
+            differ, bits per dimension are their summed nll over their summed counts: the mean of
+            one and the mean of the other give the same.
     """
-    bits = nll / (math.prod(image_shape) * math.log(2))
+    values = math.prod(event_shape) if observed is None else observed
+    bits = nll / (values * math.log(2))
     return bits if levels is None else bits + math.log2(levels)
 
 
-@dataclasses.dataclass(frozen=True)
+def figure(value: float, error: float) -> str:
+    """Return a value and its error for people."""
+    return f"{value:.3f} ± {error:.3f}"
+
+
+def counted(events: int) -> str:
+    """Return how many events there are, in words."""
+    return "1 event" if events == 1 else f"{events:,} events"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class ELBOEstimate:
-    """The mean ELBO over images and its two terms, in nats per image.
+    """The mean ELBO over events and its two terms, in nats per event.
 
     Attributes:
         elbo: mean of the ELBO.
         log_likelihood: mean of E_q[log p(x|z)].
         kl: mean of KL(q(z|x) ‖ p(z)).
-        standard_error: of `elbo`, from the spread over images: how far the mean over as many other
-            images of the kind may lie. NaN for a single image.
-        images: how many.
+        standard_error: of `elbo`, from the spread over events: how far the mean over as many other
+            events of the kind may lie. NaN for a single event.
+        events: how many.
     """
 
     elbo: float
     log_likelihood: float
     kl: float
     standard_error: float
-    images: int
+    events: int
+
+    def __repr__(self) -> str:
+        return (
+            f"ELBOEstimate({figure(self.elbo, self.standard_error)} nats: log-likelihood "
+            f"{self.log_likelihood:.3f}, KL {self.kl:.3f}; {counted(self.events)})"
+        )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class WeightedEstimate:
-    """log p(x) of images, each from the mean of weights w with expectation p(x).
+    """log p(x) of events, each from the mean of weights w with expectation p(x).
 
     The logarithm of a mean is below log p(x) on average: by about half its relative variance, which
     is ``1/ESS − 1/K``.
 
     Attributes:
-        log_probs: log (1/K) Σ_k w_k of each image, `[N]`, nats.
-        effective_sample_sizes: (Σ_k w_k)² / Σ_k w_k² of each image, `[N]`, from 1 to K.
-        num_samples: K, weights an image.
-        complete: whether all images are in it; False for what an interrupt left.
+        log_probs: log (1/K) Σ_k w_k of each event, `[N]`, nats.
+        effective_sample_sizes: (Σ_k w_k)² / Σ_k w_k² of each event, `[N]`, from 1 to K.
+        num_samples: K, weights an event.
+        complete: whether all events are in it; False for what an interrupt left.
     """
 
     log_probs: np.ndarray
@@ -87,45 +113,56 @@ class WeightedEstimate:
     num_samples: int
     complete: bool = dataclasses.field(default=True, kw_only=True)
 
+    def __repr__(self) -> str:
+        partial = "" if self.complete else ", interrupted"
+        return (
+            f"{type(self).__name__}({figure(self.log_prob, self.standard_error)} nats, "
+            f"{self.num_samples} {self._draws_are}, median ESS {self.effective_sample_size:.1f}; "
+            f"{counted(self.events)}{partial})"
+        )
+
+    # What the K weights of an event are of.
+    _draws_are = "draws"
+
     @property
-    def images(self) -> int:
-        """How many images."""
+    def events(self) -> int:
+        """How many events."""
         return len(self.log_probs)
 
     @property
     def log_prob(self) -> float:
-        """Mean over images, nats."""
+        """Mean over events, nats."""
         return mean_and_error(self.log_probs)[0]
 
     @property
     def standard_error(self) -> float:
-        """How far the mean over as many other images of the kind may lie; NaN for one image.
+        """How far the mean over as many other events of the kind may lie; NaN for one event.
 
-        From the spread over images, which the scatter of the draws is part of.
+        From the spread over events, which the scatter of the draws is part of.
         """
         return mean_and_error(self.log_probs)[1]
 
     @property
     def monte_carlo_error(self) -> float:
-        """How far the mean over these same images may lie with other draws; NaN for K = 1.
+        """How far the mean over these same events may lie with other draws; NaN for K = 1.
 
-        By the delta method: an image's log-mean has the variance ``(K/ESS − 1)/(K − 1)``, the
+        By the delta method: an event's log-mean has the variance ``(K/ESS − 1)/(K − 1)``, the
         squared relative standard error of the mean weight.
         """
         if self.num_samples == 1:
             return math.nan
         excess = self.num_samples / self.effective_sample_sizes - 1
         variances = np.maximum(excess, 0) / (self.num_samples - 1)
-        return math.sqrt(variances.sum()) / self.images
+        return math.sqrt(variances.sum()) / self.events
 
     @property
     def effective_sample_size(self) -> float:
-        """Median over images of the effective number of draws."""
+        """Median over events of the effective number of draws."""
         return float(np.median(self.effective_sample_sizes))
 
     @property
     def low_effective(self) -> float:
-        """The fraction of images with fewer than 10 effective draws."""
+        """The fraction of events with fewer than 10 effective draws."""
         return float(np.mean(self.effective_sample_sizes < LEAST_EFFECTIVE))
 
     @property
@@ -135,21 +172,21 @@ class WeightedEstimate:
             return ()
         return (
             f"fewer than {LEAST_EFFECTIVE:g} effective draws for {self.low_effective:.0%} of the "
-            f"images (median {self.effective_sample_size:.1f} of {self.num_samples}): log p(x) "
+            f"events (median {self.effective_sample_size:.1f} of {self.num_samples}): log p(x) "
             f"comes out too low; {self._remedy}",
         )
 
     _remedy = "take more draws, or annealed importance sampling"
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the figures over all images, for JSON."""
+        """Return the figures over all events, for JSON."""
         return {
             "log_prob": self.log_prob,
             "standard_error": self.standard_error,
             "monte_carlo_error": self.monte_carlo_error,
             "effective_sample_size": self.effective_sample_size,
             "low_effective": self.low_effective,
-            "images": self.images,
+            "events": self.events,
             "num_samples": self.num_samples,
             "complete": self.complete,
             "warnings": list(self.warnings),

@@ -1,11 +1,12 @@
 """A prior fitted after training: ex-post density estimation of the codes.
 
-The codes of the training images follow the aggregate posterior q(z) and not p(z), and samples from
+The codes of the training events follow the aggregate posterior q(z) and not p(z), and samples from
 p(z) may decode to nothing. Fitting a density to the codes and sampling from that one mends it,
-Ghosh et al. (2020), arXiv:1903.12436, section 4. What comes out is a prior like any other:
-``vae.with_prior(fit_prior(vae, data))``. An autoencoder, which has none, samples with it too.
+Ghosh et al. (2020), arXiv:1903.12436, section 4. The result is a prior like any other:
+``vae.with_prior(fit_prior(vae, data))``. An autoencoder, which has no prior, samples with it too.
 """
 
+import abc
 import math
 import sys
 from collections.abc import Mapping
@@ -20,20 +21,22 @@ from tfvae import priors
 from tfvae.checks import checked_count, is_number
 from tfvae.distributions.family import resolve
 from tfvae.errors import InputError
+from tfvae.evaluation.batches import BATCH_SIZE, event_batches
 from tfvae.lazy import tfd
 from tfvae.models import LatentVariableModel
 from tfvae.models.vae import VAE
+from tfvae.typing import Tensor
 
 
-class Density:
+class Density(abc.ABC):
     """Base class of densities: ``fit`` makes a prior of codes `[N, d]`."""
 
+    @abc.abstractmethod
     def fit(self, codes: np.ndarray, seed: int, progress: bool) -> priors.Prior:
-        """Fit the density to codes, and give it as a prior."""
-        raise NotImplementedError
+        """Fit the density to codes `[N, d]`, and return it as a prior."""
 
 
-class GaussianMixture(Density):
+class GaussianMixtureDensity(Density):
     """A mixture of Gaussians with full covariances, fitted by EM (scikit-learn's).
 
     Args:
@@ -54,7 +57,7 @@ class GaussianMixture(Density):
             raise InputError(
                 f"{self.components} components need as many codes; received {len(codes)}"
             )
-        # Without a seed in reach scikit-learn would take NumPy's global one.
+        # scikit-learn takes seeds below 2^32; without one it would use NumPy's global generator.
         found = GaussianMixture(self.components, random_state=seed % 2**32).fit(
             codes.astype("float64")
         )
@@ -67,7 +70,7 @@ class GaussianMixture(Density):
         )
 
 
-class Flow(Density):
+class FlowDensity(Density):
     """A flow, fitted by maximum likelihood with Adam.
 
     Args:
@@ -105,7 +108,7 @@ class Flow(Density):
         optimizer.build(prior.trainable_variables)
 
         @tf.function
-        def step(batch: tf.Tensor) -> tf.Tensor:
+        def step(batch: Tensor) -> Tensor:
             with tf.GradientTape() as tape:
                 loss = -tf.reduce_mean(prior.distribution().log_prob(batch))
             optimizer.apply(tape.gradient(loss, prior.trainable_variables))
@@ -123,70 +126,75 @@ class Flow(Density):
         return prior
 
 
-class RealNVP(Flow):
+class RealNVPDensity(FlowDensity):
     """The coupling flow of `tfvae.priors.RealNVP`."""
 
     family = priors.RealNVP
 
 
-class MaskedAutoregressive(Flow):
+class MaskedAutoregressiveDensity(FlowDensity):
     """The autoregressive flow of `tfvae.priors.MaskedAutoregressive`."""
 
     family = priors.MaskedAutoregressive
 
 
-KNOWN: Mapping[str, type[Density]] = {
-    "gaussian_mixture": GaussianMixture,
-    "realnvp": RealNVP,
-    "maf": MaskedAutoregressive,
+BY_NAME: Mapping[str, type[Density]] = {
+    "gaussian_mixture": GaussianMixtureDensity,
+    "realnvp": RealNVPDensity,
+    "maf": MaskedAutoregressiveDensity,
 }
 
 
-def aggregate_posterior(model: LatentVariableModel, data: Any, *, seed: int = 0) -> np.ndarray:
-    """Give one draw of z from q(z|x) for each image; of an autoencoder its code.
+def aggregate_posterior(
+    model: LatentVariableModel, data: Any, *, seed: int = 0, batch_size: int = BATCH_SIZE
+) -> np.ndarray:
+    """Draw one z from q(z|x) for each event; of an autoencoder take its code.
 
     Args:
         model: a built `VAE` or `Autoencoder`.
-        data: batches of ``x`` or ``(x, label)``.
-        seed: of the draws.
+        data: a split, arrays or batches; see `tfvae.evaluation.batches.event_batches`.
+        seed: of the draws. They depend on how the events come in batches, too.
+        batch_size: events encoded at a time, where data does not come in batches.
 
     Returns:
         Codes `[N, d]`.
 
     Raises:
-        InputError: if there are no images, or they do not fit.
+        InputError: if there are no events, or they do not fit.
     """
 
     @tf.function(reduce_retracing=True)
-    def draw(x: tf.Tensor, label: Any, seed: tf.Tensor) -> tf.Tensor:
+    def draw(x: Tensor, label: Tensor | None, seed: Tensor) -> Tensor:
         encoded = model.encode(x, label)
         return encoded.sample(seed=seed) if isinstance(model, VAE) else encoded
 
     found = []
-    for number, batch in enumerate(data):
-        x, label = model.checked_batch(batch)
+    for number, (x, label) in enumerate(event_batches(model, data, batch_size=batch_size)):
         found.append(draw(x, label, tf.constant([seed, number])).numpy())
     if not found:
-        raise InputError("expected at least one image; the data set is empty")
+        raise InputError("expected at least one event; the data set is empty")
     return np.concatenate(found)
 
 
 def fit_prior(
     model: LatentVariableModel,
     data: Any,
-    density: Any = "gaussian_mixture",
+    density: Density | str = "gaussian_mixture",
     *,
     seed: int = 0,
+    batch_size: int = BATCH_SIZE,
     progress: bool | None = None,
 ) -> priors.Prior:
-    """Fit a density to the codes of images, and give it as a prior.
+    """Fit a density to the codes of events, and return it as a prior.
 
     Args:
         model: a trained `VAE` or `Autoencoder`.
-        data: batches of ``x`` or ``(x, label)``, usually the training images.
+        data: the training events, usually: a split, arrays or batches; see
+            `tfvae.evaluation.batches.event_batches`.
         density: a `Density`, or a name with options: ``"gaussian_mixture:components=10"``,
             ``"realnvp:flows=4"``, ``"maf:steps=5000"``.
         seed: of the draws of z and of the fit.
+        batch_size: events encoded at a time, where data does not come in batches.
         progress: show a progress bar on standard error; by default where that is a terminal.
 
     Returns:
@@ -194,10 +202,10 @@ def fit_prior(
         `tfd.Distribution` with event shape `[d]`, for ``decode(distribution.sample(n))``.
 
     Raises:
-        InputError: if the images, the density or one of its options do not fit.
+        InputError: if the events, the density or one of its options do not fit.
     """
-    fitter = resolve(density, Density, KNOWN, "density")
-    codes = aggregate_posterior(model, data, seed=seed)
+    fitter = resolve(density, Density, BY_NAME, "density")
+    codes = aggregate_posterior(model, data, seed=seed, batch_size=batch_size)
     shown = sys.stderr.isatty() if progress is None else progress
     prior = fitter.fit(codes, seed, shown)
     prior.bind((model.latent_dim,), seed)

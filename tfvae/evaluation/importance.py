@@ -10,11 +10,12 @@ import tensorflow as tf
 from tfvae.checks import checked_count
 from tfvae.distributions.kl import exact_kl
 from tfvae.evaluation.batches import (
+    BATCH_SIZE,
     Progress,
     check_vae,
     compiled,
     default_chunk,
-    image_batches,
+    event_batches,
     rows_of,
     until_interrupted,
 )
@@ -26,60 +27,68 @@ from tfvae.evaluation.estimates import (
     mean_and_error,
 )
 from tfvae.models.vae import VAE
+from tfvae.typing import Shape, Tensor
 
-# Draws are made so many at a time, for one image or for several, whatever number is then decoded at
-# a time. Each block of an image's draws has a seed of its own, whatever else is drawn beside it.
+# An event's draws are made in blocks of this size, whatever number of them is then decoded at a
+# time. Each block has a seed of its own, so that its draws do not depend on what else is drawn.
 _BLOCK = 4096
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class LogProbEstimate(WeightedEstimate):
-    """log p(x) of images by importance sampling, and their ELBO with the same draws; nats.
+    """log p(x) of events by importance sampling, and their ELBO with the same draws; nats.
+
+    Where values are missing, x is what was observed: log p is that of the observed values.
 
     Attributes:
-        log_probs: log (1/K) Σ_k p(x, z_k)/q(z_k|x) of each image, `[N]`.
-        effective_sample_sizes: of each image, `[N]`, from 1 to K.
+        log_probs: log (1/K) Σ_k p(x, z_k)/q(z_k|x) of each event, `[N]`.
+        effective_sample_sizes: of each event, `[N]`, from 1 to K.
         num_samples: K.
-        log_likelihoods: E_q[log p(x|z)] of each image, `[N]`.
-        kls: KL(q(z|x) ‖ p(z)) of each image, `[N]`.
-        image_shape: (H, W, C).
+        log_likelihoods: E_q[log p(x|z)] of each event, `[N]`.
+        kls: KL(q(z|x) ‖ p(z)) of each event, `[N]`.
+        event_shape: the shape of one event.
+        observed_values: how many values of each event were observed, `[N]`.
         measure: what p(x) is: "probability" of discrete values; "density"; "dequantized density",
             of discrete values with uniform noise added; or "cross-entropy", which is what a
             Bernoulli gives for values between 0 and 1, and bounds no probability.
         levels: how many levels there were before noise was added, if it was.
-        complete: whether all images are in it; False for what an interrupt left.
+        complete: whether all events are in it; False for what an interrupt left.
     """
 
     log_likelihoods: np.ndarray
     kls: np.ndarray
-    image_shape: tuple[int, int, int]
+    event_shape: Shape
+    observed_values: np.ndarray
     measure: str
     levels: int | None = None
 
     @property
     def elbo(self) -> ELBOEstimate:
-        """The ELBO of the same images with the same draws."""
+        """The ELBO of the same events with the same draws."""
         mean, error = mean_and_error(self.log_likelihoods - self.kls)
         return ELBOEstimate(
             elbo=mean,
             log_likelihood=float(self.log_likelihoods.mean()),
             kl=float(self.kls.mean()),
             standard_error=error,
-            images=self.images,
+            events=self.events,
         )
 
     @property
     def bits_per_dimension(self) -> float | None:
-        """−log_prob in bits a value, where it is the length of a code; else None.
+        """Bits for each observed value: −log p of all events over the number of their values.
 
-        Of dequantised images it is an upper bound; see `bits_per_dimension` of this package.
+        None where it is not the length of a code, because values are not discrete, and where not
+        one value was observed. Of dequantised events it is an upper bound; see
+        `bits_per_dimension` of this package.
         """
-        if self.measure not in ("probability", "dequantized density"):
+        values = float(self.observed_values.mean())
+        if self.measure not in ("probability", "dequantized density") or not values:
             return None
-        return bits_per_dimension(-self.log_prob, self.image_shape, self.levels)
+        return bits_per_dimension(-self.log_prob, self.event_shape, self.levels, observed=values)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the figures over all images, for JSON."""
+        """Return the figures over all events, for JSON."""
         return {
             **super().as_dict(),
             "measure": self.measure,
@@ -88,7 +97,13 @@ class LogProbEstimate(WeightedEstimate):
 
 
 def elbo(
-    vae: VAE, data: Any, *, num_samples: int = 1, seed: int = 0, progress: bool = False
+    vae: VAE,
+    data: Any,
+    *,
+    num_samples: int = 1,
+    seed: int = 0,
+    batch_size: int = BATCH_SIZE,
+    progress: bool = False,
 ) -> ELBOEstimate:
     """Estimate the mean ELBO over a data set.
 
@@ -96,15 +111,18 @@ def elbo(
 
     Args:
         vae: a built `VAE`.
-        data: batches of ``x`` or ``(x, label)``.
-        num_samples: draws of z for each image.
+        data: a split, arrays or batches; see `tfvae.evaluation.batches.event_batches`.
+        num_samples: draws of z for each event.
         seed: of the draws.
+        batch_size: events encoded at a time, where data does not come in batches.
         progress: show a progress bar on standard error.
 
     Raises:
-        InputError: if `num_samples` is below 1, there are no images, or they do not fit.
+        InputError: if `num_samples` is below 1, there are no events, or they do not fit.
     """
-    return log_prob(vae, data, num_samples=num_samples, seed=seed, progress=progress).elbo
+    return log_prob(
+        vae, data, num_samples=num_samples, seed=seed, batch_size=batch_size, progress=progress
+    ).elbo
 
 
 def log_prob(
@@ -115,32 +133,36 @@ def log_prob(
     seed: int = 0,
     levels: int | None = None,
     chunk_size: int | None = None,
+    batch_size: int = BATCH_SIZE,
     progress: bool = False,
     keep_partial: bool = False,
 ) -> LogProbEstimate:
     """Estimate log p(x), or log p(x|y) of a conditional model, by importance sampling.
 
     ``log (1/K) Σ_k p(x, z_k)/q(z_k|x)`` with z_k from q(z|x): Burda et al. (2016),
-    arXiv:1509.00519, equation 8, with as many draws as make the bound tight. Each image is encoded
+    arXiv:1509.00519, equation 8, with as many draws as make the bound tight. Each event is encoded
     once, and its draws are decoded in chunks, so that memory grows neither with K nor with the
-    number of images. The draws of an image depend on the seed and its place in the data set alone,
+    number of events. The draws of an event depend on the seed and its place in the data alone,
     and those for a smaller K are the first of those for a larger one, in blocks of 4,096.
+
+    Where values are missing, p(x) is the density of the observed ones.
 
     Args:
         vae: a built `VAE`.
-        data: batches of ``x`` or ``(x, label)``.
-        num_samples: K, draws of z for each image.
+        data: a split, arrays or batches; see `tfvae.evaluation.batches.event_batches`.
+        num_samples: K, draws of z for each event.
         seed: of the draws, below 2^31.
         levels: how many levels the values had before uniform noise was added, if it was (256 for
             ``datasets.load(..., dequantize=True)``): for bits per dimension.
         chunk_size: draws decoded at a time; by default as many as suit the device. It changes the
             result by rounding alone.
+        batch_size: events encoded at a time, where data does not come in batches.
         progress: show a progress bar on standard error.
-        keep_partial: give what there is, its `complete` False, when interrupted by Ctrl-C after the
-            first images.
+        keep_partial: return what there is, its `complete` False, when interrupted by Ctrl-C after
+            the first events.
 
     Raises:
-        InputError: if a number does not fit, there are no images, they do not fit, or q(z|x) has no
+        InputError: if a number does not fit, there are no events, they do not fit, or q(z|x) has no
             density.
     """
     checked_count("num_samples", num_samples)
@@ -148,20 +170,22 @@ def log_prob(
         checked_count("levels", levels, least=2)
     sampler = _Sampler(vae, num_samples, seed, chunk_size)
     family, is_probability = vae.likelihood_family, True
+    batches = event_batches(vae, data, batch_size=batch_size)
 
     def parts() -> Iterator[np.ndarray]:
         nonlocal is_probability
         first = 0
-        with Progress(data, progress) as bar:
-            for x, label in image_batches(vae, data):
-                is_probability = is_probability and bool(family.gives_probabilities(x))
+        with Progress(batches, progress) as bar:
+            for x, label in batches:
+                filled, _ = vae.event_spec.observed(x)
+                is_probability = is_probability and bool(family.gives_probabilities(filled))
                 for values in sampler(x, label, first, bar):
                     bar.advance(values.shape[1] / len(x), values[0])
                     yield values
                 first += len(x)
 
     found, complete = until_interrupted(parts(), keep_partial)
-    log_probs, effective, log_likelihoods, kls = found
+    log_probs, effective, log_likelihoods, kls, observed = found
     if family.is_discrete:
         measure = "probability" if is_probability else "cross-entropy"
     else:
@@ -173,6 +197,7 @@ def log_prob(
         log_likelihoods,
         kls,
         vae.event_shape,
+        observed,
         measure,
         levels,
         complete=complete,
@@ -180,7 +205,7 @@ def log_prob(
 
 
 class _Sampler:
-    """Draws, decodes and weighs: the sums over K draws for each image of a batch."""
+    """Draws, decodes and weighs: the sums over K draws for each event of a batch."""
 
     def __init__(self, vae: VAE, num_samples: int, seed: int, chunk_size: int | None):
         check_vae(vae)
@@ -190,31 +215,35 @@ class _Sampler:
         self._chunk = (
             default_chunk(vae) if chunk_size is None else checked_count("chunk_size", chunk_size)
         )
-        # Folding a number in puts it second; only what is folded again depends on it first.
+        # stateless_fold_in(seed, n) is the pair (hash of seed, n): the first number depends on n
+        # once another is folded in. These are such first numbers, one a block; beside it in a seed
+        # stands the event's place.
         fold_in = tf.random.experimental.stateless_fold_in
         blocks = range(-(-num_samples // _BLOCK))
         self._keys = [fold_in(fold_in([self._seed, 0], number), 0)[0] for number in blocks]
-        # One for blocks of any size: tracing takes as long as decoding thousands of z.
+        # One graph for blocks of any size: tracing takes as long as decoding thousands of z.
         self._sums = compiled(self._block_sums)
 
     def __call__(
-        self, x: tf.Tensor, label: tf.Tensor | None, first: int, bar: Progress
+        self, x: Tensor, label: Tensor | None, first: int, bar: Progress
     ) -> Iterator[np.ndarray]:
-        """Give the figures of a few images after another.
+        """Compute the figures of the events of a batch, some of them at a time.
 
         Args:
-            x: images `[B, H, W, C]`.
+            x: events `[B, *event_shape]`.
             label: `[B]`, or None.
-            first: the place of the first of them in the data set.
+            first: the place of the first of them in the data.
             bar: where an interrupt may come through.
 
         Yields:
-            log p(x), effective sample size, log-likelihood and KL, float64 `[4, n]`.
+            Of the next n events log p(x), effective sample size, log-likelihood, KL and number of
+            observed values, float64 `[5, n]`.
         """
         encoded = self._vae.posterior_parameters(x, label)
         posterior = self._vae.posterior_family.distribution(encoded)
         exact = exact_kl(posterior, self._vae.prior_of(label))
-        # Few draws of many images are as much work at a time as many of one.
+        observed = _count_observed(x)
+        # With few draws an event, several events make a chunk.
         together = max(1, max(self._chunk, _BLOCK) // min(self._num_samples, _BLOCK))
         for start in range(0, len(x), together):
             rows = slice(start, start + together)
@@ -227,11 +256,17 @@ class _Sampler:
             )
             if exact is not None:
                 figures[3] = exact[rows]
-            yield figures
+            yield np.concatenate([figures, observed[None, rows]])
 
     def _figures(
-        self, encoded: Any, x: tf.Tensor, label: Any, places: np.ndarray, bar: Progress
+        self,
+        encoded: dict[str, Tensor],
+        x: Tensor,
+        label: Tensor | None,
+        places: np.ndarray,
+        bar: Progress,
     ) -> np.ndarray:
+        """Return log p(x), effective sample size, log-likelihood and KL, float64 `[4, n]`."""
         blocks = []
         for number, key in enumerate(self._keys):
             bar.advance(0)
@@ -252,23 +287,34 @@ class _Sampler:
         )
 
     def _block_sums(
-        self, encoded: Any, x: tf.Tensor, label: Any, draws: tf.Tensor, seeds: tf.Tensor
-    ) -> tf.Tensor:
-        """Give sums over the first so many draws of a block; see `weight_sums`."""
+        self,
+        encoded: dict[str, Tensor],
+        x: Tensor,
+        label: Tensor | None,
+        draws: Tensor,
+        seeds: Tensor,
+    ) -> Tensor:
+        """Return the sums over the first `draws` draws of a block; see `weight_sums`."""
         z, log_posterior = self._vae.posterior_family.sample_each(
             encoded, min(_BLOCK, self._num_samples), seeds
         )
         return weight_sums(self._vae, x, label, z[:draws], log_posterior[:draws], chunk=self._chunk)
 
 
+def _count_observed(x: Tensor) -> np.ndarray:
+    """Count the values of each event `[B, *event_shape]` that are not missing, `[B]`."""
+    present = ~np.isnan(x.numpy())
+    return present.reshape(len(present), -1).sum(axis=1).astype("float64")
+
+
 def weight_sums(
-    vae: VAE, x: tf.Tensor, label: Any, z: tf.Tensor, log_posterior: tf.Tensor, *, chunk: int
-) -> tf.Tensor:
-    """Sum over draws of z for each image, in a graph.
+    vae: VAE, x: Tensor, label: Tensor | None, z: Tensor, log_posterior: Tensor, *, chunk: int
+) -> Tensor:
+    """Sum over draws of z for each event, in a graph.
 
     Args:
         vae: a built `VAE`.
-        x: images `[B, H, W, C]`.
+        x: events `[B, *event_shape]`.
         label: `[B]`, or None.
         z: `[K, B, d]`, from q(z|x).
         log_posterior: log q(z|x), `[K, B]`.
@@ -278,20 +324,21 @@ def weight_sums(
         ``log Σ w``, ``log Σ w²``, ``Σ log p(x|z)`` and ``Σ log q(z|x)/p(z)`` with
         ``w = p(x, z)/q(z|x)``: `[4, B]`.
     """
-    draws, images = tf.shape(z)[0], tf.shape(x)[0]
+    draws, events = tf.shape(z)[0], tf.shape(x)[0]
     flat = tf.reshape(z, (-1, vae.latent_dim))
-    owner = tf.tile(tf.range(images), [draws])
-    # One that does not depend on labels is made once: it may run networks of its own.
+    owner = tf.tile(tf.range(events), [draws])
+    # A prior that does not depend on labels is made once: it may run networks of its own.
     prior = vae.prior_of(None) if label is None else None
     parts = tf.TensorArray(tf.float32, 0, dynamic_size=True, infer_shape=False)
-    for part in tf.range(-(-draws * images // chunk)):
-        # One is prepared while another is decoded; ten, as by default, would take more memory.
+    for part in tf.range(-(-draws * events // chunk)):
+        # One part is prepared while another is decoded; TensorFlow's default of ten at a time would
+        # take more memory.
         tf.autograph.experimental.set_loop_options(parallel_iterations=2)
         rows = owner[part * chunk : (part + 1) * chunk]
         some = flat[part * chunk : (part + 1) * chunk]
         its_label = None if label is None else tf.gather(label, rows)
         its_prior = vae.prior_of(its_label) if prior is None else prior
-        log_likelihood = vae.decode(some, its_label).log_prob(tf.gather(x, rows))
+        log_likelihood = vae.log_likelihood(tf.gather(x, rows), some, its_label)
         log_prior = its_prior.log_prob(some)
         parts = parts.write(part, tf.stack([log_likelihood, log_prior], axis=1))
     terms = tf.reshape(tf.ensure_shape(parts.concat(), (None, 2)), (draws, -1, 2))

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfvae.checks import checked_count
 from tfvae.errors import InputError
+from tfvae.typing import ArrayLike
 
 # The linear probe takes no more codes than these to learn from: more would take longer, and
 # change a classifier of so few weights little.
@@ -23,22 +24,27 @@ class Accuracy:
     """How often a classifier is right.
 
     Attributes:
-        accuracy: the part p of the test images whose label it tells, from 0 to 1.
-        standard_error: of p as an estimate from n images, √(p(1 − p)/n). It is 0 where all
-            are right or all are wrong, which does not mean that other images would be too.
-        images: how many test images, n.
-        chance: the part that telling every image the commonest training label gets; of labels
+        accuracy: the part p of the test events whose label it tells, from 0 to 1.
+        standard_error: of p as an estimate from n events, √(p(1 − p)/n). It is 0 where all
+            are right or all are wrong, which does not mean that other events would be too.
+        events: how many test events, n.
+        chance: the part that telling every event the commonest training label gets; of labels
             equally common, the smallest.
     """
 
     accuracy: float
     standard_error: float
-    images: int
+    events: int
     chance: float
 
 
 def linear_probe(
-    train_codes: Any, train_labels: Any, test_codes: Any, test_labels: Any, *, seed: int = 0
+    train_codes: ArrayLike,
+    train_labels: ArrayLike,
+    test_codes: ArrayLike,
+    test_labels: ArrayLike,
+    *,
+    seed: int = 0,
 ) -> Accuracy:
     """Tell the labels by multinomial logistic regression.
 
@@ -75,10 +81,10 @@ def linear_probe(
 
 
 def nearest_neighbours(
-    train_codes: Any,
-    train_labels: Any,
-    test_codes: Any,
-    test_labels: Any,
+    train_codes: ArrayLike,
+    train_labels: ArrayLike,
+    test_codes: ArrayLike,
+    test_labels: ArrayLike,
     *,
     neighbours: int = 10,
 ) -> Accuracy:
@@ -112,8 +118,8 @@ def nearest_neighbours(
     return _accuracy(classifier.predict(test_x - centre), test_y, _commonest(y))
 
 
-def checked_codes(name: str, codes: Any) -> np.ndarray:
-    """Give codes as float64 `[N, d]`, N and d at least 1.
+def checked_codes(name: str, codes: ArrayLike) -> np.ndarray:
+    """Return codes as float64 `[N, d]`, N and d at least 1.
 
     Raises:
         InputError: if they are not finite numbers of that rank.
@@ -135,8 +141,8 @@ def checked_codes(name: str, codes: Any) -> np.ndarray:
     return found
 
 
-def checked_labels(name: str, labels: Any, axes: str) -> np.ndarray:
-    """Give whole numbers with the axes that are named, such as ``"[N]"`` or ``"[N, F]"``.
+def checked_labels(name: str, labels: ArrayLike, axes: str) -> np.ndarray:
+    """Return whole numbers with the axes that are named, such as ``"[N]"`` or ``"[N, F]"``.
 
     Raises:
         InputError: if they are none, or have other axes.
@@ -153,7 +159,7 @@ def checked_labels(name: str, labels: Any, axes: str) -> np.ndarray:
     return found
 
 
-def _array(name: str, given: Any) -> np.ndarray:
+def _array(name: str, given: ArrayLike) -> np.ndarray:
     try:
         return np.asarray(given)
     except (TypeError, ValueError):
@@ -163,7 +169,7 @@ def _array(name: str, given: Any) -> np.ndarray:
 
 
 def _checked(
-    train_codes: Any, train_labels: Any, test_codes: Any, test_labels: Any
+    train_codes: ArrayLike, train_labels: ArrayLike, test_codes: ArrayLike, test_labels: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     found = []
     for split, codes, labels in (
@@ -199,6 +205,6 @@ def _accuracy(told: np.ndarray, labels: np.ndarray, commonest: Any) -> Accuracy:
     return Accuracy(
         accuracy=accuracy,
         standard_error=float(np.sqrt(accuracy * (1 - accuracy) / len(labels))),
-        images=len(labels),
+        events=len(labels),
         chance=float(np.mean(labels == commonest)),
     )

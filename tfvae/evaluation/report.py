@@ -1,4 +1,4 @@
-"""The report of ``tfvae evaluate``: every figure about a model and some images, with its error."""
+"""The report of ``tfvae evaluate``: every figure about a model and some events, with its error."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -9,31 +9,31 @@ import numpy as np
 from tfvae import datasets
 from tfvae.datasets import shapes
 from tfvae.errors import InputError
-from tfvae.evaluation import (
+from tfvae.evaluation.annealed import (
     AnnealedEstimate,
-    LogProbEstimate,
     Sandwich,
-    WeightedEstimate,
     annealed_log_prob,
     bidirectional_log_prob,
-    log_prob,
 )
 from tfvae.evaluation.diagnostics import Diagnosis, diagnose
-from tfvae.evaluation.disentanglement import Disentanglement, disentanglement
+from tfvae.evaluation.disentanglement import Disentanglement, disentanglement_scores
+from tfvae.evaluation.estimates import WeightedEstimate, figure
+from tfvae.evaluation.importance import LogProbEstimate, log_prob
 from tfvae.evaluation.probes import Accuracy, linear_probe, nearest_neighbours
+from tfvae.models.event_spec import NOUNS
 from tfvae.models.vae import VAE
 
-# Images whose codes a probe learns from, and is tried on.
-_PROBE_IMAGES = 10_000
+# Events whose codes a probe learns from, and is tried on.
+_PROBE_EVENTS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Annealing:
-    """log p(x) by annealed importance sampling, beside importance sampling of the same images.
+    """log p(x) by annealed importance sampling, beside importance sampling of the same events.
 
     Attributes:
-        annealed: of images of the split.
-        importance: of the same images.
+        annealed: of events of the split.
+        importance: of the same events.
         sandwich: bounds for as many samples from the model; None if an interrupt came before.
         settings: in words.
     """
@@ -61,10 +61,10 @@ class LatentScores:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `evaluate` found; nats per image.
+    """What `evaluate` found; nats per event.
 
     Attributes:
-        split: which images.
+        split: which events.
         log_prob: ELBO and log p(x) by importance sampling.
         diagnosis: the latent space; None if an interrupt came before.
         annealing: None if it was not asked for, or an interrupt came before.
@@ -86,7 +86,7 @@ class Report:
         if self.log_prob.measure == "cross-entropy":
             found.append(
                 "a Bernoulli of values between 0 and 1 gives their cross-entropy, no probability: "
-                "binarize the images, or take another likelihood, for a log p(x) to quote"
+                "binarize the values, or take another likelihood, for a log p(x) to quote"
             )
         if self.annealing is not None:
             found += self.annealing.annealed.warnings
@@ -95,7 +95,7 @@ class Report:
         return tuple(found)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give all figures, for JSON."""
+        """Return all figures, for JSON."""
         facts: dict[str, Any] = {
             "split": self.split,
             "num_samples": self.log_prob.num_samples,
@@ -121,20 +121,28 @@ class Report:
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
+    @property
+    def _nouns(self) -> tuple[str, str]:
+        """What several events are called, and one."""
+        noun = NOUNS[len(self.log_prob.event_shape)]
+        return noun, noun if noun == "series" else noun[:-1]
+
     def _lines(self) -> Iterator[str]:
         found = self.log_prob
         bound = found.elbo
         partial = "" if found.complete else ", interrupted"
-        yield f"{self.split} images  {found.images}{partial}; nats per image"
+        noun, one = self._nouns
+        yield f"{self.split} {noun}  {found.events}{partial}; nats per {one}"
         yield (
             f"ELBO         {bound.elbo:.3f} ± {bound.standard_error:.3f}: log-likelihood "
             f"{bound.log_likelihood:.3f}, KL {bound.kl:.3f}"
         )
         name = "log p(x)" if found.measure != "cross-entropy" else "log 'p(x)'"
-        yield f"{name:12} {_figure(found)}, importance sampling with {found.num_samples} draws"
+        draws = found.num_samples
+        yield f"{name:12} {_figure(found, noun)}, importance sampling with {draws} draws"
         yield (
             f"             effective draws {found.effective_sample_size:.1f} (median), below 10 "
-            f"for {found.low_effective:.1%} of the images"
+            f"for {found.low_effective:.1%} of the {noun}"
         )
         if found.bits_per_dimension is not None:
             kind = "" if found.levels is None else ", an upper bound: dequantised density"
@@ -150,24 +158,24 @@ class Report:
         for warning in self.warnings:
             yield f"warning      {warning}"
 
-    @staticmethod
-    def _annealing_lines(found: Annealing) -> Iterator[str]:
+    def _annealing_lines(self, found: Annealing) -> Iterator[str]:
+        noun, _ = self._nouns
         annealed, plain, bounds = found.annealed, found.importance, found.sandwich
         yield (
-            f"AIS          {_figure(annealed)} on {annealed.images} of the images (importance "
-            f"sampling: {plain.log_prob:.3f}); {found.settings}"
+            f"AIS          {_figure(annealed, noun)} on {annealed.events} of the {noun} "
+            f"(importance sampling: {plain.log_prob:.3f}); {found.settings}"
         )
         if bounds is not None:
             lower, upper = bounds.lower, bounds.upper
             yield (
                 f"sandwich     {lower.log_prob:.3f} <= log p(x) <= {upper.log_prob:.3f} on "
-                f"{lower.images} samples from the model: gap {bounds.gap:.3f} ± "
+                f"{lower.events} samples from the model: gap {bounds.gap:.3f} ± "
                 f"{bounds.gap_standard_error:.3f}"
             )
 
-    @staticmethod
-    def _diagnosis_lines(found: Diagnosis) -> Iterator[str]:
-        ceiling = " (its ceiling, log of the images compared)" if found.is_saturated else ""
+    def _diagnosis_lines(self, found: Diagnosis) -> Iterator[str]:
+        noun, _ = self._nouns
+        ceiling = f" (its ceiling, log of the {noun} compared)" if found.is_saturated else ""
         yield (
             f"latent       {found.active_units} of {found.latent_dim} units active; rate "
             f"{found.rate:.2f}, distortion {found.distortion:.2f}"
@@ -176,13 +184,13 @@ class Report:
             "" if ceiling else f", KL(q(z) || p(z)) {found.marginal_kl:.2f}"
         )
 
-    @staticmethod
-    def _latent_lines(found: LatentScores) -> Iterator[str]:
+    def _latent_lines(self, found: LatentScores) -> Iterator[str]:
+        noun, _ = self._nouns
         probe, neighbours = found.linear_probe, found.nearest_neighbours
         yield (
             f"labels       linear probe {probe.accuracy:.3f} ± {probe.standard_error:.3f}, 10 "
             f"nearest neighbours {neighbours.accuracy:.3f} ± {neighbours.standard_error:.3f} "
-            f"(chance {probe.chance:.3f}, {probe.images} images)"
+            f"(chance {probe.chance:.3f}, {probe.events} {noun})"
         )
         scores = found.disentanglement
         if scores is not None:
@@ -199,9 +207,9 @@ class Report:
             )
 
 
-def _figure(found: WeightedEstimate) -> str:
+def _figure(found: WeightedEstimate, noun: str) -> str:
     return (
-        f"{found.log_prob:.3f} ± {found.standard_error:.3f} (over images; over draws "
+        f"{figure(found.log_prob, found.standard_error)} (over {noun}; over draws "
         f"± {found.monte_carlo_error:.3f})"
     )
 
@@ -213,7 +221,7 @@ def evaluate(
     *,
     num_samples: int = 100,
     limit: int | None = None,
-    annealed_images: int = 0,
+    annealed_events: int = 0,
     annealing_steps: int = 200,
     latent: bool = False,
     batch_size: int = 256,
@@ -222,7 +230,7 @@ def evaluate(
 ) -> Report:
     """Estimate log p(x), and say what the latent space does.
 
-    Ctrl-C ends it early, with what there is: the images come in random order, so that the mean of
+    Ctrl-C ends it early, with what there is: the events come in random order, so that the mean of
     the first of them has the expectation of all.
 
     Args:
@@ -230,24 +238,24 @@ def evaluate(
         data: the data set.
         split: "train", "validation" or "test".
         num_samples: K of importance sampling.
-        limit: take so many images of the split, drawn at random.
-        annealed_images: how many of them annealed importance sampling takes, and how many samples
+        limit: take so many events of the split, drawn at random.
+        annealed_events: how many of them annealed importance sampling takes, and how many samples
             from the model; none for 0.
         annealing_steps: its temperatures.
         latent: score the codes by labels and factors, too.
-        batch_size: images encoded at a time.
+        batch_size: events encoded at a time.
         seed: of all draws.
         progress: show progress bars on standard error.
 
     Raises:
         InputError: if something does not fit.
     """
-    images: datasets.Split = getattr(data, split)
+    events: datasets.Split = getattr(data, split)
     if latent and not data.has_labels:
         raise InputError(f"{data.name} has no labels to score the codes by")
     if limit is not None:
-        images = images.subset(limit, seed=seed)
-    batches = images.batches(batch_size, shuffle=True, epoch=0)
+        events = events.subset(limit, seed=seed)
+    batches = events.batches(batch_size, shuffle=True, epoch=0)
     options: dict[str, Any] = {"seed": seed, "progress": progress, "keep_partial": True}
     report = Report(
         split,
@@ -259,9 +267,9 @@ def evaluate(
         found = diagnose(vae, batches, seed=seed, progress=progress)
         report = dataclasses.replace(report, diagnosis=found)
         if latent:
-            report = dataclasses.replace(report, latent=_latent_scores(vae, data, images, seed))
-        if annealed_images:
-            few = images.subset(annealed_images, seed=seed)
+            report = dataclasses.replace(report, latent=_latent_scores(vae, data, events, seed))
+        if annealed_events:
+            few = events.subset(annealed_events, seed=seed)
             batches = few.batches(batch_size, epoch=0)
             plain = log_prob(vae, batches, num_samples=num_samples, levels=data.levels, seed=seed)
             options["num_steps"] = annealing_steps
@@ -285,23 +293,23 @@ def evaluate(
 
 
 def _latent_scores(
-    vae: VAE, data: datasets.Dataset, images: datasets.Split, seed: int
+    vae: VAE, data: datasets.Dataset, events: datasets.Split, seed: int
 ) -> LatentScores:
-    learnt_from = data.train.subset(_PROBE_IMAGES, seed=seed)
-    images = images.subset(_PROBE_IMAGES, seed=seed)
-    train, test = _codes(vae, learnt_from), _codes(vae, images)
+    learnt_from = data.train.subset(_PROBE_EVENTS, seed=seed)
+    events = events.subset(_PROBE_EVENTS, seed=seed)
+    train, test = _codes(vae, learnt_from), _codes(vae, events)
     scores = None
     if data.name == "shapes":
-        scores = disentanglement(test[0], shapes.factors(images.rows), seed=seed)
+        scores = disentanglement_scores(test[0], shapes.factors(events.rows), seed=seed)
     return LatentScores(
         linear_probe(*train, *test, seed=seed), nearest_neighbours(*train, *test), scores
     )
 
 
-def _codes(vae: VAE, images: datasets.Split) -> tuple[np.ndarray, np.ndarray]:
-    """Give codes `[N, d]` and labels `[N]`, in the order of the rows."""
+def _codes(vae: VAE, events: datasets.Split) -> tuple[np.ndarray, np.ndarray]:
+    """Compute codes `[N, d]` and labels `[N]`, in the order of the rows."""
     codes, labels = [], []
-    for x, label in images.batches(256, epoch=0):
+    for x, label in events.batches(256, epoch=0):
         codes.append(vae.code(x, None if vae.num_classes is None else label).numpy())
         labels.append(label.numpy())
     return np.concatenate(codes), np.concatenate(labels)

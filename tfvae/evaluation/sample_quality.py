@@ -1,8 +1,8 @@
-"""How samples compare with real images, in a space of features.
+"""How samples compare with real events, in a space of features.
 
 Precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991), density and coverage (Naeem et
 al. 2020, arXiv:2002.09797) and the Fréchet distance (Heusel et al. 2017, arXiv:1706.08500), none
-of them random. Figures compare only where the features, the number of images and the number of
+of them random. Figures compare only where the features, the number of events and the number of
 neighbours are the same.
 """
 
@@ -12,13 +12,13 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from tfvae.checks import checked_count
 from tfvae.errors import InputError
+from tfvae.typing import ArrayLike, Shape, Tensor
 
 _Moments = tuple[np.ndarray, np.ndarray]  # a mean, and a factor of a covariance
 _BLOCK = 2**21  # distances held at a time, 16 MiB
@@ -30,15 +30,15 @@ _WEIGHTS_MD5 = "bcbd6486424b2319ff4ef7d526e38f63"
 
 @dataclasses.dataclass(frozen=True)
 class SampleQuality:
-    """What `sample_quality` finds.
+    """What `compare_samples` finds.
 
     Attributes:
-        precision: share of the samples that lie among the real images.
-        recall: share of the real images that lie among the samples.
+        precision: share of the samples that lie among the real events.
+        recall: share of the real events that lie among the samples.
         density: mean number of neighbourhoods that a sample lies in, over k; it may exceed 1.
-        coverage: share of the real images with a sample in their neighbourhood.
+        coverage: share of the real events with a sample in their neighbourhood.
         frechet_distance: squared, between Gaussians fitted to the features, in their units squared.
-        real: how many real images.
+        real: how many real events.
         generated: how many samples.
         features: name of the features.
     """
@@ -53,45 +53,51 @@ class SampleQuality:
     features: str
 
 
-def sample_quality(
-    real: Any,
-    generated: Any,
-    features: Any = None,
+def compare_samples(
+    real: ArrayLike,
+    generated: ArrayLike,
+    features: Callable[[np.ndarray], ArrayLike] | str | None = None,
     *,
     neighbours: int | None = None,
     batch_size: int = 256,
     progress: bool | None = None,
 ) -> SampleQuality:
-    """Compare samples with real images.
+    """Compare samples with real events.
 
     Args:
-        real: images `[N, H, W, C]`, best ones that the model has not been trained on.
-        generated: images `[M, H, W, C]` with values on the same scale.
-        features: a function or `keras.Model` from images `[B, H, W, C]`, float32, to features
-            `[B, D]` or `[B, ...]`, which are flattened; "inception" for those of
-            `inception_features`; None for the pixels themselves.
+        real: events `[N, *event_shape]`, best ones that the model has not been trained on.
+        generated: events `[M, *event_shape]` with values on the same scale.
+        features: a function or `keras.Model` from events `[B, *event_shape]`, float32, to features
+            `[B, D]` or `[B, ...]`, which are flattened; "inception", of images alone, for those of
+            `inception_features`; None for the values themselves, flattened.
         neighbours: k; by default the papers', 3 for precision and recall and 5 for density and
             coverage.
-        batch_size: images that `features` takes at a time.
+        batch_size: events that `features` takes at a time.
         progress: show a progress bar of the features on standard error; by default where that is a
             terminal.
 
     Raises:
-        InputError: if the images or their features do not fit, are too few, or a feature is not
-            finite.
+        InputError: if the events or their features do not fit, are too few, or a feature is not
+            finite; if Inception's are asked for and the events are no images.
     """
     batch_size = checked_count("batch_size", batch_size)
     given = {} if neighbours is None else {"neighbours": checked_count("neighbours", neighbours)}
     real, generated = np.asarray(real), np.asarray(generated)
-    if real.ndim != 4 or 0 in real.shape[1:] or real.shape[1:] != generated.shape[1:]:
+    if real.ndim < 2 or 0 in real.shape[1:] or real.shape[1:] != generated.shape[1:]:
         received = f"received shapes {real.shape} and {generated.shape}"
-        raise InputError(f"expected images [N, H, W, C] of one shape; {received}")
+        raise InputError(f"expected events [N, *event_shape] of one shape; {received}")
+    for name, events in (("real", real), ("generated", generated)):
+        if events.dtype.kind == "f" and np.isnan(events).any():
+            raise InputError(
+                f"features need whole events; received {name} ones with missing values (NaN): fill "
+                "them, as vae.impute(x) does"
+            )
     # Features may take long; what cannot be compared is refused before.
     _check_counts(real, generated, (neighbours or 5) + 1, (neighbours or 3) + 1)
     function, name = _feature_function(features, real.shape[1:])
     shown = sys.stderr.isatty() if progress is None else progress
     with tqdm(None, "features", len(real) + len(generated), False, disable=not shown) as bar:
-        sets = [_features(function, images, batch_size, bar) for images in (real, generated)]
+        sets = [_features(function, events, batch_size, bar) for events in (real, generated)]
     scores = (*precision_recall(*sets, **given), *density_coverage(*sets, **given))
     return SampleQuality(*scores, frechet_distance(*sets), len(real), len(generated), name)
 
@@ -99,8 +105,10 @@ def sample_quality(
 # --- neighbourhoods -------------------------------------------------------------------------------
 
 
-def precision_recall(real: Any, generated: Any, *, neighbours: int = 3) -> tuple[float, float]:
-    """Give the improved precision and recall, each from 0 to 1.
+def precision_recall(
+    real: ArrayLike, generated: ArrayLike, *, neighbours: int = 3
+) -> tuple[float, float]:
+    """Compute the improved precision and recall, each from 0 to 1.
 
     Kynkäänniemi et al. (2019), arXiv:1904.06991, equations 1 and 2: precision is the share of
     generated points inside the ball around at least one real point, which reaches to the k-th
@@ -123,8 +131,10 @@ def precision_recall(real: Any, generated: Any, *, neighbours: int = 3) -> tuple
     return float(np.mean(in_real > 0)), float(np.mean(in_generated > 0))
 
 
-def density_coverage(real: Any, generated: Any, *, neighbours: int = 5) -> tuple[float, float]:
-    """Give density, from 0, and coverage, from 0 to 1.
+def density_coverage(
+    real: ArrayLike, generated: ArrayLike, *, neighbours: int = 5
+) -> tuple[float, float]:
+    """Compute density, from 0, and coverage, from 0 to 1.
 
     Naeem et al. (2020), arXiv:2002.09797, section 3: with balls around the real points, each
     reaching to its k-th nearest other real point, density is the mean number of balls that a
@@ -148,7 +158,7 @@ def density_coverage(real: Any, generated: Any, *, neighbours: int = 5) -> tuple
 
 
 def _squared_radii(points: np.ndarray, neighbours: int, block: int = _BLOCK) -> np.ndarray:
-    """Give the squared distance `[N]` of each point `[N, D]` to its k-th nearest other."""
+    """Compute the squared distance `[N]` of each point `[N, D]` to its k-th nearest other."""
     radii = np.empty(len(points))
     for start, squared, slack in _approximate(points, points, block):
         rows = np.arange(len(squared))
@@ -186,7 +196,7 @@ def _membership(
 def _approximate(
     points: np.ndarray, centres: np.ndarray, block: int
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Give squared distances `[rows, C]` block by block, and how far off each may be.
+    """Compute squared distances `[rows, C]` block by block, and how far off each may be.
 
     ``‖p‖² + ‖c‖² − 2 p·c`` is a matrix product, many times faster than differences, but rounded:
     on the edge of a ball, where the nearest points themselves lie, it cannot tell. `_exact` settles
@@ -212,7 +222,7 @@ def _approximate(
 def _exact(
     points: np.ndarray, centres: np.ndarray, rows: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
-    """Give the squared distances `[n]` of pairs from their differences."""
+    """Compute the squared distances `[n]` of pairs from their differences."""
     squared = np.empty(len(rows))
     size = max(1, _BLOCK // points.shape[1])
     for start in range(0, len(rows), size):
@@ -225,8 +235,8 @@ def _exact(
 # --- Fréchet distance -----------------------------------------------------------------------------
 
 
-def frechet_distance(real: Any, generated: Any) -> float:
-    """Give the squared Fréchet distance between Gaussians fitted to features.
+def frechet_distance(real: ArrayLike, generated: ArrayLike) -> float:
+    """Compute the squared Fréchet distance between Gaussians fitted to features.
 
     ``‖μ1 − μ2‖² + tr(Σ1 + Σ2 − 2 (Σ1 Σ2)^½)``, Heusel et al. (2017), arXiv:1706.08500, equation 6,
     with covariances over N − 1. From few features it comes out too large, the more so the more
@@ -245,7 +255,7 @@ def frechet_distance(real: Any, generated: Any) -> float:
 
 
 def _moments(points: np.ndarray) -> _Moments:
-    """Give the mean `[D]` of points `[N, D]`, and a factor F `[min(N, D), D]`: Σ = Fᵀ F."""
+    """Return the mean `[D]` of points `[N, D]`, and a factor F `[min(N, D), D]`: Σ = Fᵀ F."""
     mean = points.mean(axis=0, dtype="float64")
     factor = (points - mean) / math.sqrt(len(points) - 1)
     if len(factor) <= len(mean):
@@ -255,7 +265,7 @@ def _moments(points: np.ndarray) -> _Moments:
 
 
 def _frechet(real: _Moments, generated: _Moments) -> float:
-    """Give the distance from means `[D]` and factors `[r, D]` of the covariances, Σ = Fᵀ F.
+    """Compute the distance from means `[D]` and factors `[r, D]` of the covariances, Σ = Fᵀ F.
 
     The eigenvalues of Σ1 Σ2 are the squared singular values of F1 F2ᵀ, whose sum is the trace.
     """
@@ -268,8 +278,8 @@ def _frechet(real: _Moments, generated: _Moments) -> float:
 # --- features -------------------------------------------------------------------------------------
 
 
-def inception_features(image_shape: Sequence[int]) -> Callable[[Any], np.ndarray]:
-    """Give the function from images to the features of Inception v3, trained on ImageNet.
+def inception_features(image_shape: Sequence[int]) -> Callable[[ArrayLike], np.ndarray]:
+    """Return the function from images to the features of Inception v3, trained on ImageNet.
 
     Images are resized to 299 x 299, bilinearly with antialiasing, grey ones repeated to three
     channels, and scaled to [−1, 1]; the features are the 2048 means of the last feature maps.
@@ -290,12 +300,14 @@ def inception_features(image_shape: Sequence[int]) -> Callable[[Any], np.ndarray
     """
     shape = tuple(image_shape)
     if len(shape) != 3 or shape[2] not in (1, 3):
-        raise InputError(f"Inception takes images (H, W, 1) or (H, W, 3); received {shape}")
+        raise InputError(
+            f"Inception takes images (H, W, 1) or (H, W, 3); received events of shape {shape}"
+        )
     return _inception(shape, _inception_weights())
 
 
 def _inception_weights() -> str:
-    """Give the path of the weights, downloaded if they are not there yet."""
+    """Return the path of the weights, downloaded if they are not there yet."""
     from keras.utils import get_file
 
     address = f"{_WEIGHTS_FOLDER}/{_WEIGHTS_FILE}"
@@ -312,7 +324,7 @@ def _inception_weights() -> str:
         ) from error
 
 
-def _inception(image_shape: tuple[int, ...], weights: str | None) -> Callable[[Any], np.ndarray]:
+def _inception(image_shape: Shape, weights: str | None) -> Callable[[ArrayLike], np.ndarray]:
     import keras
     import tensorflow as tf
 
@@ -327,12 +339,12 @@ def _inception(image_shape: tuple[int, ...], weights: str | None) -> Callable[[A
         keras.config.set_dtype_policy(policy)
 
     @tf.function(input_signature=[tf.TensorSpec((None, *image_shape), tf.float32)])
-    def forward(images: Any) -> Any:
+    def forward(images: Tensor) -> Tensor:
         images = tf.image.resize(images, (299, 299), antialias=True)
         images = tf.repeat(images, 3 // image_shape[2], axis=3)
         return network(2 * images - 1, training=False)
 
-    def inception(images: Any) -> np.ndarray:
+    def inception(images: ArrayLike) -> np.ndarray:
         images = np.asarray(images, "float32")
         if images.shape[1:] != image_shape or not images.size:
             raise InputError(f"expected images (B, *{image_shape}); received {images.shape}")
@@ -345,38 +357,42 @@ def _inception(image_shape: tuple[int, ...], weights: str | None) -> Callable[[A
     return inception
 
 
-def _feature_function(features: Any, image_shape: tuple[int, ...]) -> tuple[Any, str]:
-    """Give a function from images to features, and its name."""
+def _feature_function(
+    features: Callable[[np.ndarray], ArrayLike] | str | None, event_shape: Shape
+) -> tuple[Callable[[np.ndarray], ArrayLike], str]:
+    """Return a function from events to features, and its name."""
     if features is None:
-        return (lambda images: images), "pixels"
+        return (lambda events: events), "pixels" if len(event_shape) == 3 else "values"
     if isinstance(features, str) and features == "inception":
-        return inception_features(image_shape), features
+        return inception_features(event_shape), features
     if not callable(features):
         raise InputError(f"features are None, 'inception' or a function; received {features!r}")
     return features, str(getattr(features, "__name__", getattr(features, "name", "features")))
 
 
-def _features(function: Any, images: np.ndarray, batch_size: int, bar: tqdm) -> np.ndarray:
-    """Give the features `[N, D]` of images."""
+def _features(
+    function: Callable[[np.ndarray], ArrayLike], events: np.ndarray, batch_size: int, bar: tqdm
+) -> np.ndarray:
+    """Compute the features `[N, D]` of events."""
     found: list[np.ndarray] = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size].astype("float32")
+    for start in range(0, len(events), batch_size):
+        batch = events[start : start + batch_size].astype("float32")
         values = np.asarray(function(batch))
         expected = (len(batch), *(found[0] if found else values).shape[1:])
         if values.shape != expected:
             raise InputError(f"expected features of shape {expected}; received {values.shape}")
         found.append(_as_floats(values))
         bar.update(len(batch))
-    return np.concatenate(found).reshape(len(images), -1)
+    return np.concatenate(found).reshape(len(events), -1)
 
 
 def _check_counts(real: np.ndarray, generated: np.ndarray, *least: int) -> None:
     for name, points, count in zip(("real", "generated"), (real, generated), least, strict=True):
         if len(points) < count:
-            raise InputError(f"expected {count} {name} images or more; received {len(points)}")
+            raise InputError(f"expected {count} {name} events or more; received {len(points)}")
 
 
-def _checked_features(real: Any, generated: Any) -> tuple[np.ndarray, np.ndarray]:
+def _checked_features(real: ArrayLike, generated: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     real, generated = _as_floats(real), _as_floats(generated)
     if real.ndim != 2 or not real.shape[1] or real.shape[1:] != generated.shape[1:]:
         received = f"received shapes {real.shape} and {generated.shape}"
@@ -387,6 +403,6 @@ def _checked_features(real: Any, generated: Any) -> tuple[np.ndarray, np.ndarray
     return real, generated
 
 
-def _as_floats(values: Any) -> np.ndarray:
+def _as_floats(values: ArrayLike) -> np.ndarray:
     values = np.asarray(values)
     return values if values.dtype in (np.float32, np.float64) else values.astype("float64")

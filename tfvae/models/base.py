@@ -377,8 +377,12 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     def _features(self, x: ArrayLike, label: ArrayLike | None, training: bool) -> Any:
         """Compute what the encoder puts out for events `[B, *event_shape]` and their labels."""
-        spec = self._spec_of(x)
-        x, _ = spec.check(x, label)
+        x, _ = self._spec_of(x).check(x, label)
+        return self._features_of(x, label, training)
+
+    def _features_of(self, x: Tensor, label: ArrayLike | None, training: bool) -> Any:
+        """Compute what the encoder puts out for events whose values are not looked at."""
+        spec = self.event_spec
         inputs = spec.encoder_input(*spec.observed(x))
         condition = self._condition(label, x, spec.rank)
         return run(self.encoder, [inputs, *condition] if condition else inputs, training)

@@ -280,6 +280,18 @@ class VAE(LatentVariableModel):
         """
         return self.posterior_family.distribution(self.posterior_parameters(x, label, training))
 
+    def encode_unchecked(self, x: Tensor) -> Distribution:
+        """Compute q(z|x) as `encode` does, of tensors whose values are not looked at.
+
+        Pseudo-inputs that a prior learns need not lie where data of the likelihood lies, such as on
+        the levels of a discrete one.
+
+        Args:
+            x: float32 `[B, *event_shape]`.
+        """
+        features = self._features_of(x, None, training=False)
+        return self.posterior_family.distribution(self.posterior_family(features))
+
     def posterior_parameters(
         self, x: ArrayLike, label: ArrayLike | None = None, training: bool = False
     ) -> dict[str, Tensor]:

@@ -2,8 +2,8 @@
 
     ELBO(x) = E_q(z|x)[log p(x|z)] − KL(q(z|x) ‖ p(z)) ≤ log p(x)
 
-An objective is a pure function of the terms. It gives one loss an image; the mean over the batch
-is taken once, in the training step. Whatever the objective is, validation reports the ELBO.
+An objective is a pure function of the terms. It returns one loss for each event; the mean over the
+batch is taken once, in the training step. Whatever the objective is, validation reports the ELBO.
 """
 
 from collections.abc import Mapping
@@ -30,10 +30,10 @@ from tfvae.objectives.importance import (
 )
 
 __all__ = [
+    "BY_NAME",
     "CIWAE",
     "ELBO",
     "IWAE",
-    "KNOWN",
     "MIWAE",
     "PIWAE",
     "BetaTC",
@@ -54,7 +54,7 @@ __all__ = [
     "maximum_mean_discrepancy",
 ]
 
-KNOWN: dict[str, type[Objective]] = {
+BY_NAME: dict[str, type[Objective]] = {
     "elbo": ELBO,
     "stl": StickingTheLanding,
     "free_bits": FreeBits,
@@ -70,8 +70,10 @@ KNOWN: dict[str, type[Objective]] = {
 }
 
 
-def get(identifier: Any, defaults: Mapping[str, Any] | None = None) -> Objective:
-    """Give the objective that a name, a configuration or an instance stands for.
+def get(
+    identifier: Objective | Mapping[str, Any] | str, defaults: Mapping[str, object] | None = None
+) -> Objective:
+    """Return the objective that a name, a configuration or an instance stands for.
 
     Args:
         identifier: an `Objective`, its configuration, or a text such as ``"elbo:beta=4"``,
@@ -81,4 +83,4 @@ def get(identifier: Any, defaults: Mapping[str, Any] | None = None) -> Objective
     Raises:
         InputError: if the name or an option is unknown, missing or does not fit.
     """
-    return resolve(identifier, Objective, KNOWN, "objective", defaults)
+    return resolve(identifier, Objective, BY_NAME, "objective", defaults)

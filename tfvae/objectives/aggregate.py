@@ -4,6 +4,9 @@
 
 The total correlation TC(z) = KL(q(z) ‖ ∏_j q(z_j)) is what makes latent dimensions depend on each
 other.
+
+What these estimate of q(z) from a batch takes a second event of it. Of a last batch of one event
+nothing can be said of q(z), and its loss is the rest of the objective.
 """
 
 import math
@@ -16,6 +19,7 @@ from tfvae.checks import checked_count, checked_weight, is_number
 from tfvae.distributions.family import PACKAGE
 from tfvae.errors import InputError
 from tfvae.objectives.base import Objective, Terms, gradient_through
+from tfvae.typing import Distribution, Seed, Tensor
 
 
 class KLParts(NamedTuple):
@@ -28,37 +32,41 @@ class KLParts(NamedTuple):
         dimension_wise_kl: Σ_j log q(z_j) − log p(z).
     """
 
-    mutual_information: tf.Tensor
-    total_correlation: tf.Tensor
-    dimension_wise_kl: tf.Tensor
+    mutual_information: Tensor
+    total_correlation: Tensor
+    dimension_wise_kl: Tensor
 
 
 def decompose_kl(
-    posterior: Any, prior: Any, z: tf.Tensor, dataset_size: int | tf.Tensor
+    posterior: Distribution, prior: Distribution, z: Tensor, dataset_size: int | Tensor
 ) -> KLParts:
     """Split log q(z|x) − log p(z) at draws z, Chen et al. (2018), arXiv:1802.04942, equation 2.
 
-    q(z_i) of a draw from image i of a batch is estimated as
+    q(z_i) of a draw from event i of a batch is estimated as
     ``(1/N) q(z_i|x_i) + (1 − 1/N) mean_{j≠i} q(z_i|x_j)``: without bias where the others are drawn
-    from the N images without replacement, as a shuffled epoch does, and exact where the batch is
+    from the N events without replacement, as a shuffled epoch does, and exact where the batch is
     the data set. (Chen's appendix C.2 stratifies the same way, with unequal weights.)
+
+    In a batch of one there is no other j, and no estimate of q(z_i): q(z_i|x_i) stands for it, so
+    that mutual information and total correlation come out as 0.
 
     Args:
         posterior: q(z|x) of a batch, a `tfd.Independent` with batch `[B]` and event `[d]`.
         prior: p(z), with event `[d]`.
         z: draws from it, `[K, B, d]`.
-        dataset_size: N, the images of the data set, at least B.
+        dataset_size: N, the events of the data set, at least B.
 
     Returns:
         The parts; they sum to log q(z|x) − log p(z).
     """
-    # log q(z_i,j | x_n): [K, B, N', d], N' = B images each draw is held against.
+    # log q(z_i,j | x_n): [K, B, N', d], N' = B events each draw is held against.
     pairwise = posterior.distribution.log_prob(z[:, :, None, :])
     count = tf.shape(z)[1]
     size = tf.cast(dataset_size, tf.float32)
     own = tf.eye(count, dtype=tf.bool)
-    others = tf.math.log1p(-1 / size) - tf.math.log(tf.cast(count, tf.float32) - 1)
-    log_share = tf.where(own, -tf.math.log(size), others)  # [B, N'], summing to 1 over N'
+    # The shares sum to 1 over N': 1/N for the event itself, the rest for the others alike.
+    others = tf.math.log1p(-1 / size) - tf.math.log(tf.maximum(tf.cast(count, tf.float32) - 1, 1))
+    log_share = tf.where(own, -tf.math.log(size), others) * tf.cast(count > 1, tf.float32)
     joint = tf.reduce_logsumexp(tf.reduce_sum(pairwise, axis=-1) + log_share, axis=-1)
     marginals = tf.reduce_logsumexp(pairwise + log_share[..., None], axis=-2)
     product = tf.reduce_sum(marginals, axis=-1)
@@ -74,10 +82,11 @@ class BetaTC(Objective):
     """loss(x) = −E_q[log p(x|z)] + α I(x; z) + β TC(z) + γ Σ_j KL(q(z_j) ‖ p(z_j)).
 
     β-TCVAE, Chen et al. (2018), arXiv:1802.04942, equation 4; see `decompose_kl`. At
-    α = β = γ = 1 it is the negative ELBO, with the KL in closed form where there is one.
+    α = β = γ = 1 it is the negative ELBO, with the KL in closed form where there is one; and so it
+    is for a batch of one event, which tells nothing of q(z).
 
     Args:
-        dataset_size: N, the training images; ``tfvae train`` fills it in.
+        dataset_size: N, the training events; ``tfvae train`` fills it in.
         beta: weight of the total correlation, at least 0.
         alpha: weight of the mutual information, at least 0.
         gamma: weight of the dimension-wise KL, at least 0.
@@ -96,24 +105,25 @@ class BetaTC(Objective):
         self.alpha = checked_weight("alpha", alpha)
         self.gamma = checked_weight("gamma", gamma)
 
-    def check(self, posterior: Any, prior: Any) -> None:
+    def check(self, posterior: Distribution, prior: Distribution) -> None:
         """Check that the posterior factorises."""
         super().check(posterior, prior)
         self._require_factors(posterior=posterior)
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give the loss of each image, `[B]`, nats."""
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute the loss of each event, `[B]`, nats."""
         parts = decompose_kl(terms.posterior, terms.prior, terms.z, self.dataset_size)
-        # The weights beyond 1, for the rest is the KL, which may be known without noise.
+        # What the weights add to 1: the parts at weight 1 are the KL, known in closed form perhaps.
         surplus = (
             (self.alpha - 1) * parts.mutual_information
             + (self.beta - 1) * parts.total_correlation
             + (self.gamma - 1) * parts.dimension_wise_kl
         )
-        return -terms.elbo + tf.reduce_mean(surplus, axis=0)
+        has_others = tf.cast(tf.shape(terms.z)[1] > 1, tf.float32)
+        return -terms.elbo + has_others * tf.reduce_mean(surplus, axis=0)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             "dataset_size": self.dataset_size,
             "beta": self.beta,
@@ -130,7 +140,8 @@ class FactorVAE(Objective):
     the same time, by the same optimiser, to tell draws z from draws whose dimensions were shuffled
     over the batch, each on its own; log D(z)/(1 − D(z)) then estimates the log-ratio whose mean is
     TC. Neither the model's gradient reaches D nor D's the model. The loss that is reported is the
-    model's alone.
+    model's alone. One half of a batch is shuffled: with fewer than two events in that half, a batch
+    of one or two, nothing would be, and D is not trained.
 
     Args:
         gamma: γ, at least 0.
@@ -149,7 +160,7 @@ class FactorVAE(Objective):
         self.layers = checked_count("layers", layers)
 
     def build(self, latent_dim: int, seed: int | None) -> None:
-        """Make D, from z `[..., d]` to the logit of "z is from q(z)"."""
+        """Build D, from z `[..., d]` to the logit of "z is from q(z)"."""
         if self.network is not None:
             if self.network.input_shape != (None, latent_dim):
                 raise InputError(
@@ -171,68 +182,78 @@ class FactorVAE(Objective):
         logit = keras.layers.Dense(1, kernel_initializer="zeros", dtype="float32")(x)
         self.network = keras.Model(inputs, logit, name="discriminator")
 
-    def _logit(self, z: tf.Tensor) -> tf.Tensor:
-        return self.network(z)[..., 0]
+    def _logit(self, z: Tensor) -> Tensor:
+        network: Any = self.network
+        return network(z)[..., 0]
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give the loss of each image, `[B]`, nats; its gradient trains D too."""
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute the loss of each event, `[B]`, nats; its gradient trains D too."""
         z = terms.z[0]
         total_correlation = gradient_through(self._logit, z)
         training = self._discriminator_loss(tf.stop_gradient(z), terms.seed)
         loss = -terms.elbo + self.gamma * total_correlation
         return loss + (training - tf.stop_gradient(training))
 
-    def _discriminator_loss(self, z: tf.Tensor, seed: Any) -> tf.Tensor:
-        """Cross-entropy of D: one half of the batch as it is, the other half shuffled."""
+    def _discriminator_loss(self, z: Tensor, seed: Seed) -> Tensor:
+        """Compute D's cross-entropy: one half of the batch as it is, the other shuffled."""
         half = tf.shape(z)[0] // 2
         real, other = z[:half], z[half:]
         order = tf.argsort(tf.random.stateless_uniform(tf.shape(other), seed), axis=0)
         shuffled = tf.transpose(tf.gather(tf.transpose(other), tf.transpose(order), batch_dims=1))
-        # −log D of the real ones and −log (1 − D) of the others; a batch of one has no real ones.
+        # −log D of the real draws, and −log (1 − D) of the shuffled ones.
         surprise = (
             tf.math.softplus(-self._logit(real)),
             tf.math.softplus(self._logit(shuffled)),
         )
-        return 0.5 * tf.add_n(
-            [
-                tf.math.divide_no_nan(tf.reduce_sum(s), tf.cast(tf.size(s), s.dtype))
-                for s in surprise
-            ]
-        )
+        # One draw comes out of the shuffle as it is, still a draw from q(z).
+        is_shuffled = tf.cast(tf.shape(other)[0] > 1, tf.float32)
+        return is_shuffled * 0.5 * tf.add_n([_mean_or_zero(values) for values in surprise])
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"gamma": self.gamma, "hidden": self.hidden, "layers": self.layers}
 
 
-def maximum_mean_discrepancy(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Squared MMD of two samples with inverse multiquadratic kernels of several widths.
+def _mean_or_zero(values: Tensor) -> Tensor:
+    """Compute the mean, 0 of no values."""
+    count = tf.cast(tf.size(values), values.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(values), count)
+
+
+def maximum_mean_discrepancy(a: Tensor, b: Tensor) -> Tensor:
+    """Estimate the squared MMD of two samples, kernels inverse multiquadratic of several widths.
 
     ``mean_{i≠j} k(a_i, a_j) + mean_{i≠j} k(b_i, b_j) − 2 mean k(a_i, b_j)``, the unbiased estimate
     of Gretton et al. (2012), equation 3, with ``k(x, y) = Σ_s C/(C + ‖x − y‖²)``, C = 2 d s, of
     Tolstikhin et al. (2018), arXiv:1711.01558, section 4.
 
+    The first two means are over pairs of independent draws, and from a single draw nothing without
+    bias can be said of them: a sample of one has no estimate of the MMD. Leaving out its mean of
+    pairs would not do, as what is left only draws the samples together.
+
     Args:
-        a: `[n, d]`, n at least 2.
-        b: `[m, d]`, m at least 2.
+        a: `[n, d]`.
+        b: `[m, d]`.
 
     Returns:
         A scalar; it may be slightly negative, and is 0 on average where both are of one
-        distribution.
+        distribution. Where n or m is below 2 it is 0 and has no gradient.
     """
 
-    def kernel(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
         distance = tf.reduce_sum(tf.square(x[:, None] - y), axis=-1)
         widths = 2.0 * x.shape[-1] * tf.constant([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0])
         return tf.reduce_sum(widths / (widths + distance[..., None]), axis=-1)
 
-    def mean_of_pairs(x: tf.Tensor) -> tf.Tensor:
+    def mean_of_pairs(x: Tensor) -> Tensor:
         count = tf.cast(tf.shape(x)[0], x.dtype)
         values = kernel(x, x)
         total = tf.reduce_sum(values) - tf.linalg.trace(values)
         return tf.math.divide_no_nan(total, count * (count - 1))
 
-    return mean_of_pairs(a) + mean_of_pairs(b) - 2 * tf.reduce_mean(kernel(a, b))
+    estimate = mean_of_pairs(a) + mean_of_pairs(b) - 2 * tf.reduce_mean(kernel(a, b))
+    has_pairs = (tf.shape(a)[0] > 1) & (tf.shape(b)[0] > 1)
+    return tf.where(has_pairs, estimate, tf.zeros_like(estimate))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -240,7 +261,8 @@ class InfoVAE(Objective):
     """loss(x) = −E_q[log p(x|z)] + (1 − α) KL(q(z|x) ‖ p(z)) + (α + λ − 1) MMD(q(z), p(z)).
 
     Zhao et al. (2019), arXiv:1706.02262, with the MMD for the divergence of the aggregate
-    posterior; α = 1 is MMD-VAE. See `maximum_mean_discrepancy`.
+    posterior; α = 1 is MMD-VAE. See `maximum_mean_discrepancy`. The MMD of a batch of one event
+    cannot be estimated, and its term is left out.
 
     Args:
         alpha: α, at most 1.
@@ -263,10 +285,10 @@ class InfoVAE(Objective):
         self.alpha = float(alpha)
         self.mmd_weight = float(mmd_weight)
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give the loss of each image, `[B]`, nats; the MMD of the batch is in each."""
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute the loss of each event, `[B]`, nats; the MMD of the batch is in each."""
         z = terms.z[0]
-        # p(z|y) has the batch already, a draw for each image's label.
+        # p(z|y) has a batch of its own already, a distribution for each event's label.
         count = () if terms.prior.batch_shape.rank else tf.shape(z)[:1]
         drawn = terms.prior.sample(count, seed=terms.seed)
         discrepancy = maximum_mean_discrepancy(z, drawn)
@@ -274,5 +296,5 @@ class InfoVAE(Objective):
         return -terms.mean_log_likelihood + kl + (self.alpha + self.mmd_weight - 1) * discrepancy
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"alpha": self.alpha, "mmd_weight": self.mmd_weight}

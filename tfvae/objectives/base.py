@@ -1,9 +1,11 @@
 """What objectives are made of: the terms of the ELBO, and how gradients run through them."""
 
+import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
+import keras
 import tensorflow as tf
 
 from tfvae.distributions.kl import exact_kl, factorizes
@@ -11,6 +13,7 @@ from tfvae.errors import InputError
 from tfvae.lazy import tfd
 from tfvae.objectives.schedules import Schedule
 from tfvae.share import Share
+from tfvae.typing import ArrayLike, Distribution, Seed, Tensor
 
 
 class PathWeight:
@@ -21,14 +24,14 @@ class PathWeight:
     """
 
     def __init__(self) -> None:
-        self.weights: tf.Tensor | None = None
+        self.weights: Tensor | None = None
 
-    def __call__(self, value: tf.Tensor) -> tf.Tensor:
-        """Give `value`, `[K, B, …]`, unchanged."""
+    def __call__(self, value: Tensor) -> Tensor:
+        """Return `value`, `[K, B, …]`, unchanged."""
 
         @tf.custom_gradient
-        def identity(value: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-            def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        def identity(value: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+            def gradient(upstream: Tensor) -> Tensor:
                 if self.weights is None:
                     return upstream
                 weights = self.weights  # [K, B], and upstream [K, B, ...]
@@ -41,8 +44,8 @@ class PathWeight:
         return identity(value)
 
 
-def gradient_through(function: Callable[[tf.Tensor], tf.Tensor], z: tf.Tensor) -> tf.Tensor:
-    """Give ``function(z)`` with a gradient to `z` alone: its parameters are held constant.
+def gradient_through(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Return ``function(z)`` with a gradient to `z` alone: its parameters are held constant.
 
     Args:
         function: from `z` to one value for each of its vectors.
@@ -80,30 +83,30 @@ class Terms:
         share: which rows of a batch these are, where several devices have it.
     """
 
-    x: tf.Tensor
-    z: tf.Tensor
-    posterior: Any
-    prior: Any
-    likelihood: Any
-    log_likelihood: tf.Tensor
-    log_posterior: tf.Tensor
-    log_prior: tf.Tensor
-    kl: tf.Tensor
+    x: Tensor
+    z: Tensor
+    posterior: Distribution
+    prior: Distribution
+    likelihood: Distribution
+    log_likelihood: Tensor
+    log_posterior: Tensor
+    log_prior: Tensor
+    kl: Tensor
     path: PathWeight | None = None
-    step: Any = 0
-    seed: Any = (0, 0)
+    step: ArrayLike = 0
+    seed: Seed = (0, 0)
     share: Share | None = None
 
     @classmethod
     def of(
         cls,
-        x: tf.Tensor,
-        z: tf.Tensor,
-        posterior: Any,
-        prior: Any,
-        likelihood: Any,
+        x: Tensor,
+        z: Tensor,
+        posterior: Distribution,
+        prior: Distribution,
+        likelihood: Distribution,
         *,
-        log_posterior: tf.Tensor | None = None,
+        log_posterior: Tensor | None = None,
         **kwargs: Any,
     ) -> "Terms":
         """Evaluate the terms at the events `x` and the draws `z`.
@@ -137,21 +140,21 @@ class Terms:
         )
 
     @property
-    def mean_log_likelihood(self) -> tf.Tensor:
+    def mean_log_likelihood(self) -> Tensor:
         """E_q[log p(x|z)], estimated with the K draws: `[B]`, nats."""
         return tf.reduce_mean(self.log_likelihood, axis=0)
 
     @property
-    def elbo(self) -> tf.Tensor:
+    def elbo(self) -> Tensor:
         """E_q[log p(x|z)] − KL(q ‖ p): `[B]`, nats."""
         return self.mean_log_likelihood - self.kl
 
     @property
-    def log_weight(self) -> tf.Tensor:
+    def log_weight(self) -> Tensor:
         """Log p(x, z_k) − log q(z_k|x), the logarithm of the importance weight: `[K, B]`, nats."""
         return self.log_likelihood + self.log_prior - self.log_posterior
 
-    def weigh_path(self, weights: tf.Tensor) -> None:
+    def weigh_path(self, weights: Tensor) -> None:
         """Multiply the gradients that come back to the draws by `weights`, `[K, B]`.
 
         Where nothing is trained there are no gradients, and nothing to do.
@@ -160,11 +163,11 @@ class Terms:
             self.path.weights = tf.stop_gradient(weights)
 
 
-class Objective:
-    """Base class of objectives: a pure function of `Terms`, one loss an event.
+class Objective(abc.ABC):
+    """Base class of objectives: a pure function of `Terms`, one loss for each event.
 
     Attributes:
-        num_samples: K, the draws of z for each image that the objective wants.
+        num_samples: K, the draws of z for each event that the objective wants.
         detaches_posterior: whether the gradient of log q(z|x) is to run through z alone, and not
             through the parameters of q.
         reweights_path: whether the objective calls `Terms.weigh_path`.
@@ -175,26 +178,26 @@ class Objective:
     num_samples: int = 1
     detaches_posterior = False
     reweights_path = False
-    network: Any = None
+    network: keras.Model | None = None
     couples_batch = False
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give the loss of each image, `[B]`, in nats; it is minimised."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute the loss of each event, `[B]`, in nats; it is minimised."""
 
     @property
-    def schedules(self) -> tuple[Any, ...]:
+    def schedules(self) -> tuple[keras.optimizers.schedules.LearningRateSchedule, ...]:
         """The weights of the objective that change from step to step."""
         return tuple(value for value in vars(self).values() if isinstance(value, Schedule))
 
-    def build(self, latent_dim: int, seed: int | None) -> None:
-        """Make `network`, where the objective has one, for z `[..., d]`."""
+    def build(self, latent_dim: int, seed: int | None) -> None:  # noqa: B027 - most have none
+        """Build `network`, where the objective has one, for z `[..., d]`."""
 
-    def check(self, posterior: Any, prior: Any) -> None:
+    def check(self, posterior: Distribution, prior: Distribution) -> None:
         """Check that the objective can train with these; a model does so at its construction.
 
         Args:
-            posterior: q(z|x) of some image, a `tfd.Distribution`.
+            posterior: q(z|x) of some event, a `tfd.Distribution`.
             prior: p(z), a `tfd.Distribution`.
 
         Raises:
@@ -206,7 +209,7 @@ class Objective:
                 f"{type(posterior).__name__} has none to give: choose a reparameterised posterior"
             )
 
-    def _require_factors(self, **distributions: Any) -> None:
+    def _require_factors(self, **distributions: Distribution) -> None:
         """Raise an `InputError` if one of the distributions is no product over dimensions."""
         for role, distribution in distributions.items():
             if not factorizes(distribution):
@@ -216,10 +219,10 @@ class Objective:
                 )
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Objective":
-        """Make the objective from `get_config`'s dictionary."""
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build the objective from `get_config`'s dictionary."""
         return cls(**config)

@@ -1,4 +1,4 @@
-"""Objectives of one image at a time: the ELBO, and weights, floors and targets for its KL."""
+"""Objectives of one event at a time: the ELBO, and weights, floors and targets for its KL."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from tfvae.errors import InputError
 from tfvae.objectives import schedules
 from tfvae.objectives.base import Objective, Terms
 from tfvae.share import batch_mean
+from tfvae.typing import Distribution, Tensor
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -24,22 +25,22 @@ class ELBO(Objective):
     Args:
         beta: weight of the KL: a number of at least 0, or a schedule; see
             `tfvae.objectives.schedules.get`.
-        num_samples: K, draws of z for each image.
+        num_samples: K, draws of z for each event.
 
     Raises:
         InputError: if `beta` is negative, not finite or no schedule, or `num_samples` below 1.
     """
 
-    def __init__(self, beta: Any = 1.0, num_samples: int = 1):
+    def __init__(self, beta: schedules.Weight = 1.0, num_samples: int = 1):
         self.beta = schedules.get(beta, "beta")
         self.num_samples = checked_count("num_samples", num_samples)
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give −(log_likelihood − beta · kl), `[B]`, nats."""
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute −(log_likelihood − beta · kl), `[B]`, nats."""
         return -(terms.mean_log_likelihood - self.beta(terms.step) * terms.kl)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"beta": schedules.serialize(self.beta), "num_samples": self.num_samples}
 
 
@@ -52,7 +53,7 @@ class StickingTheLanding(Objective):
     expectation; without it the gradient's variance falls to zero as q reaches p(z|x).
 
     Args:
-        num_samples: K, draws of z for each image.
+        num_samples: K, draws of z for each event.
 
     Raises:
         InputError: if `num_samples` is below 1.
@@ -63,12 +64,12 @@ class StickingTheLanding(Objective):
     def __init__(self, num_samples: int = 1):
         self.num_samples = checked_count("num_samples", num_samples)
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give the negative ELBO, all of it estimated with the draws, `[B]`, nats."""
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute the negative ELBO, all of it estimated with the draws, `[B]`, nats."""
         return -tf.reduce_mean(terms.log_weight, axis=0)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"num_samples": self.num_samples}
 
 
@@ -85,7 +86,7 @@ class FreeBits(Objective):
         groups: into how many groups of consecutive dimensions to divide z; by default each
             dimension is a group. With one group the floor is under the whole KL, which any pair of
             posterior and prior has; several need a pair that factorises.
-        num_samples: K, draws of z for each image.
+        num_samples: K, draws of z for each event.
 
     Raises:
         InputError: if `nats` is negative or not finite, or a count below 1.
@@ -104,14 +105,14 @@ class FreeBits(Objective):
                 "groups"
             )
 
-    def check(self, posterior: Any, prior: Any) -> None:
+    def check(self, posterior: Distribution, prior: Distribution) -> None:
         """Check that posterior and prior have a KL for each group."""
         super().check(posterior, prior)
         if self.groups != 1:
             self._require_factors(posterior=posterior, prior=prior)
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give −log_likelihood plus the floored KL, `[B]`, nats."""
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute −log_likelihood plus the floored KL, `[B]`, nats."""
         if self.groups == 1:
             kl = terms.kl[:, None]
         else:
@@ -119,12 +120,12 @@ class FreeBits(Objective):
             if self.groups is not None:
                 kl = tf.reduce_sum(tf.reshape(kl, (tf.shape(kl)[0], self.groups, -1)), axis=-1)
         is_free = batch_mean(tf.stop_gradient(kl), terms.share) < self.nats
-        # Each image carries its own KL, or the floor; the mean over the batch is the formula's.
+        # Each event carries its own KL, or the floor; the mean over the batch is the formula's.
         floored = tf.where(is_free, tf.fill(tf.shape(kl), self.nats), kl)
         return -terms.mean_log_likelihood + tf.reduce_sum(floored, axis=-1)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"nats": self.nats, "groups": self.groups, "num_samples": self.num_samples}
 
 
@@ -138,7 +139,7 @@ class Capacity(Objective):
     Args:
         gamma: γ, at least 0.
         capacity: C in nats: a number or a schedule, such as ``"linear(steps=25000,end=25)"``.
-        num_samples: K, draws of z for each image.
+        num_samples: K, draws of z for each event.
 
     Raises:
         InputError: if `gamma` or `capacity` is negative, not finite or no schedule, or
@@ -148,20 +149,20 @@ class Capacity(Objective):
     def __init__(
         self,
         gamma: float = 1000.0,
-        capacity: Any = "linear(steps=25000,end=25)",
+        capacity: schedules.Weight = "linear(steps=25000,end=25)",
         num_samples: int = 1,
     ):
         self.gamma = checked_weight("gamma", gamma)
         self.capacity = schedules.get(capacity, "capacity")
         self.num_samples = checked_count("num_samples", num_samples)
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give −log_likelihood + γ |kl − C|, `[B]`, nats."""
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute −log_likelihood + γ |kl − C|, `[B]`, nats."""
         distance = tf.abs(terms.kl - self.capacity(terms.step))
         return -terms.mean_log_likelihood + self.gamma * distance
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             "gamma": self.gamma,
             "capacity": schedules.serialize(self.capacity),

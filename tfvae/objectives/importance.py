@@ -16,10 +16,11 @@ from tfvae.checks import checked_count, is_number
 from tfvae.distributions.family import PACKAGE
 from tfvae.errors import InputError
 from tfvae.objectives.base import Objective, Terms
+from tfvae.typing import Tensor
 
 
-def importance_weighted_bound(log_weight: tf.Tensor) -> tf.Tensor:
-    """Give log (1/K) Σ_k w_k, Burda et al. (2016), arXiv:1509.00519, equation 8.
+def importance_weighted_bound(log_weight: Tensor) -> Tensor:
+    """Compute log (1/K) Σ_k w_k, Burda et al. (2016), arXiv:1509.00519, equation 8.
 
     Args:
         log_weight: log w, `[K, ...]`, nats.
@@ -39,7 +40,7 @@ class IWAE(Objective):
     its KL.
 
     Args:
-        num_samples: K, draws of z for each image.
+        num_samples: K, draws of z for each event.
 
     Raises:
         InputError: if `num_samples` is below 1.
@@ -48,12 +49,12 @@ class IWAE(Objective):
     def __init__(self, num_samples: int = 5):
         self.num_samples = checked_count("num_samples", num_samples)
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give the negative bound, `[B]`, nats."""
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute the negative bound, `[B]`, nats."""
         return -importance_weighted_bound(terms.log_weight)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"num_samples": self.num_samples}
 
 
@@ -67,7 +68,7 @@ class DReG(IWAE):
     prior have IWAE's own gradient.
 
     Args:
-        num_samples: K, draws of z for each image.
+        num_samples: K, draws of z for each event.
 
     Raises:
         InputError: if `num_samples` is below 1.
@@ -76,10 +77,10 @@ class DReG(IWAE):
     detaches_posterior = True
     reweights_path = True
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give the negative bound, `[B]`, nats."""
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute the negative bound, `[B]`, nats."""
         log_weight = terms.log_weight
-        # The bound itself weighs each draw once; the way through z has the square.
+        # The gradient of the bound has w_k/Σw once; that through z_k is multiplied by it again.
         terms.weigh_path(tf.nn.softmax(log_weight, axis=0))
         return -importance_weighted_bound(log_weight)
 
@@ -103,16 +104,16 @@ class MIWAE(Objective):
         self.num_inner = checked_count("num_inner", num_inner)
         self.num_samples = self.num_bounds * self.num_inner
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give the negative mean of the bounds, `[B]`, nats."""
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute the negative mean of the bounds, `[B]`, nats."""
         return -tf.reduce_mean(importance_weighted_bound(self._grouped(terms.log_weight)), axis=0)
 
-    def _grouped(self, log_weight: tf.Tensor) -> tf.Tensor:
-        """Give the draws of each bound, `[K, M, B]`."""
+    def _grouped(self, log_weight: Tensor) -> Tensor:
+        """Return the log-weights of each bound, `[K, M, B]`."""
         return tf.reshape(log_weight, (self.num_inner, self.num_bounds, tf.shape(log_weight)[1]))
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"num_bounds": self.num_bounds, "num_inner": self.num_inner}
 
 
@@ -121,8 +122,8 @@ class PIWAE(MIWAE):
     """The decoder learns by IWAE with M·K draws, the encoder by MIWAE with the same draws.
 
     Rainforth et al. (2018), arXiv:1802.04537, section 5: more draws in one bound help the
-    decoder and drown the encoder's gradient in noise, so each has its own target. The loss is that
-    of the decoder.
+    decoder and drown the encoder's gradient in noise, so each has its own target. The value of the
+    loss is the decoder's bound.
 
     Args:
         num_bounds: M.
@@ -134,19 +135,21 @@ class PIWAE(MIWAE):
 
     reweights_path = True
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give the negative bound of all M·K draws, `[B]`, nats."""
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute the negative bound of all M·K draws, `[B]`, nats."""
         log_weight = terms.log_weight
         decoder_weight = tf.nn.softmax(log_weight, axis=0)
         encoder_weight = tf.nn.softmax(self._grouped(log_weight), axis=0) / self.num_bounds
         encoder_weight = tf.reshape(encoder_weight, tf.shape(log_weight))
-        # The bound weighs each draw by decoder_weight; the quotient makes of it the encoder's.
-        # A weight that is 0 in float32 could not be made anything else of.
+        # The gradient of the bound weighs draw k by decoder_weight_k. What runs back through z_k is
+        # multiplied by encoder_weight_k / decoder_weight_k, which leaves the encoder's weight.
+        # Where decoder_weight_k is 0 in float32 no factor would do: weights are at least this.
         smallest = 1e-30
         terms.weigh_path(encoder_weight / tf.maximum(decoder_weight, smallest))
         weight = tf.stop_gradient(tf.maximum(decoder_weight, smallest))
         bound = importance_weighted_bound(log_weight)
-        # The value is the bound's; the gradient Σ weight · ∂log w is too, but for the smallest.
+        # The value is the bound's, and so is the gradient, Σ weight · ∂log w, save that weights
+        # below the smallest count as that.
         surrogate = tf.reduce_sum(weight * log_weight, axis=0)
         return -(tf.stop_gradient(bound - surrogate) + surrogate)
 
@@ -159,7 +162,7 @@ class CIWAE(IWAE):
 
     Args:
         beta: weight of the ELBO, from 0 to 1.
-        num_samples: K, draws of z for each image.
+        num_samples: K, draws of z for each event.
 
     Raises:
         InputError: if `beta` lies outside [0, 1], or `num_samples` is below 1.
@@ -171,12 +174,12 @@ class CIWAE(IWAE):
             raise InputError(f"beta lies from 0 to 1; received {beta!r}")
         self.beta = float(beta)
 
-    def __call__(self, terms: Terms) -> tf.Tensor:
-        """Give the negative combination, `[B]`, nats."""
+    def __call__(self, terms: Terms) -> Tensor:
+        """Compute the negative combination, `[B]`, nats."""
         log_weight = terms.log_weight
         elbo = tf.reduce_mean(log_weight, axis=0)
         return -(self.beta * elbo + (1 - self.beta) * importance_weighted_bound(log_weight))
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {**super().get_config(), "beta": self.beta}

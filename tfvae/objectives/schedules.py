@@ -8,7 +8,8 @@ where the schedule was.
 import math
 import re
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -16,8 +17,13 @@ import tensorflow as tf
 from tfvae.checks import checked_count, checked_weight, is_number
 from tfvae.distributions.family import PACKAGE, resolve
 from tfvae.errors import InputError
+from tfvae.typing import ArrayLike, Tensor
 
 Schedule: Any = keras.optimizers.schedules.LearningRateSchedule
+# What `get` takes for a weight.
+Weight: TypeAlias = (
+    "float | str | Mapping[str, Any] | keras.optimizers.schedules.LearningRateSchedule"
+)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -34,12 +40,12 @@ class Constant(Schedule):
     def __init__(self, value: float):
         self.value = checked_weight("a weight", value)
 
-    def __call__(self, step: Any) -> tf.Tensor:
-        """Give the weight, a scalar."""
+    def __call__(self, step: ArrayLike) -> Tensor:
+        """Compute the weight, a scalar."""
         return tf.constant(self.value, tf.float32)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"value": self.value}
 
 
@@ -68,13 +74,13 @@ class Linear(Schedule):
         self.end = checked_weight("end", end)
         self.warm_up_steps = self.steps
 
-    def __call__(self, step: Any) -> tf.Tensor:
-        """Give the weight at a step, a scalar."""
+    def __call__(self, step: ArrayLike) -> Tensor:
+        """Compute the weight at a step, a scalar."""
         done = tf.minimum(tf.cast(step, tf.float32) / self.steps, 1.0)
         return self.start + (self.end - self.start) * done
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {"steps": self.steps, "start": self.start, "end": self.end}
 
 
@@ -107,15 +113,15 @@ class Cyclical(Schedule):
         self.end = checked_weight("end", end)
         self.warm_up_steps = math.ceil(self.period * self.ratio)
 
-    def __call__(self, step: Any) -> tf.Tensor:
-        """Give the weight at a step, a scalar."""
-        # Whole numbers until the cycle is known: float32 counts no further than 2^24.
+    def __call__(self, step: ArrayLike) -> Tensor:
+        """Compute the weight at a step, a scalar."""
+        # The place in the cycle is found in whole numbers: float32 holds those up to 2^24 alone.
         position = tf.cast(tf.cast(step, tf.int64) % self.period, tf.float32) / self.period
         done = tf.minimum(position / self.ratio, 1.0)
         return self.start + (self.end - self.start) * done
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             "period": self.period,
             "ratio": self.ratio,
@@ -131,18 +137,18 @@ class WarmUpWatch(keras.callbacks.Callback):
         schedules: those to watch.
     """
 
-    def __init__(self, schedules: tuple[Any, ...]):
+    def __init__(self, schedules: tuple[keras.optimizers.schedules.LearningRateSchedule, ...]):
         super().__init__()
         self._schedules = schedules
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         """Compare the steps that are to come with the schedules."""
         steps, epochs = self.params.get("steps"), self.params.get("epochs")
         if not steps or not epochs:
             return
         optimizer = self.model.optimizer
         inner = getattr(optimizer, "inner_optimizer", optimizer)
-        # Batches whose gradients are only gathered are no steps.
+        # With gradient accumulation, several batches make one step.
         gathered = inner.gradient_accumulation_steps or 1
         last = int(keras.ops.convert_to_numpy(optimizer.iterations)) + steps * epochs // gathered
         for schedule in self._schedules:
@@ -154,15 +160,17 @@ class WarmUpWatch(keras.callbacks.Callback):
                 )
 
 
-KNOWN: dict[str, Any] = {
+BY_NAME: dict[str, Any] = {
     "constant": Constant,
     "linear": Linear,
     "cyclical": Cyclical,
 }
 
 
-def get(identifier: Any, name: str = "a weight") -> Any:
-    """Give the schedule that a number, a name, a configuration or an instance stands for.
+def get(
+    identifier: Weight, name: str = "a weight"
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Return the schedule that a number, a name, a configuration or an instance stands for.
 
     Args:
         identifier: a number of at least 0, any Keras learning-rate schedule, its configuration, or
@@ -174,17 +182,19 @@ def get(identifier: Any, name: str = "a weight") -> Any:
     """
     if is_number(identifier):
         return Constant(checked_weight(name, identifier))
-    named = isinstance(identifier, str) and re.split("[:(]", identifier)[0].strip() in KNOWN
+    named = isinstance(identifier, str) and re.split("[:(]", identifier)[0].strip() in BY_NAME
     if named or isinstance(identifier, (dict, Schedule)):
-        return resolve(identifier, Schedule, KNOWN, "schedule")
+        return resolve(identifier, Schedule, BY_NAME, "schedule")
     raise InputError(
         f"{name} is a number of at least 0, a Keras LearningRateSchedule, or one of "
-        f"{', '.join(KNOWN)} with options, as in 'linear(steps=1000)'; received {identifier!r}"
+        f"{', '.join(BY_NAME)} with options, as in 'linear(steps=1000)'; received {identifier!r}"
     )
 
 
-def serialize(schedule: Any) -> Any:
-    """Give what `get` makes the schedule from again, and JSON can hold."""
+def serialize(
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+) -> float | dict[str, Any]:
+    """Return what `get` makes the same schedule from, and JSON can hold."""
     if isinstance(schedule, Constant):
         return schedule.value
     return keras.saving.serialize_keras_object(schedule)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def diagnosis(found: "Diagnosis") -> Figure:
-    """Draw what `tfvae.evaluation.diagnostics.diagnose` found, dimension by dimension.
+    """Draw what `tfvae.evaluation.diagnose` found, dimension by dimension.
 
     Above the KL of each latent dimension, the largest first, or its activity where posterior or
     prior do not factorise; below where the codes lie in it, and where the prior does.
@@ -31,7 +31,7 @@ def diagnosis(found: "Diagnosis") -> Figure:
     upper.bar(positions, heights[order], color=colours)
     upper.set_ylabel("KL, nats" if by_kl else "variance of E[z|x]")
     parts = (
-        f"I(x; z) at its ceiling, log {found.pair_images}"
+        f"I(x; z) at its ceiling, log {found.pair_events}"
         if found.is_saturated
         else f"I(x; z) {found.mutual_information:.2f}, KL(q(z) ‖ p(z)) {found.marginal_kl:.2f}"
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfvae.checks import is_number
 from tfvae.errors import InputError
-from tfvae.evaluation.batches import image_batches
+from tfvae.evaluation.batches import event_batches
 from tfvae.saving.card import Anomaly
 from tfvae.serving.signatures import signatures
 
@@ -28,8 +28,8 @@ def calibrate(vae: "VAE", data: Any, *, rate: float = DEFAULT_RATE) -> Anomaly:
 
     Args:
         vae: a built `VAE`.
-        data: batches of ``x`` or ``(x, label)`` that were not trained on, such as
-            ``data.validation.batches(256)``.
+        data: events that were not trained on, such as ``data.validation``: a split, arrays or
+            batches; see `tfvae.evaluation.batches.event_batches`.
         rate: the share, between 0 and 1.
 
     Raises:
@@ -41,7 +41,7 @@ def calibrate(vae: "VAE", data: Any, *, rate: float = DEFAULT_RATE) -> Anomaly:
     scores = np.concatenate(
         [
             scorer.function(x, *([] if label is None else [label]))["score"].numpy()
-            for x, label in image_batches(vae, data)
+            for x, label in event_batches(vae, data)
         ]
     )
     if rate * len(scores) < 1:

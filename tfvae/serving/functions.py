@@ -164,9 +164,9 @@ def push(distribution: Any, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     Raises:
         NoNoiseError: if the distribution is another one.
     """
-    from tfvae.distributions.normal import FullNormal, LogVarianceNormal
+    from tfvae.distributions.normal import FullCovarianceNormal, LogVarianceNormal
 
-    if isinstance(distribution, FullNormal):
+    if isinstance(distribution, FullCovarianceNormal):
         # The density at z needs no system solved: the noise is what z would be whitened to.
         log_det = 0.5 * tf.reduce_sum(distribution.log_var, axis=-1)
         mixed = tf.linalg.matvec(distribution.lower, noise) + noise
@@ -237,9 +237,9 @@ def encode(vae: "VAE", images: Any, label: Any = None) -> dict[str, Any]:
 
 def _scale(q: Any) -> tf.Tensor:
     """Give the standard deviation of each latent dimension, `[B, d]`."""
-    from tfvae.distributions.normal import FullNormal
+    from tfvae.distributions.normal import FullCovarianceNormal
 
-    if isinstance(q, FullNormal):
+    if isinstance(q, FullCovarianceNormal):
         # TFP's takes a diagonal, for which LiteRT has no operator.
         correlated = 1 + tf.reduce_sum(tf.square(q.lower), axis=-1)
         return tf.exp(0.5 * q.log_var) * tf.sqrt(correlated)
