@@ -51,6 +51,11 @@ class Split:
         self._source = source
 
     @property
+    def source(self) -> Source:
+        """What the events are read from."""
+        return self._source
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """The shape of an image, `(H, W, C)`.
 

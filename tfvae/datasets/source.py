@@ -54,6 +54,7 @@ class Source:
             they are. By default 0 and 255 for uint8.
         notes: what a user should hear of how the data were read, each a phrase.
         schema: what the columns of a table are.
+        names: of the file of each row, where rows are files; they decide its split.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Source:
     value_range: ValueRange | None = None
     notes: tuple[str, ...] = ()
     schema: "Schema | None" = None
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.value_range is None and self.dtype == np.uint8:

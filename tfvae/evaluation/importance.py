@@ -291,7 +291,7 @@ def weight_sums(
         some = flat[part * chunk : (part + 1) * chunk]
         its_label = None if label is None else tf.gather(label, rows)
         its_prior = vae.prior_of(its_label) if prior is None else prior
-        log_likelihood = vae.decode(some, its_label).log_prob(tf.gather(x, rows))
+        log_likelihood = vae.log_likelihood(tf.gather(x, rows), some, its_label)
         log_prior = its_prior.log_prob(some)
         parts = parts.write(part, tf.stack([log_likelihood, log_prior], axis=1))
     terms = tf.reshape(tf.ensure_shape(parts.concat(), (None, 2)), (draws, -1, 2))

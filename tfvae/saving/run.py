@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tfvae import datasets
+from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.models.vae import VAE
 from tfvae.saving.card import Card
@@ -18,23 +19,45 @@ from tfvae.saving.load import load
 
 
 def default_run_dir(dataset: str) -> Path:
-    """Give runs/DATASET-DATE-TIME."""
+    """Return runs/DATASET-DATE-TIME."""
     name = re.sub(r"[^\w.-]+", "-", Path(dataset).name) or "data"
     return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def load_data(options: TrainConfig) -> datasets.Dataset:
-    """Load the images that options name."""
+    """Load the data set that options name."""
     return datasets.load(**options.data_options())
 
 
+def check_data(vae: VAE, data: datasets.Dataset) -> None:
+    """Check that a data set is such as a model takes.
+
+    Raises:
+        InputError: if its events have another shape or missing values, or it lacks labels.
+    """
+    if data.event_shape != vae.event_shape:
+        has = f"{data.event_shape}"
+        if len(data.event_shape) != vae.event_spec.rank:
+            has = f"{plural_of(data.event_shape)} {has}"
+        raise InputError(
+            f"the model takes {vae.event_spec.noun} {vae.event_shape}; {data.name} has {has}"
+        )
+    if data.missing and not vae.missing:
+        raise InputError(
+            f"{data.name} has missing values, and the model takes none: fill them, or make the "
+            "model with missing=True"
+        )
+    if vae.num_classes is not None and not data.has_labels:
+        raise InputError(f"the model is conditional, and {data.name} has no labels")
+
+
 def grid_labels(vae: VAE, n: int) -> np.ndarray | None:
-    """Give the labels of a grid of samples of a conditional model: a row or so of each."""
+    """Return the labels of a grid of samples of a conditional model: a row or so of each."""
     return None if vae.num_classes is None else np.arange(n) * vae.num_classes // n
 
 
 def read_metrics(run_dir: Path) -> dict[str, list[float]]:
-    """Give the columns of a run's metrics.csv, empty before the first epoch has ended."""
+    """Return the columns of a run's metrics.csv, empty before the first epoch has ended."""
     path = run_dir / "metrics.csv"
     if not path.exists():
         return {}
@@ -65,7 +88,7 @@ class TrainedModel:
         return cls(vae, file, TrainConfig.read(beside) if beside.is_file() else None)
 
     def card(self) -> Card:
-        """Give what is known of the model, of a run or a SavedModel; nothing of a lone file.
+        """Return what is known of the model, of a run or a SavedModel; nothing of a lone file.
 
         Raises:
             InputError: if it is damaged.
@@ -78,34 +101,28 @@ class TrainedModel:
         return Card()
 
     def data(self, options: DataOptions) -> datasets.Dataset:
-        """Load the images that `options` name, or else those of the run.
+        """Load the data set that `options` name, or else that of the run.
 
         Raises:
-            InputError: if neither says which, or their shape is not the model's.
+            InputError: if neither says which, or it does not fit the model.
         """
         given = {
             name: value for name, value in dataclasses.asdict(options).items() if value is not None
         }
         if self.config is None and "dataset" not in given:
             raise InputError(
-                f"there is no config.toml beside {self.path} to say which images: give --dataset"
+                f"there is no config.toml beside {self.path} to say which data: give --dataset"
             )
-        # Other images come without the options that the run's images needed.
+        # Other data come without the options that the run's needed.
         base = TrainConfig() if self.config is None or "dataset" in given else self.config
         chosen = dataclasses.replace(base, **given)
         data = load_data(chosen)
-        if data.event_shape != self.vae.event_shape:
-            raise InputError(
-                f"the model takes images {self.vae.event_shape}; {chosen.dataset} has "
-                f"{data.event_shape}"
-            )
-        if self.vae.num_classes is not None and not data.has_labels:
-            raise InputError(f"the model is conditional, and {chosen.dataset} has no labels")
+        check_data(self.vae, data)
         return data
 
     def arrays(
         self, options: DataOptions, limit: int | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Give the first test images, and their labels where the model takes them."""
-        images, labels = self.data(options).test.arrays(limit=limit)
-        return images, None if self.vae.num_classes is None else labels
+        """Return the first test events, and their labels where the model takes them."""
+        events, labels = self.data(options).test.arrays(limit=limit)
+        return events, None if self.vae.num_classes is None else labels
