@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from tfvae import datasets, objectives, plotting
 from tfvae.cli.drawing import DEFAULT_RECONSTRUCTIONS, Units, samples_figure
 from tfvae.datasets.preprocessing import Preprocessing
+from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.evaluation import ELBOEstimate, elbo
 from tfvae.models.vae import VAE
@@ -334,15 +335,14 @@ class _Job:
             for option, value in dataclasses.asdict(config).items()
             if value not in (None, False, ()) and option not in ("run_dir", "manual_dir", "dataset")
         }
-        facts: dict[str, Any] = {
-            "name": name,
-            "licence": licence_of(name),
-            "images": {split: len(rows) for split, rows in images.items()},
-        }
-        if data.class_names is not None:
-            facts["classes"] = list(data.class_names)
         return Card(
-            data=facts,
+            data={
+                "name": name,
+                "licence": licence_of(name),
+                plural_of(data.event_shape): {split: len(rows) for split, rows in images.items()},
+            },
+            class_names=data.class_names,
+            schema=data.schema,
             preprocessing=Preprocessing.like(data.validation),
             training=training,
             metrics=dataclasses.asdict(score),

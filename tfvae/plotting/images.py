@@ -31,8 +31,9 @@ def image_grid(images: ArrayLike, columns: int | None = None) -> Figure:
     # Wide images, such as the slices of a volume side by side, take as much of the page as others.
     height, width = images.shape[1:3]
     # Long images take as much room across as others.
-    size = np.array([columns * max(1, width / height), rows * max(1, height / width)])
-    figure = Shown(figsize=_INCHES_PER_IMAGE * size, layout="constrained")
+    across = columns * _INCHES_PER_IMAGE * max(1, width / height)
+    down = rows * _INCHES_PER_IMAGE * max(1, height / width)
+    figure = Shown(figsize=(across, down), layout="constrained")
     draw(figure.add_subplot(), tiled(images, columns))
     return figure
 

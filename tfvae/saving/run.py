@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfvae import datasets
+from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.models.vae import VAE
 from tfvae.saving.card import Card
@@ -17,6 +18,7 @@ from tfvae.saving.config import DataOptions, Kind, TrainConfig
 from tfvae.saving.events import Events, all_events
 from tfvae.saving.files import find_model, version_directories
 from tfvae.saving.load import load
+from tfvae.typing import Shape
 
 # What the columns of a table were when the model was trained.
 SCHEMA_FILE = "schema.json"
@@ -47,6 +49,32 @@ def load_data(options: TrainConfig, schema: datasets.Schema | None = None) -> da
             "--dataset"
         )
     return datasets.load(**options.data_options(), schema=schema)
+
+
+def check_data(vae: VAE, data: datasets.Dataset) -> None:
+    """Check that a data set is such as a model takes.
+
+    Raises:
+        InputError: if its events have another shape or missing values, or it lacks labels.
+    """
+    _check(vae, data.name, data.event_shape, data.has_labels)
+    if data.missing and not vae.missing:
+        raise InputError(
+            f"{data.name} has missing values, and the model takes none: fill them, or make the "
+            "model with missing=True"
+        )
+
+
+def _check(vae: VAE, name: str, event_shape: Shape, has_labels: bool) -> None:
+    if event_shape != vae.event_shape:
+        has = f"{event_shape}"
+        if len(event_shape) != vae.event_spec.rank:
+            has = f"{plural_of(event_shape)} {has}"
+        raise InputError(
+            f"the model takes {vae.event_spec.noun} {vae.event_shape}; {name} has {has}"
+        )
+    if vae.num_classes is not None and not has_labels:
+        raise InputError(f"the model is conditional, and {name} has no labels")
 
 
 def read_schema(folder: Path) -> datasets.Schema | None:
@@ -102,7 +130,8 @@ class TrainedModel:
             raise InputError(f"expected a tfvae.VAE in {file}; it holds a {type(vae).__name__}")
         beside = file.parent / "config.toml"
         config = TrainConfig.read(beside) if beside.is_file() else None
-        return cls(vae, file, config, read_schema(file.parent))
+        found = cls(vae, file, config)
+        return dataclasses.replace(found, schema=read_schema(file.parent) or found.card().schema)
 
     def card(self) -> Card:
         """Return what is known of the model, of a run or a SavedModel; nothing of a lone file.
@@ -120,8 +149,7 @@ class TrainedModel:
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The name of each label of the training data, None where they have no names."""
-        names = self.card().data.get("classes")
-        return None if names is None else tuple(names)
+        return self.card().class_names
 
     def data(self, options: DataOptions) -> datasets.Dataset:
         """Load the data that `options` name, or else those of the run, in their splits.
@@ -132,7 +160,7 @@ class TrainedModel:
         """
         chosen = self._chosen(options)
         data = load_data(chosen, self.schema)
-        self._check(data.name, data.event_shape, data.has_labels)
+        check_data(self.vae, data)
         names = self.class_names if self.vae.num_classes is not None else None
         if names and data.class_names and data.class_names != names:
             raise InputError(
@@ -160,7 +188,7 @@ class TrainedModel:
             return Events.of_split(self.data(options).test, limit)
         found = all_events(chosen, self.vae.event_shape, self.schema, limit)
         name = chosen.dataset
-        self._check(name, found.x.shape[1:], found.labels is not None)
+        _check(self.vae, name, found.x.shape[1:], found.labels is not None)
         names = self.class_names if self.vae.num_classes is not None else None
         return found.renumbered(names, name) if names else found
 
@@ -200,15 +228,6 @@ class TrainedModel:
             validation=run.validation,
         )
         return dataclasses.replace(base, **given)
-
-    def _check(self, name: str, event_shape: tuple[int, ...], has_labels: bool) -> None:
-        spec = self.vae.event_spec
-        if tuple(event_shape) != tuple(spec.shape):
-            raise InputError(
-                f"the model takes {spec.noun} {spec.shape}; {name} has {tuple(event_shape)}"
-            )
-        if self.vae.num_classes is not None and not has_labels:
-            raise InputError(f"the model is conditional, and {name} has no labels")
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -71,7 +71,7 @@ class Pictures(keras.callbacks.Callback):
             return
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self._directory))
-        few = slice(10)
+        few = slice(10 if self._x.ndim > 2 else 200)
         labels = None if self._labels is None else self._labels[few]
         # Vectors are drawn by how each column is distributed, which takes draws, and many.
         count, are_means = (1000, False) if self._x.ndim == 2 else (64, True)
