@@ -4,6 +4,7 @@ Names load on first use, so that ``import tfvae`` and ``tfvae --help`` do not lo
 """
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -74,15 +75,22 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _export_saved_model(*args: Any, **kwargs: Any) -> Any:
-    """Write a SavedModel; its writer loads when it is needed."""
-    return importlib.import_module("tfvae.serving.export").export_saved_model(*args, **kwargs)
+def _written_by(module: str, function: str) -> Callable[..., Any]:
+    """Return a writer of exported models, which loads when it is needed."""
+
+    def write(*args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(module), function)(*args, **kwargs)
+
+    return write
 
 
 @wrapt.when_imported("tfvae.models")
 def _add_export_formats(models: Any) -> None:
     """Tell the models which formats they are exported in: those modules build on theirs."""
-    models.base.EXPORT_FORMATS["tf_saved_model"] = _export_saved_model
+    formats = models.base.EXPORT_FORMATS
+    formats["tf_saved_model"] = _written_by("tfvae.serving.export", "export_saved_model")
+    formats["onnx"] = _written_by("tfvae.serving.runtimes", "export_onnx")
+    formats["litert"] = _written_by("tfvae.serving.runtimes", "export_litert")
 
 
 @wrapt.when_imported("keras")

@@ -75,12 +75,17 @@ class CompiledVAE:
     """A `VAE` whose functions are traced once, for any number of images.
 
     Args:
-        vae: a built `VAE`.
+        vae: a built `VAE` of images.
         dequantized: whether it was trained on bytes with noise, (b + u) / 256.
+
+    Raises:
+        InputError: if its events are no images.
     """
 
     def __init__(self, vae: "VAE", *, dequantized: bool = False):
-        self.image_shape: tuple[int, int, int] = tuple(vae.event_shape)
+        check_images(vae)
+        height, width, channels = vae.event_shape
+        self.image_shape = (height, width, channels)
         self.latent_dim: int = vae.latent_dim
         self.num_classes: int | None = vae.num_classes
         self._vae = vae
@@ -150,6 +155,20 @@ class CompiledVAE:
             return x
         levels = np.round((x - support.low) / support.step) * support.step + support.low
         return levels.astype(np.float32)
+
+
+def check_images(vae: "VAE") -> None:
+    """Check that the page can show a model.
+
+    Raises:
+        InputError: if its events are no images.
+    """
+    spec = vae.event_spec
+    if spec.rank != 3:
+        raise InputError(
+            f"tfvae explore shows images; this model's events are {spec.noun} {spec.shape}: use "
+            "tfvae sample or tfvae reconstruct"
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

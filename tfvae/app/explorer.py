@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfvae.app import server, views
-from tfvae.app.explorable import CompiledVAE, Examples, LatentModel
+from tfvae.app.explorable import CompiledVAE, Examples, LatentModel, check_images
 from tfvae.datasets.folders import PictureOptions
 from tfvae.datasets.image_files import decode_image
 from tfvae.errors import InputError
@@ -92,8 +92,10 @@ def explore(trained: "TrainedModel", data: DataOptions | None = None, **options:
         **options: those of `launch`, but `title`.
 
     Raises:
-        InputError: as `launch`, or if the run's images cannot be read.
+        InputError: as `launch`, if the model is not one of images, or if the run's images cannot be
+            read.
     """
+    check_images(trained.vae)
     config = trained.config
     model = CompiledVAE(trained.vae, dequantized=config is not None and config.dequantize)
     place = trained.path if config is None else trained.path.parent

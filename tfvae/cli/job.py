@@ -15,9 +15,12 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 from tfvae import datasets, objectives, plotting
+from tfvae.cli.drawing import DEFAULT_RECONSTRUCTIONS, Units, samples_figure
 from tfvae.datasets.preprocessing import Preprocessing
+from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.evaluation import ELBOEstimate, elbo
 from tfvae.models.vae import VAE
@@ -25,7 +28,7 @@ from tfvae.priors import VampPrior
 from tfvae.saving.card import Card, licence_of
 from tfvae.saving.config import TrainConfig
 from tfvae.saving.files import new_directory, new_file, refuse_existing
-from tfvae.saving.run import default_run_dir, grid_labels, load_data, read_metrics
+from tfvae.saving.run import SCHEMA_FILE, default_run_dir, load_data, read_metrics, read_schema
 from tfvae.serving.calibration import DEFAULT_RATE, calibrate
 from tfvae.serving.export import export_saved_model
 from tfvae.training import replicas, train
@@ -34,7 +37,7 @@ from tfvae.training.monitoring import MetricsFile, Pictures
 from tfvae.training.precision import best_precision
 
 _DEFAULT_STEPS = 1500
-_MAP_IMAGES = 5000
+_MAP_EVENTS = 5000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +68,7 @@ def start(config: TrainConfig, until: int | None = None) -> Done:
         DivergenceError: if the loss is not finite any more.
     """
     run_dir = config.run_dir or default_run_dir(config.dataset)
-    job = _Job(dataclasses.replace(config, run_dir=run_dir))
+    job = _Job(_with_absolute_paths(dataclasses.replace(config, run_dir=run_dir)))
     if job.is_chief:
         refuse_existing(run_dir, "choose another --run-dir or remove it first")
     job.prepare()
@@ -73,6 +76,9 @@ def start(config: TrainConfig, until: int | None = None) -> Done:
         return job.run(until)
     with new_directory(run_dir) as partial:
         (partial / "config.toml").write_text(job.config.to_toml(), encoding="utf-8")
+        if job.data.schema is not None:
+            text = json.dumps(job.data.schema.to_config(), indent=1)
+            (partial / SCHEMA_FILE).write_text(f"{text}\n", encoding="utf-8")
     try:
         return job.run(until)
     except InputError:
@@ -99,14 +105,14 @@ def resume(run_dir: Path, until: int | None = None) -> Done:
             f"expected a run directory of tfvae train, with its config.toml; received {run_dir}"
         )
     job = _Job(dataclasses.replace(TrainConfig.read(file), run_dir=run_dir))
-    job.prepare()
+    job.prepare(read_schema(run_dir))
     return job.run(until)
 
 
 def start_or_resume(config: TrainConfig, until: int | None = None) -> Done:
     """Train as `config` says in its `run_dir`, or go on where this was stopped.
 
-    Where the images lie, and the precision, may be others than at the beginning.
+    Where the data lie, and the precision, may be others than at the beginning.
 
     Args:
         config: the options.
@@ -121,12 +127,18 @@ def start_or_resume(config: TrainConfig, until: int | None = None) -> Done:
     if not (run_dir / "config.toml").exists():
         return start(config, until)
     begun = TrainConfig.read(run_dir / "config.toml")
+    config = _with_absolute_paths(config)
     begun = dataclasses.replace(
-        begun, dataset=config.dataset, precision=config.precision, run_dir=run_dir
+        begun,
+        dataset=config.dataset,
+        manual_dir=config.manual_dir,
+        precision=config.precision,
+        run_dir=run_dir,
     )
     for field in dataclasses.fields(TrainConfig):
         was, now = getattr(begun, field.name), getattr(config, field.name)
-        if was != now:
+        # What was left to the training to choose stays as it chose.
+        if was != now and now is not None:
             raise InputError(
                 f"{run_dir} was begun with {field.name} {was}, and is to go on with {now}: remove "
                 "it, or give another directory"
@@ -146,18 +158,25 @@ class _Job:
             tf.config.experimental.enable_op_determinism()
         if config.precision == "auto":
             config = dataclasses.replace(config, precision=best_precision())  # type: ignore[arg-type]
-        keras.config.set_dtype_policy(config.precision)
         self.config = config
         self.run_dir: Path = config.run_dir  # type: ignore[assignment]
 
-    def prepare(self) -> None:
-        """Load the images and make the model.
+    def prepare(self, schema: datasets.Schema | None = None) -> None:
+        """Load the data and build the model.
+
+        Args:
+            schema: of a training that goes on, what the columns of its table were.
 
         Raises:
-            InputError: if an option or the images do not fit.
+            InputError: if an option or the data do not fit.
         """
         config = self.config
-        self.data = load_data(config)
+        self.data = load_data(config, schema)
+        if self.is_chief:
+            print(self.data.summary(), file=sys.stderr)
+        if config.likelihood is None:
+            config = dataclasses.replace(config, likelihood=_default_likelihood(self.data))
+            self.config = config
         if config.conditional and not self.data.has_labels:
             raise InputError(f"{self.data.name} has no labels for a conditional model")
         steps = self.data.train.steps(config.batch_size)
@@ -165,28 +184,29 @@ class _Job:
             config = dataclasses.replace(config, epochs=math.ceil(_DEFAULT_STEPS / steps))
             self.config = config
         self.epochs: int = config.epochs  # type: ignore[assignment]
-        with self.strategy.scope():
+        with self.strategy.scope(), _dtype_policy(config.precision):
             self.vae = self._make(steps)
 
     def _make(self, steps: int) -> VAE:
         config, data = self.config, self.data
-        vae = VAE.for_images(
-            data.image_shape,
+        vae = VAE.for_events(
+            data.event_shape,
             latent_dim=config.latent_dim,
             network=config.network,
-            likelihood=config.likelihood,
+            likelihood=config.likelihood or _default_likelihood(data),
             posterior=config.posterior,
             prior=config.prior,
             objective=objectives.get(config.objective, {"dataset_size": len(data.train)}),
             num_classes=data.num_classes if config.conditional else None,
+            missing=config.missing,
             seed=config.seed,
         )
-        # Values outside the support show in the first images, before anything is written.
-        images, _ = data.train.arrays(limit=256)
-        vae.likelihood_family.check(images)
+        # Values outside the support show in the first events, before anything is written.
+        x, labels = data.train.arrays(limit=256)
+        vae.event_spec.check_array(x, labels)
         if isinstance(vae.prior_family, VampPrior):
-            images, _ = data.train.arrays(limit=vae.prior_family.pseudo_inputs)
-            vae.prior_family.adapt(images)
+            x, _ = data.train.arrays(limit=vae.prior_family.pseudo_inputs)
+            vae.prior_family.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
         vae.compile(
             keras.optimizers.Adam(
                 _learning_rate(config, steps * self.epochs // config.accumulate),
@@ -234,9 +254,9 @@ class _Job:
         device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
         count = self.strategy.num_replicas_in_sync
         print(
-            f"{data.name}: {len(data.train)} training, {len(data.validation)} validation and "
-            f"{len(data.test)} test images of {' x '.join(map(str, data.event_shape))}; "
-            f"{vae.count_params():,} parameters; {self.epochs} epochs on "
+            f"{len(data.train)} training, {len(data.validation)} validation and {len(data.test)} "
+            f"test {vae.event_spec.noun} of {' x '.join(map(str, data.event_shape))}; likelihood "
+            f"{self.config.likelihood}; {vae.count_params():,} parameters; {self.epochs} epochs on "
             + (f"{count} {device}s" if count > 1 else f"the {device}")
             + f" in {self.config.precision}; KL "
             + ("in closed form" if vae.kl_is_exact else "estimated from the draws of z"),
@@ -255,20 +275,18 @@ class _Job:
         if not self.is_chief:
             return callbacks
         logs = self.run_dir / "tensorboard"
-        images, labels = self.data.validation.arrays(limit=512)
+        x, labels = self.data.validation.arrays(limit=512)
         return [
             *callbacks,
             MetricsFile(self.run_dir / "metrics.csv"),
             keras.callbacks.TensorBoard(
                 str(logs), write_graph=False, profile_batch=2 if config.profile else 0
             ),
-            Pictures(
-                logs / "pictures", images, labels if config.conditional else None, config.seed
-            ),
+            Pictures(logs / "pictures", x, labels if config.conditional else None, config.seed),
         ]
 
     def _finish(self) -> ELBOEstimate:
-        """Save the model, score it on the test images and draw the pictures."""
+        """Save the model, score it on the test events and draw the pictures."""
         vae, data, run_dir, config = self._plain_model(), self.data, self.run_dir, self.config
         with new_file(run_dir / "model.keras") as partial:
             vae.save(partial)
@@ -280,23 +298,30 @@ class _Job:
             vae, run_dir / "saved_model" / "1", card=self._card(vae, score), replace=True
         )
 
-        images, labels = data.test.arrays(limit=_MAP_IMAGES)
-        given = labels if vae.num_classes is not None else None
-        samples = vae.sample(64, label=grid_labels(vae, 64), seed=config.seed)
-        few = slice(10)
-        pictures = {
-            "samples": plotting.image_grid(samples),
-            "reconstructions": plotting.reconstructions(
-                images[few], vae.reconstruct(images[few], None if given is None else given[few])
-            ),
-            "latent": _latent_map(vae, images, labels),
-        }
-        history = read_metrics(run_dir)
-        if history:
-            pictures["curves"] = plotting.curves(history)
-        for name, figure in pictures.items():
+        for name, figure in self._pictures(vae).items():
             plotting.save(figure, run_dir / f"{name}.png")
         return score
+
+    def _pictures(self, vae: VAE) -> dict[str, Figure]:
+        """Draw what a run directory shows of its model, by the names of the files."""
+        data, config = self.data, self.config
+        x, labels = data.test.arrays(limit=_MAP_EVENTS)
+        given = labels if vae.num_classes is not None else None
+        units = Units(data.schema)
+        few = slice(DEFAULT_RECONSTRUCTIONS[x.ndim - 1])
+        pictures = {
+            "samples": samples_figure(vae, units, seed=config.seed),
+            "reconstructions": plotting.reconstructions(
+                units.of(x[few]),
+                units.of(vae.reconstruct(x[few], None if given is None else given[few])),
+                units.names,
+            ),
+            "latent": _latent_map(vae, x, labels),
+        }
+        history = read_metrics(self.run_dir)
+        if history:
+            pictures["curves"] = plotting.curves(history)
+        return pictures
 
     def _card(self, vae: VAE, score: ELBOEstimate) -> Card:
         data, config = self.data, self.config
@@ -308,14 +333,16 @@ class _Job:
         training = {
             option: value
             for option, value in dataclasses.asdict(config).items()
-            if value not in (None, False) and option not in ("run_dir", "manual_dir", "dataset")
+            if value not in (None, False, ()) and option not in ("run_dir", "manual_dir", "dataset")
         }
         return Card(
             data={
                 "name": name,
                 "licence": licence_of(name),
-                "images": {split: len(rows) for split, rows in images.items()},
+                plural_of(data.event_shape): {split: len(rows) for split, rows in images.items()},
             },
+            class_names=data.class_names,
+            schema=data.schema,
             preprocessing=Preprocessing.like(data.validation),
             training=training,
             metrics=dataclasses.asdict(score),
@@ -323,15 +350,15 @@ class _Job:
         )
 
     def _plain_model(self) -> VAE:
-        """Give the model for one device and in float32, whatever it was trained on and in.
+        """Return the model for one device and in float32, whatever it was trained on and in.
 
         What is spread over many devices can only be used by all of them; and bfloat16 is slow on
         processors without it, and rounds otherwise in a server's graph than here.
         """
         if self.strategy.num_replicas_in_sync == 1 and self.config.precision == "float32":
             return self.vae
-        keras.config.set_dtype_policy("float32")
-        plain = self._make(self.data.train.steps(self.config.batch_size))
+        with _dtype_policy("float32"):
+            plain = self._make(self.data.train.steps(self.config.batch_size))
         optimizer: Any = self.vae.optimizer
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         for new, old in zip(
@@ -343,8 +370,37 @@ class _Job:
         return plain
 
 
+def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Return the options with paths that are found again from any directory."""
+    is_path = Path(config.dataset).exists()
+    return dataclasses.replace(
+        config,
+        dataset=str(Path(config.dataset).resolve()) if is_path else config.dataset,
+        manual_dir=None if config.manual_dir is None else config.manual_dir.resolve(),
+    )
+
+
+def _default_likelihood(data: datasets.Dataset) -> str:
+    """Return the likelihood that fits most data of a kind: of bits, of grey values, of numbers."""
+    if data.kind == "image":
+        return "bernoulli"
+    x, _ = data.train.arrays(limit=256)
+    return "bernoulli" if np.isin(x[~np.isnan(x)], (0, 1)).all() else "normal:scale=learned"
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Let layers that are made here compute in what a policy says; it is Keras' own setting."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def _learning_rate(config: TrainConfig, updates: int) -> Any:
-    """Give the step size, or its schedule over so many updates."""
+    """Return the step size, or its schedule over so many updates."""
     rate, warm_up = config.learning_rate, config.warm_up
     if warm_up >= updates:
         raise InputError(
@@ -367,7 +423,7 @@ def _learning_rate(config: TrainConfig, updates: int) -> Any:
 
 
 def _stages(rate: float, updates: int) -> Any:
-    """Give the schedule of Burda et al. (2016), arXiv:1509.00519, section 5.
+    """Return the schedule of Burda et al. (2016), arXiv:1509.00519, section 5.
 
     Stage i = 0 ... 7 is 3^i of the 3,280 parts of the training, at the rate 10^(-i/7).
     """
@@ -381,7 +437,7 @@ def _stages(rate: float, updates: int) -> Any:
 
 @contextlib.contextmanager
 def _stopping() -> Iterator[list[int]]:
-    """Give a list that gets the number of the signal that asks the training to stop.
+    """Yield a list that gets the number of the signal that asks the training to stop.
 
     SIGTERM and Ctrl-C wait for the end of the steps under way; a second one comes at once.
     """
@@ -418,11 +474,11 @@ def _one_line_errors(run_dir: Path) -> Iterator[None]:
         ) from error
 
 
-def _latent_map(vae: VAE, images: np.ndarray, labels: np.ndarray | None) -> Any:
-    rows = (images,) if vae.num_classes is None else (images, labels)
+def _latent_map(vae: VAE, x: np.ndarray, labels: np.ndarray | None) -> Figure:
+    rows = (x,) if vae.num_classes is None else (x, labels)
     batches = tf.data.Dataset.from_tensor_slices(rows).batch(512)
     codes = np.concatenate([vae.code(*batch) for batch in batches])
     manifold = None
-    if vae.latent_dim == 2 and vae.num_classes is None:
+    if vae.latent_dim == 2 and vae.num_classes is None and x.ndim == 4:
         manifold = vae.likelihood_family.mean(vae.decode(plotting.quantile_grid()))
     return plotting.latent_map(codes, labels, manifold)

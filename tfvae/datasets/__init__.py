@@ -13,6 +13,7 @@ __all__ = [
     "SPLITS",
     "Batches",
     "Dataset",
+    "PictureOptions",
     "Schema",
     "Source",
     "Split",
@@ -25,6 +26,7 @@ _NAMES = {
     "SPLITS": "source",
     "Batches": "batches",
     "Dataset": "dataset",
+    "PictureOptions": "folders",
     "Schema": "schema",
     "Source": "source",
     "Split": "batches",
@@ -36,6 +38,7 @@ _NAMES = {
 if TYPE_CHECKING:
     from tfvae.datasets.batches import Batches, Split, input_errors
     from tfvae.datasets.dataset import BINARIZATIONS, Dataset, load
+    from tfvae.datasets.folders import PictureOptions
     from tfvae.datasets.open import open_source
     from tfvae.datasets.schema import Schema
     from tfvae.datasets.source import SPLITS, Source

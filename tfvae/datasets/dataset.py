@@ -101,6 +101,7 @@ def load(
     columns: Kinds | None = None,
     label: str | None = None,
     drop: Sequence[str] = (),
+    schema: Schema | None = None,
 ) -> Dataset:
     """Load a data set by its name or path.
 
@@ -147,6 +148,8 @@ def load(
             lists of levels in ascending order.
         label: the column of a table to take labels from.
         drop: the columns of a table to leave out.
+        schema: what the columns of a table are, as another table told, instead of telling it from
+            this one. The three arguments above count for nothing then.
 
     Raises:
         InputError: if there is no such data set, it cannot be read, or an argument does not fit.
@@ -171,6 +174,7 @@ def load(
         columns=columns,
         label=label,
         drop=drop,
+        schema=schema,
     )
     if missing is False and source.missing:
         raise InputError(

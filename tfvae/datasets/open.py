@@ -18,6 +18,7 @@ from tfvae.datasets.idx import idx_folder
 from tfvae.datasets.matrices import HDF5, hdf5_file, mat_file, svhn_folder
 from tfvae.datasets.pictures import resized
 from tfvae.datasets.records import TFRECORDS, holds_pictures, parquet_of_pictures, tfrecord_file
+from tfvae.datasets.schema import Schema
 from tfvae.datasets.source import Batch, Size, Source, into_memory, parse_size, scaled
 from tfvae.datasets.tables import Kinds, is_table, table_source
 from tfvae.datasets.tfds import tfds_source
@@ -39,6 +40,7 @@ def open_source(
     columns: Kinds | None = None,
     label: str | None = None,
     drop: Sequence[str] = (),
+    schema: Schema | None = None,
 ) -> Source:
     """Open a data set by its name or path.
 
@@ -69,6 +71,7 @@ def open_source(
         columns: the kinds of a table's columns that look like another; see `Schema.from_frame`.
         label: the column of a table to take labels from.
         drop: the columns of a table to leave out.
+        schema: what the columns of a table are, as another table told.
 
     Raises:
         InputError: if there is no such data set, or it does not hold events of one shape.
@@ -82,7 +85,7 @@ def open_source(
         ):
             if value is not None:
                 raise InputError(f"{option} is for arrays and images: leave it out for a table")
-        return table_source(name, columns=columns, label=label, drop=drop)
+        return table_source(name, columns=columns, label=label, drop=drop, schema=schema)
     if columns or label is not None or drop:
         raise InputError(f"columns, label and drop are for tables: leave them out for {name}")
     size = parse_size(image_size)

@@ -1,6 +1,7 @@
 """Tables: CSV, TSV, Parquet and Feather files, and frames of pandas, polars and Arrow."""
 
 import csv
+import dataclasses
 import gzip
 import itertools
 import os
@@ -39,6 +40,7 @@ def table_source(
     columns: Kinds | None = None,
     label: str | None = None,
     drop: Sequence[str] = (),
+    schema: Schema | None = None,
 ) -> Source:
     """Return the source of the rows of a table.
 
@@ -47,17 +49,26 @@ def table_source(
         columns: as for `Schema.from_frame`.
         label: as for `Schema.from_frame`.
         drop: as for `Schema.from_frame`.
+        schema: what the columns are, as another table told, instead of telling it from this one.
+            A table without the column of labels has no labels then.
 
     Raises:
         InputError: if the file cannot be read, or a column does not fit its kind.
     """
     is_file = isinstance(table, str | os.PathLike)
     name = str(table) if is_file else "the table"
+    if schema is not None:
+        columns = {column.name: column.kind for column in schema.columns}
+        if schema.label is not None:
+            columns[schema.label.name] = schema.label.kind
     frame = read_table(Path(table), columns) if is_file else to_pandas(table)
     if not len(frame):
         raise InputError(f"{name} has no rows: expected one at least")
     try:
-        schema = Schema.from_frame(frame, columns=columns, label=label, drop=drop)
+        if schema is None:
+            schema = Schema.from_frame(frame, columns=columns, label=label, drop=drop)
+        elif schema.label is not None and schema.label.name not in frame.columns:
+            schema = dataclasses.replace(schema, label=None)
         events = schema.to_events(frame)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error

@@ -269,9 +269,10 @@ class LatentVariableModel(keras.Model, abc.ABC):
         Args:
             filepath: the directory or file to make.
             format: ``"tf_saved_model"``, with the options of
-                `tfvae.serving.export.export_saved_model`, such as `card`; or another one of
-                `keras.Model.export`, with its options: that export is Keras' own, of the
-                reconstruction.
+                `tfvae.serving.export.export_saved_model`, such as `card`; ``"onnx"`` or
+                ``"litert"``, with those of `tfvae.serving.runtimes`, a directory with a file for
+                each function; or another one of `keras.Model.export`, with its options: that export
+                is Keras' own, of the reconstruction.
             **kwargs: options of the format.
 
         Raises:

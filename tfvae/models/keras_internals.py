@@ -28,3 +28,12 @@ def compiled_metrics(model: keras.Model) -> Any:
 def update_loss(model: keras.Model, loss: Tensor, weight: Tensor) -> None:
     """Count a batch's mean loss into the epoch's, with the batch's weight."""
     loss_tracker(model).update_state(loss, sample_weight=weight)
+
+
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Return every layer of a model, those inside of layers included.
+
+    ``model.layers`` has those of the model itself alone, and a layer has no public list of the
+    layers that it holds.
+    """
+    return list(model._flatten_layers())

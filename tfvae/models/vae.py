@@ -467,7 +467,7 @@ class VAE(LatentVariableModel):
             num_samples: K, draws of z for each event; it decodes B·K of them at once.
             draws: None for the mean; or m for m completions of each event, approximately draws from
                 p(x_missing|x_observed): z_k drawn by its weight, then x from p(x|z_k).
-            seed: as for `terms`, but one for the whole batch.
+            seed: as for `terms`; where each event has its own, completions are drawn by the first.
 
         Returns:
             `[B, *event_shape]` without holes; with `draws` `[m, B, *event_shape]`.
@@ -485,8 +485,10 @@ class VAE(LatentVariableModel):
         if draws is not None:
             checked_count("draws", draws)
         x, _ = self.checked(x, label)
-        seeds = tf.random.experimental.stateless_split(tf.reshape(self._seed(seed), (-1, 2))[0], 3)
-        terms = self.terms(x, label, num_samples=num_samples, seed=seeds[0])
+        seed = self._seed(seed)
+        seeds = tf.random.experimental.stateless_split(tf.reshape(seed, (-1, 2))[0], 3)
+        of_z = seed if seed.shape.rank == 2 else seeds[0]
+        terms = self.terms(x, label, num_samples=num_samples, seed=of_z)
         parameters = self.likelihood_parameters(terms.z, label)
         filled, observed = spec.observed(x)
         likelihood = self.likelihood_family.distribution(parameters)

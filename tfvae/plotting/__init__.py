@@ -1,22 +1,28 @@
-"""Figures of images, curves, latent spaces and diagnoses."""
+"""Figures of events, curves, latent spaces and diagnoses.
 
-from tfvae.plotting.figures import (
-    curves,
-    diagnosis,
-    image_grid,
-    image_rows,
-    latent_map,
-    quantile_grid,
-    reconstructions,
-    save,
-)
+Arrays in, matplotlib figures out. Save one with `save`, or ``figure.savefig("name.png")``.
+"""
+
+from tfvae.plotting.curves import curves
+from tfvae.plotting.data import data_figure
+from tfvae.plotting.diagnosis import diagnosis
+from tfvae.plotting.events import event_grid, event_rows, grid_labels, reconstructions
+from tfvae.plotting.figure import save
+from tfvae.plotting.images import image_grid, image_rows
+from tfvae.plotting.latent import latent_map, quantile_grid
+from tfvae.plotting.vectors import marginals
 
 __all__ = [
     "curves",
+    "data_figure",
     "diagnosis",
+    "event_grid",
+    "event_rows",
+    "grid_labels",
     "image_grid",
     "image_rows",
     "latent_map",
+    "marginals",
     "quantile_grid",
     "reconstructions",
     "save",

@@ -2,16 +2,15 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfvae.datasets.preprocessing import Preprocessing
+from tfvae.datasets.schema import Schema
+from tfvae.datasets.source import KINDS
 from tfvae.errors import InputError
-
-if TYPE_CHECKING:
-    from tfvae.models.vae import VAE
-    from tfvae.serving.signatures import Signature
+from tfvae.models.vae import VAE
 
 # As their publishers state them.
 LICENCES = {
@@ -22,22 +21,22 @@ LICENCES = {
     "fashion_mnist": "MIT (Zalando SE)",
     "kmnist": "CC BY-SA 4.0 (ROIS-DS Center for Open Data in the Humanities)",
 }
-UNKNOWN_LICENCE = "not known: see where the images come from"
+UNKNOWN_LICENCE = "not known: see where the data come from"
 
 
 @dataclasses.dataclass(frozen=True)
 class Anomaly:
-    """From which score on an image is unusual.
+    """From which score on an event is unusual.
 
     Attributes:
         threshold: of the score, the negative ELBO in nats.
-        rate: the share of the validation images whose score is above it.
-        images: how many there were.
+        rate: the share of the validation events whose score is above it.
+        events: how many there were.
     """
 
     threshold: float
     rate: float
-    images: int
+    events: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +44,13 @@ class Card:
     """What is known of a model beside its weights; any of it may be missing.
 
     Attributes:
-        data: the data set's name, licence, and images of each split.
-        preprocessing: how bytes become the model's values.
+        data: the data set's name, licence, and size of each split.
+        preprocessing: how bytes become the model's values; for images alone.
         training: the options of its training.
-        metrics: the ELBO of the test images with its error, nats.
+        metrics: the ELBO of the test events with its error, nats.
         anomaly: what is unusual.
+        class_names: the name of each label, where labels have names.
+        schema: what the columns of a table are, and how its rows become events.
     """
 
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -57,6 +58,8 @@ class Card:
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
     anomaly: Anomaly | None = None
+    class_names: tuple[str, ...] | None = None
+    schema: Schema | None = None
 
     @classmethod
     def read(cls, path: Path) -> "Card":
@@ -69,36 +72,52 @@ class Card:
             facts = json.loads(path.read_text(encoding="utf-8"))
             known = {field.name: facts.get(field.name) for field in dataclasses.fields(cls)}
             found = {name: value for name, value in known.items() if value is not None}
-            for name, kind in (("preprocessing", Preprocessing), ("anomaly", Anomaly)):
+            for name, read in _READERS.items():
                 if name in found:
-                    found[name] = kind(**found[name])
+                    found[name] = read(found[name])
             return cls(**found)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{path} is no model card: {reason}") from error
 
     def with_licence(self, licence: str) -> "Card":
-        """Give the same card with another licence of the data."""
+        """Return the same card with another licence of the data."""
         return dataclasses.replace(self, data={**self.data, "licence": licence})
 
-    def write(self, folder: Path, vae: "VAE", signatures: Sequence["Signature"]) -> None:
-        """Write card.json and README.md."""
+    def write(self, folder: Path, vae: VAE, signatures: Mapping[str, dict[str, Any]]) -> None:
+        """Write card.json and README.md.
+
+        Args:
+            folder: of the SavedModel.
+            vae: the model.
+            signatures: what each gives, and the shapes and types of its inputs and outputs; see
+                `tfvae.serving.signatures.Signature.described`.
+        """
         facts = {
             **dataclasses.asdict(self),
             "model": _model(vae),
-            "signatures": {one.name: _described(one) for one in signatures},
+            "signatures": dict(signatures),
         }
         text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "card.json").write_text(f"{text}\n", encoding="utf-8")
-        (folder / "README.md").write_text(_readme(facts), encoding="utf-8")
+        (folder / "README.md").write_text(_readme(facts, vae.event_spec.noun), encoding="utf-8")
+
+
+# What makes of the types that JSON knows those that a card has.
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "preprocessing": lambda facts: Preprocessing(**facts),
+    "anomaly": lambda facts: Anomaly(**facts),
+    "class_names": tuple,
+    "schema": Schema.from_config,
+}
 
 
 def licence_of(dataset: str) -> str:
-    """Give the licence of a known data set."""
+    """Return the licence of a known data set."""
     return LICENCES.get(dataset.partition(":")[0], UNKNOWN_LICENCE)
 
 
-def _model(vae: "VAE") -> dict[str, Any]:
+def _model(vae: VAE) -> dict[str, Any]:
     families = {
         "posterior": vae.posterior_family,
         "prior": vae.prior_family,
@@ -106,7 +125,9 @@ def _model(vae: "VAE") -> dict[str, Any]:
         "objective": vae.objective,
     }
     return {
-        "image_shape": list(vae.event_shape),
+        "kind": KINDS[vae.event_spec.rank - 1],
+        "event_shape": list(vae.event_shape),
+        "missing": vae.missing,
         "latent_dim": vae.latent_dim,
         "num_classes": vae.num_classes,
         "parameters": vae.count_params(),
@@ -114,36 +135,34 @@ def _model(vae: "VAE") -> dict[str, Any]:
     }
 
 
-def _described(signature: "Signature") -> dict[str, Any]:
-    return {
-        "gives": signature.says,
-        "inputs": {
-            spec.name: {"shape": [None, *spec.shape[1:]], "dtype": spec.dtype.name}
-            for spec in signature.inputs
-        },
-        "outputs": {
-            name: {"shape": [None, *spec.shape[1:]], "dtype": spec.dtype.name}
-            for name, spec in signature.outputs().items()
-        },
-    }
-
-
-def _readme(facts: dict[str, Any]) -> str:
+def _readme(facts: dict[str, Any], noun: str) -> str:
     model = facts["model"]
-    lines = ["# A variational autoencoder", ""]
+    lines = [f"# A variational autoencoder of {noun}", ""]
     lines += _section("Model", {name: value for name, value in model.items() if value is not None})
     lines += _section("Data", facts["data"])
+    if facts["class_names"]:
+        numbers = map(str, range(len(facts["class_names"])))
+        lines += _section("Labels", dict(zip(numbers, facts["class_names"], strict=True)))
+    if facts["schema"]:
+        columns = {column["name"]: column["kind"] for column in facts["schema"]["columns"]}
+        lines += _section("Columns, in the order of an event's values", columns)
     lines += _section("Preprocessing of bytes", facts["preprocessing"] or {})
     lines += _section("Training", facts["training"])
-    lines += _section("Test images (nats an image)", facts["metrics"])
+    lines += _section("Test data (nats for each event)", facts["metrics"])
     lines += _section("Anomalies (nats)", facts["anomaly"] or {})
-    lines += ["## Signatures", "", "The batch B is any.", ""]
-    lines += ["| signature | inputs | outputs | gives |", "| --- | --- | --- | --- |"]
+    lines += ["## Signatures", "", f"An event is one of the {noun}. The batch B is any."]
+    if model["missing"]:
+        lines[-1] += (
+            " NaN in an event means that the value was not observed; densities are those of the "
+            "observed values."
+        )
+    lines += ["", "| signature | inputs | outputs | gives |", "| --- | --- | --- | --- |"]
     for name, one in facts["signatures"].items():
         cells = [", ".join(map(_tensor, one[side].items())) for side in ("inputs", "outputs")]
         lines.append(f"| `{name}` | {cells[0]} | {cells[1]} | {_cell(one['gives'])} |")
-    size = f"[1, {', '.join(map(str, model['image_shape']))}]"
+    size = f"[1, {', '.join(map(str, model['event_shape']))}]"
     label = "" if model["num_classes"] is None else ", label=tf.zeros(1, tf.int32)"
+    x = next(iter(facts["signatures"]["encode"]["inputs"]))
     lines += [
         "",
         "`reconstruct` is the default. TensorFlow alone calls them:",
@@ -152,7 +171,7 @@ def _readme(facts: dict[str, Any]) -> str:
         "import tensorflow as tf",
         "",
         'model = tf.saved_model.load("PATH")  # this directory',
-        f'model.signatures["encode"](images=tf.zeros({size}){label})',
+        f'model.signatures["encode"]({x}=tf.zeros({size}){label})',
         f'model.signatures["sample"](seed=tf.constant([[1, 0]]){label})',
         "```",
         "",
@@ -171,8 +190,9 @@ def _section(title: str, facts: dict[str, Any]) -> list[str]:
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
         value = ", ".join(f"{name} {_cell(one)}" for name, one in value.items())
-    elif isinstance(value, list):
-        value = " x ".join(map(str, value))
+    elif isinstance(value, list | tuple):
+        are_sides = all(isinstance(one, int) for one in value)
+        value = (" x " if are_sides else ", ").join(map(str, value))
     elif isinstance(value, float):
         value = f"{value:.6g}"
     return " ".join(str(value).split()).replace("|", "\\|")

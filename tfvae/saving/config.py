@@ -15,6 +15,7 @@ from cyclopts import Parameter, Token, validators
 from tfvae.errors import InputError
 
 Binarization = Literal["none", "threshold", "static", "dynamic"]
+Kind = Literal["table", "series", "image", "volume"]
 Decay = Literal["cosine", "stages", "none"]
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
@@ -31,37 +32,73 @@ def _option(text: str, **kwargs: Any) -> Parameter:
     return Parameter(help=text, **kwargs)
 
 
-def whole(text: str, *, least: int) -> Parameter:
-    """Describe an option that takes a whole number from `least`, with its help text."""
+def whole(text: str, *, least: int, name: tuple[str, ...] = ()) -> Parameter:
+    """Describe an option that takes a whole number from `least`, with its help text and names."""
     return Parameter(
-        help=text, converter=_whole_number, n_tokens=1, validator=validators.Number(gte=least)
+        name=name,
+        help=text,
+        converter=_whole_number,
+        n_tokens=1,
+        validator=validators.Number(gte=least),
     )
 
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Everything that a training run depends on; `config.toml` of a run directory holds it.
-
-    The metadata of each field is its help text.
-    """
+class _Named:
+    """The option that names the data; a class of its own, so that it comes first."""
 
     dataset: Annotated[
         str,
         _option(
             "digits (embedded), shapes (drawn from known factors), a TFDS image set such as mnist "
-            "or cifar10, or the path of a folder of IDX files, of an .npy or .npz file, or of a "
-            "folder, zip or tar of pictures."
+            "or cifar10, or a path: a folder, zip or tar of pictures, a folder of IDX files, an "
+            ".npy or .npz file of images, series, volumes or vectors, or a table (.csv, .tsv, "
+            ".parquet, .feather)."
         ),
     ] = "digits"
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class ReadingOptions:
+    """How data are read, whatever they are called."""
+
     manual_dir: Annotated[
         Path | None, _option("Folder of a TFDS set's original files, downloaded before.")
     ] = None
-    image_size: Annotated[
-        str | None, _option("Resize images to HEIGHTxWIDTH, or to a square: 28x20, 64.")
+    kind: Annotated[
+        Kind | None,
+        _option(
+            "What the arrays of an .npy or .npz file hold (table: a vector each); by default what "
+            "they look like."
+        ),
     ] = None
     value_range: Annotated[
         str | None, _option("LOWEST,HIGHEST: the values that become 0 and 1, as in 0,4095.")
+    ] = None
+    missing: Annotated[
+        bool,
+        _option(
+            "Take NaN and empty cells for values that were not observed; without it they are "
+            "refused.",
+            negative=(),
+        ),
+    ] = False
+    column: Annotated[
+        tuple[str, ...],
+        _option(
+            "NAME=KIND: what a column of a table is, where it looks like something else: number, "
+            "count, category, ordered, boolean, date, or text to leave it out. Repeatable.",
+            negative=(),
+        ),
+    ] = ()
+    label: Annotated[str | None, _option("Column of a table to take labels from.")] = None
+    drop: Annotated[
+        tuple[str, ...], _option("Column of a table to leave out. Repeatable.", negative=())
+    ] = ()
+    image_size: Annotated[
+        str | None, _option("Resize images to HEIGHTxWIDTH, or to a square: 28x20, 64.")
     ] = None
     background: Annotated[
         str, _option("Colour under transparent pictures: white, black or #rrggbb.")
@@ -88,27 +125,40 @@ class TrainConfig:
     validation: Annotated[
         float,
         _option(
-            "Training images to choose a model by, where the data set has no such split: below 1 a "
+            "Training events to choose a model by, where the data set has no such split: below 1 a "
             "fraction, from 1 a number.",
             validator=validators.Number(gt=0),
         ),
     ] = 0.1
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(ReadingOptions, _Named):
+    """Everything that a training run depends on; `config.toml` of a run directory holds it.
+
+    The metadata of each field is its help text.
+    """
+
     latent_dim: Annotated[int, whole("Dimensions of the latent space.", least=1)] = 16
     network: Annotated[
-        str,
+        str | None,
         _option(
             "Encoder and decoder: conv, residual or dense, with options: "
-            "residual:filters=32x64,blocks=2, dense:hidden=200x200,activation=tanh."
+            "residual:filters=32x64,blocks=2, dense:hidden=200x200,activation=tanh. By default "
+            "dense for vectors, conv for all others."
         ),
-    ] = "conv"
+    ] = None
     likelihood: Annotated[
-        str,
+        str | None,
         _option(
             "p(x|z): bernoulli, continuous_bernoulli, normal, laplace, logistic, student_t, beta, "
             "discretized_logistic, discretized_logistic_mixture, categorical, poisson or "
-            "negative_binomial, with options: normal:scale=0.1, normal:scale=learned."
+            "negative_binomial, with options: normal:scale=0.1, normal:scale=learned. By default "
+            "bernoulli for images and bits, normal:scale=learned for other vectors, series and "
+            "volumes."
         ),
-    ] = "bernoulli"
+    ] = None
     posterior: Annotated[
         str, _option("q(z|x): normal, full_normal, iaf or coupling, with options: iaf:flows=4.")
     ] = "normal"
@@ -127,13 +177,13 @@ class TrainConfig:
         ),
     ] = "elbo"
     conditional: Annotated[
-        bool, _option("Give the images' labels to encoder and decoder.", negative=())
+        bool, _option("Give the labels to encoder and decoder.", negative=())
     ] = False
     epochs: Annotated[
         int | None,
-        whole("Passes over the training images; by default as many as make 1500 steps.", least=1),
+        whole("Passes over the training data; by default as many as make 1500 steps.", least=1),
     ] = None
-    batch_size: Annotated[int, whole("Images in a step.", least=1)] = 128
+    batch_size: Annotated[int, whole("Events in a step.", least=1)] = 128
     learning_rate: Annotated[
         float, _option("Adam's highest step size.", validator=validators.Number(gt=0))
     ] = 2e-3
@@ -203,28 +253,21 @@ class TrainConfig:
     ] = None
 
     def data_options(self) -> dict[str, Any]:
-        """Give the arguments of `tfvae.datasets.load`."""
-        return {
-            "name": self.dataset,
-            "binarize": self.binarize,
-            "dequantize": self.dequantize,
-            "image_size": self.image_size,
-            "manual_dir": self.manual_dir,
-            "value_range": self.value_range,
-            "background": self.background,
-            "skip_damaged": self.skip_damaged,
-            "seed": self.seed,
-            "validation": self.validation,
-        }
+        """Return the arguments of `tfvae.datasets.load`.
+
+        Raises:
+            InputError: if a column has no kind.
+        """
+        return {**reading_arguments(self), "name": self.dataset, "seed": self.seed}
 
     def to_toml(self) -> str:
-        """Give the options as TOML, those that are not set left out."""
+        """Return the options as TOML, those that are not set left out."""
         import tomli_w
 
         options = {
             field.name: str(value) if isinstance(value, Path) else value
             for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) is not None
+            if (value := getattr(self, field.name)) not in (None, ())
         }
         return tomli_w.dumps(options)
 
@@ -246,23 +289,46 @@ class TrainConfig:
         for name in ("manual_dir", "run_dir"):
             if name in options:
                 options[name] = Path(options[name])
+        for name in ("column", "drop"):
+            if name in options:
+                options[name] = tuple(options[name])
         return cls(**options)
+
+
+def reading_arguments(options: ReadingOptions) -> dict[str, Any]:
+    """Return the arguments of `tfvae.datasets.load` that say how data are read.
+
+    Raises:
+        InputError: if a column has no kind.
+    """
+    found = {
+        field.name: getattr(options, field.name) for field in dataclasses.fields(ReadingOptions)
+    }
+    columns = {}
+    for entry in found.pop("column"):
+        name, equals, kind = entry.rpartition("=")
+        if not (equals and name and kind):
+            raise InputError(f"--column is NAME=KIND, such as age=count; received {entry}")
+        columns[name] = kind
+    return {**found, "columns": columns or None}
 
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
-    """Images for a trained model, where they are not those of its run."""
+    """Data for a trained model, where they are not those of its run."""
 
     dataset: Annotated[
-        str | None, _option("Images to use; by default those that the run was trained on.")
+        str | None, _option("Data to use; by default those that the run was trained on.")
     ] = None
     manual_dir: Annotated[
         Path | None, _option("Folder of a TFDS set's original files, downloaded before.")
     ] = None
-    image_size: Annotated[str | None, _option("Resize images to HEIGHTxWIDTH.")] = None
-    value_range: Annotated[str | None, _option("As for train.")] = None
+    value_range: Annotated[str | None, _option("As for train; by default that of the run.")] = None
+    image_size: Annotated[
+        str | None, _option("Resize images to HEIGHTxWIDTH; by default as the run's were.")
+    ] = None
     background: Annotated[str | None, _option("As for train; by default that of the run.")] = None
-    skip_damaged: Annotated[bool | None, _option("As for train.")] = None
+    skip_damaged: Annotated[bool | None, _option("As for train.", negative=())] = None
     binarize: Annotated[Binarization | None, _option("As for train.")] = None
     dequantize: Annotated[bool | None, _option("As for train.")] = None

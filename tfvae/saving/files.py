@@ -15,7 +15,7 @@ from tfvae.errors import InputError
 
 
 def find_model(path: Path) -> Path:
-    """Give the `.keras` file or the SavedModel that a user means.
+    """Return the `.keras` file or the SavedModel that a user means.
 
     Args:
         path: a run directory or another that holds model.keras; a `.keras` file; a SavedModel; or a
@@ -41,7 +41,7 @@ def find_model(path: Path) -> Path:
 
 
 def version_directories(path: Path) -> list[Path]:
-    """Give the SavedModels in a directory whose names are whole numbers, in their order."""
+    """Return the SavedModels in a directory whose names are whole numbers, in their order."""
     found = [one for one in path.glob("*/saved_model.pb") if one.parent.name.isdecimal()]
     return sorted((one.parent for one in found), key=lambda one: int(one.name))
 
@@ -54,7 +54,7 @@ def refuse_existing(path: Path, advice: str) -> None:
 
 @contextlib.contextmanager
 def new_directory(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
-    """Give a directory to fill; it takes its name when the block ends without an error.
+    """Make a directory to fill; it takes its name when the block ends without an error.
 
     Args:
         path: the name; parents are made.
@@ -86,7 +86,7 @@ def new_directory(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_file(path: str | Path) -> Iterator[Path]:
-    """Give a path to write; the file takes its name when the block ends without an error.
+    """Make a path to write; the file takes its name when the block ends without an error.
 
     What was at `path` stays until then, and is replaced whole.
 

@@ -3,38 +3,97 @@
 import csv
 import dataclasses
 import datetime
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 
 from tfvae import datasets
+from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.models.vae import VAE
 from tfvae.saving.card import Card
-from tfvae.saving.config import DataOptions, TrainConfig
+from tfvae.saving.config import DataOptions, Kind, TrainConfig
+from tfvae.saving.events import Events, all_events
 from tfvae.saving.files import find_model, version_directories
 from tfvae.saving.load import load
+from tfvae.typing import Shape
+
+# What the columns of a table were when the model was trained.
+SCHEMA_FILE = "schema.json"
+# What arrays hold for a model of events with so many axes.
+_KIND: dict[int, Kind] = {1: "table", 2: "series", 3: "image", 4: "volume"}
 
 
 def default_run_dir(dataset: str) -> Path:
-    """Give runs/DATASET-DATE-TIME."""
+    """Return runs/DATASET-DATE-TIME."""
     name = re.sub(r"[^\w.-]+", "-", Path(dataset).name) or "data"
     return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
-def load_data(options: TrainConfig) -> datasets.Dataset:
-    """Load the images that options name."""
-    return datasets.load(**options.data_options())
+def load_data(options: TrainConfig, schema: datasets.Schema | None = None) -> datasets.Dataset:
+    """Load the data that options name.
+
+    Args:
+        options: of a training.
+        schema: what the columns of a table were when a model was trained on it.
+
+    Raises:
+        InputError: if they cannot be read, or are no longer where they were.
+    """
+    place = Path(options.dataset)
+    if place.is_absolute() and not place.exists():
+        raise InputError(
+            f"the data are no longer at {place}: move them back, or name their new place with "
+            "--dataset"
+        )
+    return datasets.load(**options.data_options(), schema=schema)
 
 
-def grid_labels(vae: VAE, n: int) -> np.ndarray | None:
-    """Give the labels of a grid of samples of a conditional model: a row or so of each."""
-    return None if vae.num_classes is None else np.arange(n) * vae.num_classes // n
+def check_data(vae: VAE, data: datasets.Dataset) -> None:
+    """Check that a data set is such as a model takes.
+
+    Raises:
+        InputError: if its events have another shape or missing values, or it lacks labels.
+    """
+    _check(vae, data.name, data.event_shape, data.has_labels)
+    if data.missing and not vae.missing:
+        raise InputError(
+            f"{data.name} has missing values, and the model takes none: fill them, or make the "
+            "model with missing=True"
+        )
+
+
+def _check(vae: VAE, name: str, event_shape: Shape, has_labels: bool) -> None:
+    if event_shape != vae.event_shape:
+        has = f"{event_shape}"
+        if len(event_shape) != vae.event_spec.rank:
+            has = f"{plural_of(event_shape)} {has}"
+        raise InputError(
+            f"the model takes {vae.event_spec.noun} {vae.event_shape}; {name} has {has}"
+        )
+    if vae.num_classes is not None and not has_labels:
+        raise InputError(f"the model is conditional, and {name} has no labels")
+
+
+def read_schema(folder: Path) -> datasets.Schema | None:
+    """Return the schema of the table that a run was trained on, None where it was no table.
+
+    Raises:
+        InputError: if its file is damaged.
+    """
+    file = folder / SCHEMA_FILE
+    if not file.is_file():
+        return None
+    try:
+        return datasets.Schema.from_config(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} holds no schema of a table: {error}") from error
 
 
 def read_metrics(run_dir: Path) -> dict[str, list[float]]:
-    """Give the columns of a run's metrics.csv, empty before the first epoch has ended."""
+    """Return the columns of a run's metrics.csv, empty before the first epoch has ended."""
     path = run_dir / "metrics.csv"
     if not path.exists():
         return {}
@@ -45,11 +104,19 @@ def read_metrics(run_dir: Path) -> dict[str, list[float]]:
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """A model read from a run directory or a file, and the run's options if they are beside it."""
+    """A model read from a run directory or a file, and the run's options if they are beside it.
+
+    Attributes:
+        vae: the model.
+        path: its file, or the directory of a SavedModel.
+        config: the options of its run, None of a lone model.
+        schema: the columns of the table that it was trained on, None where it was no table.
+    """
 
     vae: VAE
     path: Path
     config: TrainConfig | None
+    schema: datasets.Schema | None = None
 
     @classmethod
     def open(cls, path: Path) -> "TrainedModel":
@@ -62,10 +129,12 @@ class TrainedModel:
         if not isinstance(vae, VAE):
             raise InputError(f"expected a tfvae.VAE in {file}; it holds a {type(vae).__name__}")
         beside = file.parent / "config.toml"
-        return cls(vae, file, TrainConfig.read(beside) if beside.is_file() else None)
+        config = TrainConfig.read(beside) if beside.is_file() else None
+        found = cls(vae, file, config)
+        return dataclasses.replace(found, schema=read_schema(file.parent) or found.card().schema)
 
     def card(self) -> Card:
-        """Give what is known of the model, of a run or a SavedModel; nothing of a lone file.
+        """Return what is known of the model, of a run or a SavedModel; nothing of a lone file.
 
         Raises:
             InputError: if it is damaged.
@@ -77,38 +146,89 @@ class TrainedModel:
                 return Card.read(place / "card.json")
         return Card()
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The name of each label of the training data, None where they have no names."""
+        return self.card().class_names
+
     def data(self, options: DataOptions) -> datasets.Dataset:
-        """Load the images that `options` name, or else those of the run.
+        """Load the data that `options` name, or else those of the run, in their splits.
 
         Raises:
-            InputError: if neither says which, or their shape is not the model's.
+            InputError: if neither says which, they are no longer where they were, or they do not
+                fit the model.
         """
+        chosen = self._chosen(options)
+        data = load_data(chosen, self.schema)
+        check_data(self.vae, data)
+        names = self.class_names if self.vae.num_classes is not None else None
+        if names and data.class_names and data.class_names != names:
+            raise InputError(
+                f"the model was trained with the classes {_some(names)}; {data.name} has "
+                f"{_some(data.class_names)}, which would be numbered otherwise: take data with the "
+                "same classes"
+            )
+        return data
+
+    def events(self, options: DataOptions, limit: int | None = None) -> Events:
+        """Read events for the model to work on.
+
+        Of the run's data, and of named data that have a test split of their own, these are test
+        events. Of other files they are all events, however few: one will do.
+
+        Args:
+            options: which data, where they are not those of the run.
+            limit: take so many, the first; by default all.
+
+        Raises:
+            InputError: as for `data`.
+        """
+        chosen = self._chosen(options)
+        if options.dataset is None or not Path(options.dataset).exists():
+            return Events.of_split(self.data(options).test, limit)
+        found = all_events(chosen, self.vae.event_shape, self.schema, limit)
+        name = chosen.dataset
+        _check(self.vae, name, found.x.shape[1:], found.labels is not None)
+        names = self.class_names if self.vae.num_classes is not None else None
+        return found.renumbered(names, name) if names else found
+
+    def arrays(
+        self, options: DataOptions, limit: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return what `events` reads as arrays, with labels where the model takes them."""
+        found = self.events(options, limit)
+        return found.x, None if self.vae.num_classes is None else found.labels
+
+    def _chosen(self, options: DataOptions) -> TrainConfig:
+        """Return the options to load data with."""
         given = {
             name: value for name, value in dataclasses.asdict(options).items() if value is not None
         }
         if self.config is None and "dataset" not in given:
             raise InputError(
-                f"there is no config.toml beside {self.path} to say which images: give --dataset"
+                f"there is no config.toml beside {self.path} to say which data: give --dataset"
             )
-        base = self.config or TrainConfig()
-        if "dataset" in given:
-            # Other images come without the options that the run's images needed, but for what the
-            # model has seen under them.
-            base = TrainConfig(background=base.background)
-        chosen = dataclasses.replace(base, **given)
-        data = load_data(chosen)
-        if data.event_shape != self.vae.event_shape:
-            raise InputError(
-                f"the model takes images {self.vae.event_shape}; {chosen.dataset} has "
-                f"{data.event_shape}"
-            )
-        if self.vae.num_classes is not None and not data.has_labels:
-            raise InputError(f"the model is conditional, and {chosen.dataset} has no labels")
-        return data
+        run = self.config or TrainConfig()
+        if "dataset" not in given:
+            return dataclasses.replace(run, **given)
+        # Other data come without the options that the run's data needed, but for those that say
+        # what a value means, and what the splits of the same data in another place depend on.
+        is_array = Path(given["dataset"]).suffix in (".npy", ".npz")
+        is_table = len(self.vae.event_shape) == 1
+        base = TrainConfig(
+            kind=_KIND[len(self.vae.event_shape)] if is_array else None,
+            value_range=run.value_range if is_array else None,
+            missing=self.vae.missing,
+            column=run.column if is_table and not is_array else (),
+            label=run.label if is_table and not is_array else None,
+            drop=run.drop if is_table and not is_array else (),
+            image_size=run.image_size,
+            background=run.background,
+            seed=run.seed,
+            validation=run.validation,
+        )
+        return dataclasses.replace(base, **given)
 
-    def arrays(
-        self, options: DataOptions, limit: int | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Give the first test images, and their labels where the model takes them."""
-        images, labels = self.data(options).test.arrays(limit=limit)
-        return images, None if self.vae.num_classes is None else labels
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")

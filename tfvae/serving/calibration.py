@@ -1,28 +1,26 @@
 """What score is unusual: the threshold of anomalies."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from tfvae.checks import is_number
 from tfvae.errors import InputError
-from tfvae.evaluation.batches import EventData, event_batches
+from tfvae.evaluation.batches import event_batches
+from tfvae.models.vae import VAE
 from tfvae.saving.card import Anomaly
 from tfvae.serving.signatures import signatures
-
-if TYPE_CHECKING:
-    from tfvae.models.vae import VAE
 
 # One false alarm in a hundred.
 DEFAULT_RATE = 0.01
 
 
-def calibrate(vae: "VAE", data: EventData, *, rate: float = DEFAULT_RATE) -> Anomaly:
-    """Find the score that a share of images is above.
+def calibrate(vae: VAE, data: Any, *, rate: float = DEFAULT_RATE) -> Anomaly:
+    """Find the score that a share of events is above.
 
-    The score is that of the signature ``anomaly_score``, the negative ELBO in nats. On images like
+    The score is that of the signature ``anomaly_score``, the negative ELBO in nats. On events like
     those of `data` an alarm is false at about this rate, with a relative error of
-    1/sqrt(rate · images); what an image of another kind scores, no threshold can promise: smooth
+    1/sqrt(rate · events); what an event of another kind scores, no threshold can promise: smooth
     images may be more probable than any that a model was trained on (Nalisnick et al. 2019,
     arXiv:1810.09136).
 
@@ -33,7 +31,7 @@ def calibrate(vae: "VAE", data: EventData, *, rate: float = DEFAULT_RATE) -> Ano
         rate: the share, between 0 and 1.
 
     Raises:
-        InputError: if the rate does not fit, or there are too few images for it.
+        InputError: if the rate does not fit, or there are too few events for it.
     """
     if not is_number(rate) or not 0 < rate < 1:
         raise InputError(f"the rate of anomalies lies between 0 and 1; received {rate!r}")
@@ -46,7 +44,7 @@ def calibrate(vae: "VAE", data: EventData, *, rate: float = DEFAULT_RATE) -> Ano
     )
     if rate * len(scores) < 1:
         raise InputError(
-            f"a rate of {rate:g} needs at least {int(np.ceil(1 / rate))} images to calibrate on; "
-            f"received {len(scores)}"
+            f"a rate of {rate:g} needs at least {int(np.ceil(1 / rate))} {vae.event_spec.noun} to "
+            f"calibrate on; received {len(scores)}"
         )
     return Anomaly(float(np.quantile(scores, 1 - rate)), float(rate), len(scores))

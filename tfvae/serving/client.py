@@ -3,7 +3,7 @@
 TensorFlow Serving listens for gRPC on port 8500 and for REST on 8501::
 
     model = tfvae.serving.client.Client("http://localhost:8501", "vae")
-    model("sample", seed=[[1, 0], [1, 1]])["images"]
+    model("sample", seed=[[1, 0], [1, 1]])["images"]  # "x" of a model of other events
 """
 
 import base64
@@ -21,7 +21,7 @@ import numpy as np
 from tfvae.errors import InputError
 
 _SCHEMES = ("http", "https", "grpc", "grpcs")
-# Requests of images are larger than gRPC's default of 4 MiB.
+# Requests of many events are larger than gRPC's default of 4 MiB.
 _MOST_BYTES = 2**30
 
 
@@ -98,7 +98,7 @@ class Client:
 
 
 def _array(name: str, value: Any, spec: Any) -> np.ndarray:
-    """Give an input as an array of its type."""
+    """Return an input as an array of its type."""
     import tensorflow as tf
 
     dtype = tf.dtypes.as_dtype(spec.dtype)

@@ -1,6 +1,6 @@
 """The codes of a whole data set, in one Parquet file.
 
-The work goes in parts of some thousand images. Each is on the disk before the next begins, and all
+The work goes in parts of some thousand events. Each is on the disk before the next begins, and all
 are joined in the end: memory does not grow with the data set, and what a crash leaves is gone on
 from.
 """
@@ -26,32 +26,34 @@ from tfvae import __version__
 from tfvae.checks import checked_count
 from tfvae.datasets import Batches, Dataset, Split, input_errors
 from tfvae.datasets.preprocessing import Preprocessing
-from tfvae.datasets.source import SPLITS
+from tfvae.datasets.source import SPLITS, plural_of
 from tfvae.distributions.kl import exact_kl
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress
 from tfvae.models.vae import VAE
 from tfvae.saving.files import new_file, refuse_existing
-from tfvae.saving.run import TrainedModel
+from tfvae.saving.run import TrainedModel, check_data
 from tfvae.serving.parts import Parts
+from tfvae.typing import ArrayLike, Shape, Tensor
 
 # What a kill loses at most; fewer would make a file of every few batches.
-_PART_IMAGES = 4096
+_PART_EVENTS = 4096
 _PART_BYTES = 2**24
 # What is read at once by those who read the file in pieces.
-_GROUP_IMAGES = 2**17
+_GROUP_EVENTS = 2**17
 _GROUP_BYTES = 2**25
-# Images whose values tell one data set from another of the same name and size.
+# Events whose values tell one data set from another of the same name and size.
 _WITNESSES = 16
 _SUPPORTED = "supported"
 
 
 class Encoder:
-    """q(z|x) of batches of images, by one graph: what files and pipelines of codes are made with.
+    """q(z|x) of batches of events, by one graph: what files and pipelines of codes are made with.
 
     Args:
         vae: a built `VAE`.
-        preprocessing: how bytes become the model's values; by default they are divided by 255.
+        preprocessing: how bytes become the model's values, where events are images; by default
+            they are divided by 255.
 
     Attributes:
         vae: the same.
@@ -66,13 +68,12 @@ class Encoder:
     def __init__(self, vae: VAE, preprocessing: Preprocessing | None = None):
         if not isinstance(vae, VAE):
             raise InputError(f"expected a VAE, which has a q(z|x); received {type(vae).__name__}")
-        if not vae.built:
-            raise InputError("the model does not know its image shape yet: call it on images first")
+        spec = vae.event_spec
         self.vae = vae
         self.preprocessing = dataclasses.replace(
-            preprocessing or Preprocessing(), step=vae.likelihood_family.support.step
+            preprocessing or Preprocessing(), step=spec.support.step
         )
-        signature = [tf.TensorSpec((None, *vae.event_shape), tf.float32)]
+        signature = [tf.TensorSpec((None, *spec.shape), tf.float32)]
         if vae.num_classes is not None:
             signature.append(tf.TensorSpec((None,), tf.int32))
         function = functools.partial(_describe, vae)
@@ -91,38 +92,37 @@ class Encoder:
         return cls(trained.vae, trained.card().preprocessing)
 
     def of_bytes(self, images: np.ndarray) -> np.ndarray:
-        """Give float32 images `[B, H, W, C]` of the model for images of bytes of the same shape."""
+        """Return the model's float32 images `[B, H, W, C]` for images of bytes of that shape."""
         return self.preprocessing.of_bytes(images).numpy()
 
-    def __call__(self, images: Any, labels: Any = None) -> dict[str, np.ndarray]:
-        """Describe q(z|x) of some images.
+    def __call__(self, x: ArrayLike, labels: ArrayLike | None = None) -> dict[str, np.ndarray]:
+        """Describe q(z|x) of some events.
 
         Args:
-            images: `[B, H, W, C]`, in the support of the likelihood.
-            labels: of a conditional model, the labels of the images `[B]`.
+            x: `[B, *event_shape]`, in the support of the likelihood; NaN where a value is missing,
+                if the model takes that.
+            labels: of a conditional model, the labels of the events `[B]`.
 
         Returns:
             ``code`` `[B, d]` (`Posterior.code`), ``scale`` `[B, d]` and ``kl`` `[B]`, nats, in
             float32; only `columns`.
 
         Raises:
-            InputError: if images or labels do not fit.
+            InputError: if events or labels do not fit.
         """
-        vae = self.vae
-        x = tf.cast(tf.convert_to_tensor(images), tf.float32)
-        if tuple(x.shape[1:]) != tuple(vae.event_shape):
-            vae.checked(x)  # says what is wrong
-        label = [] if vae.num_classes is None else [vae.event_spec.label_vector(labels)]
+        spec = self.vae.event_spec
+        x = spec.tensor(x)
+        label = [] if spec.num_classes is None else [spec.label_vector(labels)]
         found = self._graph(x, *label)
         if not found[_SUPPORTED]:
-            vae.likelihood_family.check(x)
+            spec.check(x, labels)  # says what is wrong
         return {name: found[name].numpy() for name in self.columns}
 
 
-def _describe(vae: VAE, images: tf.Tensor, label: Any = None) -> dict[str, tf.Tensor]:
-    q = vae.encode(images, label)
+def _describe(vae: VAE, x: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
+    q = vae.encode(x, label)
     # In the graph it is checked at the same time, which takes a tenth of it by itself.
-    supported = vae.likelihood_family.support.admits(images)
+    supported = vae.event_spec.admits(x)
     found = {"code": vae.posterior_family.code(q), _SUPPORTED: supported}
     with contextlib.suppress(NotImplementedError):  # a flow has none in closed form
         found["scale"] = q.stddev()
@@ -138,48 +138,52 @@ class Embeddings:
         path: the file.
         columns: its columns.
         latent_dim: d.
-        splits: images of each split.
-        resumed: images of them that an earlier run had encoded.
+        event_shape: of one event.
+        splits: events of each split.
+        resumed: events of them that an earlier run had encoded.
         seconds: that this run took to encode the others, and to write the file.
     """
 
     path: Path
     columns: tuple[str, ...]
     latent_dim: int
+    event_shape: Shape
     splits: dict[str, int]
     resumed: int
     seconds: float
 
     @property
-    def images(self) -> int:
-        """Images of all splits."""
+    def events(self) -> int:
+        """Events of all splits."""
         return sum(self.splits.values())
 
     @property
-    def images_per_second(self) -> float:
-        """Images that this run has encoded, by its time."""
-        return (self.images - self.resumed) / self.seconds
+    def events_per_second(self) -> float:
+        """Events that this run has encoded, by its time."""
+        return (self.events - self.resumed) / self.seconds
 
     def as_dict(self) -> dict[str, Any]:
-        """Give all figures, for JSON."""
+        """Return all figures, for JSON."""
         return {
             "out": str(self.path),
-            "images": self.images,
+            "events": self.events,
             **{
                 field.name: getattr(self, field.name)
                 for field in dataclasses.fields(self)
                 if field.name != "path"
             },
-            "images_per_second": self.images_per_second,
+            "events_per_second": self.events_per_second,
         }
 
     def __str__(self) -> str:
         counts = ", ".join(f"{split} {count:,}" for split, count in self.splits.items())
+        called = plural_of(self.event_shape)
         before = f", {self.resumed:,} of them before" if self.resumed else ""
         return (
             f"wrote {self.path}: {', '.join(self.columns)}\n"
-            f"images  {self.images:,} ({counts}){before}; {self.images_per_second:,.0f} images/s\n"
-            f"codes   {self.latent_dim} numbers an image"
+            f"{called:7} {self.events:,} ({counts}){before}; "
+            f"{self.events_per_second:,.0f} {called}/s\n"
+            f"codes   {self.latent_dim} numbers each"
         )
 
 
@@ -191,28 +195,30 @@ def encode(
     splits: str | Sequence[str] = SPLITS,
     batch_size: int = 256,
     limit: int | None = None,
-    part_images: int = _PART_IMAGES,
+    part_events: int = _PART_EVENTS,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Embeddings:
-    """Write the codes of a data set into a Parquet file, a row an image.
+    """Write the codes of a data set into a Parquet file, a row for each event.
 
     ========= ======================= ===========================================================
     column    type                    content
     ========= ======================= ===========================================================
     ``split`` dictionary of strings   train, validation or test
     ``row``   int64                   position in the split, from 0
-    ``label`` int32                   where the images have labels
-    ``code``  fixed list of d float32 the vector that stands for the image (`Posterior.code`)
+    ``name``  string                  of the event's file, where a data set is made of files
+    ``label`` int32                   where the events have labels
+    ``code``  fixed list of d float32 the vector that stands for the event (`Posterior.code`)
     ``scale`` fixed list of d float32 standard deviations of q(z|x), where they have a closed form
     ``kl``    float32                 KL(q(z|x) ‖ p(z)), nats, where it has a closed form
     ========= ======================= ===========================================================
 
-    Each row group holds images of one split. The schema's metadata has one entry, ``tfvae``: JSON
+    Each row group holds events of one split. The schema's metadata has one entry, ``tfvae``: JSON
     that names the version, the model, and the data set with its options.
 
-    The images are those of ``split.batches(batch_size, epoch=0)``: a training split whose pixels
-    are drawn anew each epoch has the draws of epoch 0.
+    The events are those of ``split.batches(batch_size, epoch=0)``: a training split whose values
+    are drawn anew each epoch has the draws of epoch 0. Codes of events with missing values are
+    those of their observed ones.
 
     Stopped in whatever way, the work goes on where it was when it is started again with the same
     arguments: finished parts wait in a hidden directory beside `out`. A damaged part is made anew.
@@ -223,9 +229,9 @@ def encode(
         data: what `tfvae.datasets.load` gives.
         out: the .parquet file to write; it appears whole.
         splits: which, one or several.
-        batch_size: images encoded at a time.
-        limit: take so many images of each split, the first; by default all.
-        part_images: images of a part, rounded up to whole batches.
+        batch_size: events encoded at a time.
+        limit: take so many events of each split, the first; by default all.
+        part_events: events of a part, rounded up to whole batches.
         overwrite: whether what is at `out` may be replaced, and parts of other work removed.
         progress: show a progress bar on standard error.
 
@@ -237,13 +243,13 @@ def encode(
     vae = encoder.vae
     out = Path(out)
     _check_out(out, overwrite)
-    _check_data(vae, data)
+    check_data(vae, data)
     batch_size = checked_count("batch_size", batch_size)
     counts = _counts(data, splits, limit)
     row_bytes = 8 * vae.latent_dim
     # Whole batches, so that no code depends on where a run began.
-    most = min(checked_count("part_images", part_images), _PART_BYTES // row_bytes)
-    part_images = batch_size * max(1, -(-most // batch_size))
+    most = min(checked_count("part_events", part_events), _PART_BYTES // row_bytes)
+    part_events = batch_size * max(1, -(-most // batch_size))
     facts = {
         "tfvae": __version__,
         "model": _model_facts(vae),
@@ -251,18 +257,24 @@ def encode(
         "options": {"splits": list(counts), "limit": limit, "batch_size": batch_size},
     }
     with input_errors():
-        images = {split: _digest_of_images(_split(data, split)) for split in counts}
+        events = {split: _digest_of_events(_split(data, split)) for split in counts}
     path = str(model.path) if isinstance(model, TrainedModel) else None
-    table = _Table(encoder, data.has_labels, {**facts, "path": path})
-    parts = Parts(out, {**facts, "images": images, "part_images": part_images}, restart=overwrite)
+    table = _Table(
+        encoder, data.has_labels, data.train.source.names is not None, {**facts, "path": path}
+    )
+    parts = Parts(out, {**facts, "events": events, "part_events": part_events}, restart=overwrite)
 
     begun = time.perf_counter()
-    spans = _spans(counts, part_images)
+    spans = _spans(counts, part_events)
     missing = [span for span in spans if parts.read(span.name) is None]
     resumed = sum(counts.values()) - sum(map(len, missing))
     whole = parts.directory / "whole.parquet"
     # `Progress` holds Ctrl-C back until a call of TensorFlow has ended.
-    with _bar(sum(counts.values()), resumed, progress) as bar, Progress((), False) as interrupts:
+    called = plural_of(data.event_shape)
+    with (
+        _bar(called, sum(counts.values()), resumed, progress) as bar,
+        Progress((), False) as interrupts,
+    ):
 
         def advance(count: int) -> None:
             bar.update(count)
@@ -272,14 +284,14 @@ def encode(
             parts.write(span.name, table.pack(span, columns))
         bar.set_description("writing")
         with new_file(whole) as partial, table.writer(partial) as write:
-            for group in _groups(spans, min(_GROUP_IMAGES, _GROUP_BYTES // row_bytes)):
+            for group in _groups(spans, min(_GROUP_EVENTS, _GROUP_BYTES // row_bytes)):
                 write([_checked_part(parts, span) for span in group])
                 advance(0)
     _check_out(out, overwrite)  # again: the work may have taken hours
     whole.replace(out)
     parts.remove()
     seconds = time.perf_counter() - begun
-    return Embeddings(out, table.columns, vae.latent_dim, counts, resumed, seconds)
+    return Embeddings(out, table.columns, vae.latent_dim, vae.event_shape, counts, resumed, seconds)
 
 
 # --- what to encode -------------------------------------------------------------------------------
@@ -287,7 +299,7 @@ def encode(
 
 @dataclasses.dataclass(frozen=True)
 class _Span:
-    """Some images of a split, one after the other: those of one part."""
+    """Some events of a split, one after the other: those of one part."""
 
     split: str
     start: int
@@ -301,16 +313,16 @@ class _Span:
         return f"{self.split}-{self.start:012d}"
 
 
-def _spans(counts: dict[str, int], part_images: int) -> list[_Span]:
+def _spans(counts: dict[str, int], part_events: int) -> list[_Span]:
     return [
-        _Span(split, start, min(start + part_images, count))
+        _Span(split, start, min(start + part_events, count))
         for split, count in counts.items()
-        for start in range(0, count, part_images)
+        for start in range(0, count, part_events)
     ]
 
 
 def _groups(spans: list[_Span], most: int) -> Iterator[list[_Span]]:
-    """Give the parts of each row group, of up to so many images where a part has no more."""
+    """Make the parts of each row group, of up to so many events where a part has no more."""
     for _, of_split in itertools.groupby(spans, key=lambda span: span.split):
         group: list[_Span] = []
         for span in of_split:
@@ -328,35 +340,39 @@ def _encoded(
     batch_size: int,
     advance: Callable[[int], None],
 ) -> Iterator[tuple[_Span, dict[str, np.ndarray]]]:
-    """Encode the images of spans, and tell `advance` of how many after each batch.
+    """Encode the events of spans, and tell `advance` of how many after each batch.
 
-    Gives for each span its columns ``label``, where there are labels, and those of the encoder.
+    Yields:
+        Each span, and its columns: ``name`` and ``label``, where there are such, and those of the
+        encoder.
     """
     for split, of_split in itertools.groupby(spans, key=lambda span: span.split):
         wanted = list(of_split)
         steps = [range(span.start // batch_size, -(-span.stop // batch_size)) for span in wanted]
-        batches = _batches(_split(data, split), batch_size, np.concatenate(steps))
+        events = _split(data, split)
+        names = None if events.source.names is None else np.array(events.source.names, object)
+        batches = _batches(events, batch_size, np.concatenate(steps))
         for span, of_span in zip(wanted, steps, strict=True):
             found: list[dict[str, np.ndarray]] = []
             for step in of_span:
                 with input_errors():
                     batch = next(batches)
-                images, *labels = batch if isinstance(batch, tuple) else (batch,)
-                columns = encoder(images, *labels)
+                x, *labels = batch if isinstance(batch, tuple) else (batch,)
+                columns = encoder(x, *labels)
                 found.append({"label": labels[0].numpy(), **columns} if labels else columns)
                 advance(min(batch_size, span.stop - step * batch_size))
             # The last batch goes beyond a limit.
-            yield (
-                span,
-                {
-                    name: np.concatenate([columns[name] for columns in found])[: len(span)]
-                    for name in found[0]
-                },
-            )
+            joined = {
+                name: np.concatenate([columns[name] for columns in found])[: len(span)]
+                for name in found[0]
+            }
+            if names is not None:
+                joined = {"name": names[events.rows[span.start : span.stop]], **joined}
+            yield span, joined
 
 
 def _batches(split: Split, batch_size: int, steps: np.ndarray) -> Iterator[Any]:
-    """Give some of the batches of a split, in epoch 0."""
+    """Return some of the batches of a split, in epoch 0."""
     options = tf.data.Options()
     # Autotuning looks at ever longer intervals, and the end may wait for its next look.
     options.autotune.enabled = False
@@ -378,7 +394,7 @@ def _split(data: Dataset, name: str) -> Split:
 
 
 def _counts(data: Dataset, splits: str | Sequence[str], limit: int | None) -> dict[str, int]:
-    """Give how many images of each split are wanted."""
+    """Return how many events of each split are wanted."""
     wanted = (splits,) if isinstance(splits, str) else tuple(splits)
     if not wanted or set(wanted) - set(SPLITS):
         raise InputError(f"splits are some of {', '.join(SPLITS)}; received {splits!r}")
@@ -389,15 +405,6 @@ def _counts(data: Dataset, splits: str | Sequence[str], limit: int | None) -> di
     return {split: min(limit, count) for split, count in counts.items()}
 
 
-def _check_data(vae: VAE, data: Dataset) -> None:
-    if data.event_shape != tuple(vae.event_shape):
-        raise InputError(
-            f"the model takes images {vae.event_shape}; {data.name} has {data.event_shape}"
-        )
-    if vae.num_classes is not None and not data.has_labels:
-        raise InputError(f"the model is conditional, and {data.name} has no labels")
-
-
 def _check_out(out: Path, overwrite: bool) -> None:
     if out.suffix.lower() != ".parquet":
         raise InputError(f"embeddings go to a .parquet file; received {out}")
@@ -405,12 +412,12 @@ def _check_out(out: Path, overwrite: bool) -> None:
         refuse_existing(out, "choose another file, or overwrite it")
 
 
-def _bar(total: int, initial: int, shown: bool) -> Any:
+def _bar(called: str, total: int, initial: int, shown: bool) -> Any:
     return tqdm(
         desc="encoding",
         total=total,
         initial=initial,
-        unit=" images",
+        unit=f" {called}",
         leave=False,
         disable=not shown,
     )
@@ -429,18 +436,32 @@ def _model_facts(vae: VAE) -> dict[str, Any]:
 
 
 def _data_facts(data: Dataset) -> dict[str, Any]:
-    """Give the arguments of `tfvae.datasets.load`, as far as they decide the images."""
-    return {
+    """Return the arguments of `tfvae.datasets.load`, as far as they decide the events."""
+    facts = {
         "name": data.name,
         "binarize": data.train.binarize,
         "dequantize": data.train.noise != "none",
-        "image_size": list(data.event_shape[:2]),
         "seed": data.train.seed,
     }
+    if data.kind == "image":
+        return {**facts, "image_size": list(data.event_shape[:2])}
+    if data.schema is not None:
+        kinds = {
+            column.name: list(column.levels) if column.kind == "ordered" else column.kind
+            for column in data.schema.columns
+        }
+        label = data.schema.label
+        return {
+            **facts,
+            "columns": kinds,
+            "label": None if label is None else label.name,
+            "drop": [column.name for column in data.schema.left_out],
+        }
+    return facts
 
 
 def _digest_of_model(vae: VAE) -> str:
-    """Give a digest of a model's configuration and weights.
+    """Compute a digest of a model's configuration and weights.
 
     Keras counts names on in each process; here a name is the place where it comes first.
     """
@@ -455,8 +476,8 @@ def _digest_of_model(vae: VAE) -> str:
     return digest.hexdigest()
 
 
-def _digest_of_images(split: Split) -> str:
-    """Give a digest of which images a split has, and of the content of some."""
+def _digest_of_events(split: Split) -> str:
+    """Compute a digest of which events a split has, and of the content of some."""
     positions = np.unique(np.linspace(0, len(split) - 1, _WITNESSES).astype(np.int64))
     digest = hashlib.sha256(np.asarray(split.rows, np.int64).tobytes())
     for tensor in split.fetch(tf.constant(positions)):
@@ -473,13 +494,14 @@ class _Table:
     Args:
         encoder: whose columns it has.
         has_labels: whether there are labels.
+        has_names: whether rows have names.
         facts: the metadata.
 
     Raises:
         InputError: if pyarrow is missing.
     """
 
-    def __init__(self, encoder: Encoder, has_labels: bool, facts: dict[str, Any]):
+    def __init__(self, encoder: Encoder, has_labels: bool, has_names: bool, facts: dict[str, Any]):
         try:
             import pyarrow
             import pyarrow.parquet
@@ -492,6 +514,7 @@ class _Table:
             {
                 "split": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
                 "row": pyarrow.int64(),
+                **({"name": pyarrow.string()} if has_names else {}),
                 **({"label": pyarrow.int32()} if has_labels else {}),
                 **{name: types[name] for name in encoder.columns},
             },
@@ -504,7 +527,7 @@ class _Table:
         return tuple(self._schema.names)
 
     def pack(self, span: _Span, columns: dict[str, np.ndarray]) -> Any:
-        """Put the columns of a span's images into bytes."""
+        """Put the columns of a span's events into bytes."""
         arrow = self._arrow
         split = np.full(len(span), SPLITS.index(span.split), np.int32)
         arrays = {
@@ -525,7 +548,7 @@ class _Table:
 
     @contextlib.contextmanager
     def writer(self, path: Path) -> Iterator[Callable[[list[bytes]], None]]:
-        """Give a function that writes what `pack` gave of some spans as one row group."""
+        """Return a function that writes what `pack` gave of some spans as one row group."""
         arrow = self._arrow
         named = [name for name in ("split", "label") if name in self.columns]
         numbers = [name for name in ("row", "kl") if name in self.columns]

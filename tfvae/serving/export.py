@@ -2,25 +2,22 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import keras
 import tensorflow as tf
 
 from tfvae.errors import InputError
 from tfvae.models.tracing import networks_traced_once
+from tfvae.models.vae import VAE
 from tfvae.saving.card import Card
 from tfvae.saving.files import new_directory, version_directories
 from tfvae.saving.load import CONFIG_FILE
 from tfvae.serving.signatures import signatures
 from tfvae.serving.warmup import write_warmup_requests
 
-if TYPE_CHECKING:
-    from tfvae.models.vae import VAE
-
 
 def export_saved_model(
-    vae: "VAE",
+    vae: VAE,
     path: str | Path,
     *,
     card: Card | None = None,
@@ -38,15 +35,15 @@ def export_saved_model(
         path: the directory to make; it appears complete or not at all.
         card: what is known of the model: how bytes become its values, for the signatures that take
             them, and the threshold of anomalies among it.
-        num_samples: K, draws of the signature ``log_prob``.
+        num_samples: K, draws of the signatures ``log_prob`` and ``impute``.
         replace: whether a directory that is there may be replaced.
 
     Returns:
         The names of the signatures.
 
     Raises:
-        InputError: if something is at `path`, the model has not been built, or a number does not
-            fit.
+        InputError: if something is at `path`, the model has not been built, a number does not
+            fit, or the card has a preprocessing of bytes and the events are no images.
     """
     card = card or Card()
     found = signatures(
@@ -60,20 +57,20 @@ def export_saved_model(
     module.weights = [weight.value for weight in vae.weights]
     module.others = [variable.value for variable in vae.variables]
     with networks_traced_once():
-        graphs = {one.name: one.function.get_concrete_function() for one in found}
+        graphs = {one.name: one.concrete() for one in found}
     graphs["serving_default"] = graphs[found[0].name]
     with new_directory(path, replace=replace) as partial:
         tf.saved_model.save(module, str(partial), signatures=graphs)
         config = partial / CONFIG_FILE
         config.parent.mkdir(exist_ok=True)
         config.write_text(json.dumps(keras.saving.serialize_keras_object(vae)), encoding="utf-8")
-        card.write(partial, vae, found)
+        card.write(partial, vae, {one.name: one.described() for one in found})
         write_warmup_requests(partial, vae, found)
     return [signature.name for signature in found]
 
 
 def publish_saved_model(
-    vae: "VAE", path: str | Path, *, card: Card | None = None, num_samples: int = 100
+    vae: VAE, path: str | Path, *, card: Card | None = None, num_samples: int = 100
 ) -> tuple[Path, list[str]]:
     """Write a SavedModel as the next version of a model, as TensorFlow Serving expects them.
 

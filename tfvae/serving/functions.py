@@ -4,10 +4,9 @@ What draws takes its noise as an input instead: standard normal numbers `[B, d]`
 of z is a map. Every input and output has the batch as its first axis.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,11 +14,13 @@ import tensorflow as tf
 from tfvae.distributions.kl import exact_kl
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
+from tfvae.models.event_spec import EventSpec
+from tfvae.models.keras_internals import all_layers
+from tfvae.models.vae import VAE
+from tfvae.serving.graph_function import Function
+from tfvae.typing import Distribution, Tensor
 
-if TYPE_CHECKING:
-    from tfvae.models.vae import VAE
-
-# Rows of the batch that `Function.example` gives, two or more: one would hide a fixed batch.
+# Rows of the batch in `Function.example`, two or more: one would hide a fixed batch.
 _EXAMPLES = 4
 
 
@@ -27,45 +28,28 @@ class NoNoiseError(NotImplementedError):
     """A distribution whose draws are no map of standard normal noise that is known here."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Function:
-    """One function of a model, as a graph.
-
-    Attributes:
-        name: what the file is called.
-        graph: a `tf.function` of the inputs, by position, that gives a dictionary of outputs.
-        inputs: their names, shapes and types.
-        example: a batch of each input, by name, to compare runtimes at.
-    """
-
-    name: str
-    graph: Any
-    inputs: tuple[tf.TensorSpec, ...]
-    example: dict[str, np.ndarray]
-
-    def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Give the outputs in TensorFlow."""
-        tensors = [tf.constant(inputs[spec.name], spec.dtype) for spec in self.inputs]
-        return {name: value.numpy() for name, value in self.graph(*tensors).items()}
+def event_name(spec: EventSpec) -> str:
+    """Return what functions call their events: ``images`` where they are, ``x`` elsewhere."""
+    return "images" if spec.rank == 3 else "x"
 
 
-def in_float32(vae: "VAE") -> "VAE":
-    """Give the model, or one in float32 of the same weights if it computes in half precision.
+def in_float32(vae: VAE) -> VAE:
+    """Return the model, or one in float32 of the same weights if it computes in half precision.
 
     Raises:
-        InputError: if a layer computes in half precision whatever the model is told.
+        InputError: if the model has not been built, or a layer computes in half precision whatever
+            the model is told.
     """
 
-    def is_half(model: Any) -> bool:
-        return any(
-            layer.compute_dtype in ("float16", "bfloat16") for layer in model._flatten_layers()
-        )
+    def is_half(model: VAE) -> bool:
+        return any(layer.compute_dtype in ("float16", "bfloat16") for layer in all_layers(model))
 
-    if not vae.built or not is_half(vae):
+    spec = vae.event_spec
+    if not is_half(vae):
         return vae
     plain = type(vae).from_config(_with_float32(vae.get_config()))
     if not plain.built:
-        plain.build((None, *vae.event_shape))
+        plain.build((None, *spec.shape))
     if is_half(plain):
         raise InputError(
             "this export is in float32, and the model has layers that set half precision "
@@ -76,7 +60,7 @@ def in_float32(vae: "VAE") -> "VAE":
 
 
 def _with_float32(config: Any) -> Any:
-    """Give a Keras configuration with each policy of half precision replaced."""
+    """Return a Keras configuration with each policy of half precision replaced."""
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":
             return {**config, "config": {**config["config"], "name": "float32"}}
@@ -86,24 +70,25 @@ def _with_float32(config: Any) -> Any:
     return config
 
 
-def functions_of(vae: "VAE") -> tuple[list[Function], dict[str, str]]:
-    """Give the functions of a model that need no random operation.
+def functions_of(vae: VAE) -> tuple[list[Function], dict[str, str]]:
+    """Return the functions of a model that need no random operation.
 
-    =============== ==================================== =========================================
-    name            inputs                               outputs
-    =============== ==================================== =========================================
-    ``reconstruct`` images `[B, H, W, C]`                images `[B, H, W, C]`, the mean of p(x|z)
-    ``encode``      images                               loc (the code) `[B, d]`; and scale
-                                                         `[B, d]` of q(z|x), where that has a
-                                                         closed form
-    ``decode``      z `[B, d]`                           images, the mean of p(x|z)
-    ``sample``      noise `[B, d]`                       images, the mean of p(x|z) at the z of
-                                                         p(z) that the noise makes
-    ``elbo``        images, noise                        elbo, log_likelihood, kl, each `[B]`, in
-                                                         nats; NaN for images that have no density
-    =============== ==================================== =========================================
+    =============== ============================= ================================================
+    name            inputs                        outputs
+    =============== ============================= ================================================
+    ``reconstruct`` x `[B, *event_shape]`         x `[B, *event_shape]`, the mean of p(x|z)
+    ``encode``      x                             loc (the code) `[B, d]`; and scale `[B, d]` of
+                                                  q(z|x), where that has a closed form
+    ``decode``      z `[B, d]`                    x, the mean of p(x|z)
+    ``sample``      noise `[B, d]`                x, the mean of p(x|z) at the z of p(z) that the
+                                                  noise makes
+    ``elbo``        x, noise                      elbo, log_likelihood, kl, each `[B]`, in nats; NaN
+                                                  for events that have no density
+    =============== ============================= ================================================
 
-    Each function of a conditional model has one input more, ``label [B]`` of int32.
+    The events are called ``images`` where they are images, and ``x`` elsewhere. Where values may be
+    missing, NaN in them means that a value was not observed. Each function of a conditional model
+    has one input more, ``label [B]`` of int32.
 
     Args:
         vae: a built `VAE`.
@@ -114,19 +99,19 @@ def functions_of(vae: "VAE") -> tuple[list[Function], dict[str, str]]:
     Raises:
         InputError: if the model has not been built.
     """
-    if not vae.built:
-        raise InputError("the model does not know its image shape yet: call it on images first")
+    spec = vae.event_spec
+    x = event_name(spec)
+    examples, found, left_out = _examples(vae), [], {}
     label = None if vae.num_classes is None else tf.zeros((1,), tf.int32)
-    blank = tf.zeros((1, *vae.event_shape))
+    some = tf.constant(examples[x][:1])
     # What does without noise, and what the noise of the others is pushed through.
-    wanted: list[tuple[str, Callable[..., Any], list[str], Callable[[], Any] | None]] = [
-        ("reconstruct", reconstruct, ["images"], None),
-        ("encode", encode, ["images"], None),
+    wanted: list[tuple[str, Callable[..., Any], list[str], Callable[[], Distribution] | None]] = [
+        ("reconstruct", reconstruct, [x], None),
+        ("encode", encode, [x], None),
         ("decode", decode, ["z"], None),
         ("sample", _sample, ["noise"], lambda: vae.prior_of(label)),
-        ("elbo", _elbo, ["images", "noise"], lambda: vae.encode(blank, label)),
+        ("elbo", _elbo, [x, "noise"], lambda: vae.encode(some, label)),
     ]
-    examples, found, left_out = _examples(vae), [], {}
     for name, function, inputs, drawn_from in wanted:
         if drawn_from is not None:
             try:
@@ -150,8 +135,8 @@ def functions_of(vae: "VAE") -> tuple[list[Function], dict[str, str]]:
     return found, left_out
 
 
-def push(distribution: Any, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Make a draw of a distribution from standard normal noise.
+def push(distribution: Distribution, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute a draw of a distribution from standard normal noise.
 
     Args:
         distribution: with event shape `[d]`: normal, a normal that is pushed through a bijector, or
@@ -194,40 +179,43 @@ def push(distribution: Any, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     raise NoNoiseError(f"a draw of a {kind} is no map of normal noise")
 
 
-def _is_a(distribution: Any, name: str) -> bool:
+def _is_a(distribution: Distribution, name: str) -> bool:
     # Where parts are no composite tensors, TFP makes an instance of a twin with an underscore.
     return any(kind.__name__.lstrip("_") == name for kind in type(distribution).__mro__)
 
 
-def _log_density(noise: tf.Tensor) -> tf.Tensor:
+def _log_density(noise: Tensor) -> Tensor:
     return -0.5 * (tf.square(noise) + math.log(2 * math.pi))
 
 
 # --- the functions --------------------------------------------------------------------------------
 
 
-def _graph(vae: "VAE", function: Callable[..., Any], inputs: tuple[tf.TensorSpec, ...]) -> Any:
-    """Give the `tf.function` of a function whose first argument is the model."""
+def _graph(
+    vae: VAE, function: Callable[..., dict[str, Tensor]], inputs: tuple[tf.TensorSpec, ...]
+) -> Callable[..., dict[str, Tensor]]:
+    """Return the `tf.function` of a function whose first argument is the model."""
 
     @tf.function(input_signature=inputs, autograph=False)
-    def graph(*values: Any) -> dict[str, Any]:
+    def graph(*values: Tensor) -> dict[str, Tensor]:
         outputs = function(vae, *values)
-        if "images" in outputs:
+        events = outputs.get(event_name(vae.event_spec))
+        if events is not None:
             # Of a dynamic batch TFP may lose the other sides.
-            outputs["images"].set_shape((None, *vae.event_shape))
+            events.set_shape((None, *vae.event_shape))
         return outputs
 
     return graph
 
 
-def reconstruct(vae: "VAE", images: Any, label: Any = None) -> dict[str, Any]:
-    """Give the mean of p(x|z) at the code of each image."""
-    return {"images": vae.reconstruct(images, label)}
+def reconstruct(vae: VAE, x: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
+    """Compute the mean of p(x|z) at the code of each event."""
+    return {event_name(vae.event_spec): vae.reconstruct(x, label)}
 
 
-def encode(vae: "VAE", images: Any, label: Any = None) -> dict[str, Any]:
-    """Give the code of each image, and the scale of q(z|x) where that has a closed form."""
-    q = vae.encode(images, label)
+def encode(vae: VAE, x: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
+    """Compute the code of each event, and the scale of q(z|x) where that has a closed form."""
+    q = vae.encode(x, label)
     code = {"loc": vae.posterior_family.code(q)}
     try:
         return {**code, "scale": _scale(q)}
@@ -235,8 +223,8 @@ def encode(vae: "VAE", images: Any, label: Any = None) -> dict[str, Any]:
         return code
 
 
-def _scale(q: Any) -> tf.Tensor:
-    """Give the standard deviation of each latent dimension, `[B, d]`."""
+def _scale(q: Distribution) -> Tensor:
+    """Compute the standard deviation of each latent dimension, `[B, d]`."""
     from tfvae.distributions.normal import FullCovarianceNormal
 
     if isinstance(q, FullCovarianceNormal):
@@ -246,22 +234,22 @@ def _scale(q: Any) -> tf.Tensor:
     return q.stddev()
 
 
-def decode(vae: "VAE", z: Any, label: Any = None) -> dict[str, Any]:
-    """Give the mean of p(x|z)."""
-    return {"images": vae.likelihood_family.mean(vae.decode(z, label))}
+def decode(vae: VAE, z: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
+    """Compute the mean of p(x|z)."""
+    return {event_name(vae.event_spec): vae.likelihood_family.mean(vae.decode(z, label))}
 
 
-def _sample(vae: "VAE", noise: Any, label: Any = None) -> dict[str, Any]:
+def _sample(vae: VAE, noise: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
     z, _ = push(vae.prior_of(label), noise)
     return decode(vae, z, label)
 
 
-def _elbo(vae: "VAE", images: Any, noise: Any, label: Any = None) -> dict[str, Any]:
-    q, p = vae.encode(images, label), vae.prior_of(label)
+def _elbo(vae: VAE, x: Tensor, noise: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
+    q, p = vae.encode(x, label), vae.prior_of(label)
     z, log_posterior = push(q, noise)
-    log_likelihood = vae.decode(z, label).log_prob(images)
-    # These runtimes have no assertion that could refuse an image as the model does.
-    supported = tf.vectorized_map(vae.likelihood_family.support.admits, images)
+    log_likelihood = vae.log_likelihood(x, z, label)
+    # These runtimes have no assertion that could refuse an event as the model does.
+    supported = tf.vectorized_map(vae.event_spec.admits, x)
     log_likelihood = tf.where(supported, log_likelihood, math.nan)
     kl = exact_kl(q, p)
     if kl is None:
@@ -272,24 +260,37 @@ def _elbo(vae: "VAE", images: Any, noise: Any, label: Any = None) -> dict[str, A
 # --- a batch to compare at ------------------------------------------------------------------------
 
 
-def _examples(vae: "VAE") -> dict[str, np.ndarray]:
-    """Give a batch of each input, and the labels.
+def _examples(vae: VAE) -> dict[str, np.ndarray]:
+    """Return a batch of each input, and the labels.
 
-    Half of the images are drawn from the model. The others are these with their pixels in disorder,
-    which have densities that no image of the model has.
+    Half of the events are drawn from the model. The others are these with their values in disorder,
+    which have densities that no event of the model has. Where values may be missing, some are.
     """
     rng = np.random.default_rng(0)
+    spec = vae.event_spec
     label = np.arange(_EXAMPLES, dtype=np.int32) % (vae.num_classes or 1)
     few = _EXAMPLES // 2
-    drawn = vae.sample(
-        few, label=None if vae.num_classes is None else label[:few], seed=0, mean=False
-    ).numpy()
-    disordered = rng.permuted(drawn.reshape(few, -1), axis=1).reshape(drawn.shape)
-    images, support = np.concatenate([drawn, disordered]), vae.likelihood_family.support
+    x = likely_events(vae, few, None if vae.num_classes is None else label[:few])
+    disordered = rng.permuted(x.reshape(few, -1), axis=1).reshape(x.shape)
+    # A value need not be one that another column of a table has.
+    x = np.concatenate([x, disordered if bool(spec.admits(disordered)) else x])
+    if spec.missing:
+        # One event without holes, and one with nothing else.
+        holes = rng.random(x.shape) < 0.3
+        holes[0], holes[1] = False, True
+        x[holes] = np.nan
     shape = (_EXAMPLES, vae.latent_dim)
     return {
-        "images": np.clip(images, support.low, support.high).astype(np.float32),
+        event_name(spec): x,
         "z": rng.normal(size=shape).astype(np.float32),
         "noise": rng.normal(size=shape).astype(np.float32),
         "label": label,
     }
+
+
+def likely_events(vae: VAE, n: int, label: np.ndarray | int | None) -> np.ndarray:
+    """Draw events from the model, float32 `[n, *event_shape]`, all in the support."""
+    support = vae.event_spec.support
+    drawn = vae.sample(n, label=label, seed=0, mean=False).numpy()
+    # Draws of a stretched density may lie a little outside.
+    return np.clip(drawn, support.low, support.high).astype(np.float32)

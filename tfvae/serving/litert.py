@@ -12,12 +12,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from tfvae.serving.functions import Function
+from tfvae.serving.graph_function import Function
 
 SUFFIX = ".tflite"
 PACKAGES = {"ai_edge_litert": "ai-edge-litert"}  # module: distribution
@@ -30,7 +29,7 @@ QUANTIZED_TOLERANCE = 0.25
 
 
 def convert(
-    functions: "Sequence[Function]", directory: Path, quantize: bool = False
+    functions: Sequence[Function], directory: Path, quantize: bool = False
 ) -> dict[str, str]:
     """Write NAME.tflite for each function.
 
@@ -52,16 +51,12 @@ def convert(
         module = tf.Module()
         module.functions = [function.graph for function in functions]
         module.weights = [
-            variable
-            for function in functions
-            for variable in function.graph.get_concrete_function().graph.variables
+            variable for function in functions for variable in function.concrete().graph.variables
         ]
         tf.saved_model.save(
             module,
             str(source),
-            signatures={
-                function.name: function.graph.get_concrete_function() for function in functions
-            },
+            signatures={function.name: function.concrete() for function in functions},
             options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
         )
         _keep_softplus_finite(source / "saved_model.pb")
@@ -91,7 +86,7 @@ def convert(
 
 
 def run(file: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Give the outputs of a file."""
+    """Compute the outputs of a file."""
     from ai_edge_litert.interpreter import Interpreter
 
     outputs: dict[str, np.ndarray] = Interpreter(str(file)).get_signature_runner()(**inputs)
@@ -120,7 +115,7 @@ def _keep_softplus_finite(file: Path) -> None:
 
 
 def _finite_softplus(node: Any) -> list[Any]:
-    """Give the nodes that take the place of one, of which NAME/sum is the last."""
+    """Return the nodes that take the place of one, of which NAME/sum is the last."""
     from tensorflow.core.framework.node_def_pb2 import NodeDef
 
     (x,), name = node.input, node.name

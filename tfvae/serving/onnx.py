@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.serving.functions import Function
+from tfvae.serving.graph_function import Function
 
 SUFFIX = ".onnx"
 PACKAGES = {"tf2onnx": "tf2onnx", "onnxruntime": "onnxruntime"}  # module: distribution
@@ -19,7 +19,7 @@ TOLERANCE = 1e-4
 
 _OPSET = 18
 # A graph has one name for a tensor; the output of a reconstruction cannot be called as its input.
-RENAMED = {"reconstruct": {"images": "reconstructions"}}
+RENAMED = {"reconstruct": {"images": "reconstructions", "x": "reconstructions"}}
 
 
 def convert(functions: Sequence[Function], directory: Path) -> dict[str, str]:
@@ -49,7 +49,7 @@ def convert(functions: Sequence[Function], directory: Path) -> dict[str, str]:
 
 
 def run(file: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Give the outputs of a file, by the names that they have in Keras."""
+    """Compute the outputs of a file, by the names that they have in Keras."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -57,7 +57,8 @@ def run(file: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     # An input that nothing is computed from is not in the file.
     fed = {one.name: inputs[one.name] for one in session.get_inputs()}
-    names = {new: old for old, new in RENAMED.get(file.stem, {}).items()}
+    renamed = RENAMED.get(file.stem, {})
+    names = {new: old for old, new in renamed.items() if old in inputs}
     given = [one.name for one in session.get_outputs()]
     return {
         names.get(name, name): value
@@ -66,7 +67,7 @@ def run(file: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _converted(function: Function) -> Any:
-    """Give the ONNX model of a function."""
+    """Return the ONNX model of a function."""
     import tensorflow as tf
     import tf2onnx
 
@@ -104,7 +105,7 @@ def _converted(function: Function) -> Any:
 
 
 def _unknown_operators(graph: Any) -> set[str]:
-    """Give the operators that stayed TensorFlow's, those of loops included."""
+    """Return the operators that stayed TensorFlow's, those of loops included."""
     import onnx
 
     unknown = set()
@@ -190,16 +191,16 @@ class _Builder:
         self.dtype = utils.map_onnx_to_numpy_type(self._type)
 
     def array(self, value: np.ndarray) -> str:
-        """Give the name of a constant."""
+        """Return the name of a constant."""
         name = self._utils.make_name(self._node.name)
         return self._context.make_const(name, value).output[0]
 
     def number(self, value: float) -> str:
-        """Give the name of a constant of the type of the node's input."""
+        """Return the name of a constant of the type of the node's input."""
         return self.array(np.array(value, self.dtype))
 
     def __call__(self, kind_of_node: str, *inputs: str, kind: str = "", **attributes: Any) -> str:
-        """Make a node, and give the name of its output."""
+        """Make a node, and return the name of its output."""
         from onnx import TensorProto
 
         dtype = TensorProto.BOOL if kind == "bool" else self._type

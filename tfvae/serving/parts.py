@@ -58,14 +58,14 @@ class Parts:
                 path.unlink()  # what was being written when the process was killed
 
     def _job(self) -> Any:
-        """Give the job that the parts are of, None where that cannot be told."""
+        """Return the job that the parts are of, None where that cannot be told."""
         try:
             return json.loads((self.directory / _JOB).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
 
     def read(self, name: str) -> bytes | None:
-        """Give the content of a part; None where there is none, or it is damaged."""
+        """Return the content of a part; None where there is none, or it is damaged."""
         for path in self._files.get(name, []):
             content = path.read_bytes()
             if path.name == _file_name(name, content):

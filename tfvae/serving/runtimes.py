@@ -8,17 +8,16 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tfvae.errors import InputError
+from tfvae.models.vae import VAE
 from tfvae.saving.files import new_directory, refuse_existing
 from tfvae.serving import litert, onnx
-from tfvae.serving.functions import Function, functions_of, in_float32
-
-if TYPE_CHECKING:
-    from tfvae.models.vae import VAE
+from tfvae.serving.functions import functions_of, in_float32
+from tfvae.serving.graph_function import Function
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Exported:
     bytes: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Give all of it, for JSON."""
+        """Return all of it, for JSON."""
         return {
             "out": str(self.path),
             "functions": list(self.functions),
@@ -51,7 +50,7 @@ class Exported:
         }
 
 
-def export_onnx(vae: "VAE", path: str | Path, *, replace: bool = False) -> Exported:
+def export_onnx(vae: VAE, path: str | Path, *, replace: bool = False) -> Exported:
     """Write the functions of a model as ONNX files, for ONNX Runtime and others.
 
     The files are ``reconstruct.onnx``, ``encode.onnx``, ``decode.onnx``, ``sample.onnx`` and
@@ -78,7 +77,7 @@ def export_onnx(vae: "VAE", path: str | Path, *, replace: bool = False) -> Expor
 
 
 def export_litert(
-    vae: "VAE", path: str | Path, *, quantize: bool = False, replace: bool = False
+    vae: VAE, path: str | Path, *, quantize: bool = False, replace: bool = False
 ) -> Exported:
     """Write the functions of a model as LiteRT files, of built-in operators alone.
 
@@ -112,7 +111,7 @@ def export_litert(
 
 
 def _export(
-    vae: "VAE",
+    vae: VAE,
     path: str | Path,
     replace: bool,
     runtime: ModuleType,
@@ -155,7 +154,7 @@ def _export(
 def _compared(
     function: Function, received: dict[str, np.ndarray], file: str, tolerance: float
 ) -> dict[str, float]:
-    """Give the largest difference from Keras of each output.
+    """Return the largest difference from Keras of each output.
 
     Raises:
         RuntimeError: if one is above the tolerance.
@@ -172,6 +171,6 @@ def _compared(
 
 
 def difference(received: np.ndarray, expected: np.ndarray) -> float:
-    """Give the largest difference of two arrays, relative to the larger of 1 and `expected`."""
+    """Return the largest difference of two arrays, relative to the larger of 1 and `expected`."""
     scale = max(1.0, float(np.abs(expected).max()))
     return float(np.abs(np.asarray(received) - expected).max()) / scale

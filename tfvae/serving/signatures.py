@@ -1,31 +1,34 @@
 """What a server can ask of a model: each function of a SavedModel, with its inputs and outputs.
 
 Every input and output has the batch `[B]` as its first axis, so that a server may join requests
-into one batch; and what comes out for an image depends on nothing else in the batch.
+into one batch; and what comes out for an event depends on nothing else in the batch.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfvae.checks import checked_count
 from tfvae.datasets.preprocessing import Preprocessing, to_png
+from tfvae.errors import InputError
 from tfvae.evaluation.batches import check_vae, compiled, default_chunk
 from tfvae.evaluation.importance import weight_sums
-from tfvae.serving.functions import decode, encode, reconstruct
+from tfvae.models.vae import VAE
+from tfvae.serving.functions import decode, encode, event_name, reconstruct
+from tfvae.serving.imputation import imputed
+from tfvae.typing import Tensor
 
-if TYPE_CHECKING:
-    from tfvae.models.vae import VAE
-
-# The draws of z in an anomaly score: the same noise for every image, so that equal images have
+# The draws of z in an anomaly score: the same noise for every event, so that equal events have
 # equal scores. More cost as many decodes each.
 SCORE_DRAWS = 8
-_IMAGES = ("images", "start", "end")  # inputs of values that the likelihood has to admit
 _SCORE_SEED = (0, 7)
+
+Outputs = dict[str, Tensor]
+# A function's name, the function, its inputs, and what it computes.
+_Row = tuple[str, Callable[..., Outputs], list[tf.TensorSpec], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +37,13 @@ class Signature:
 
     Attributes:
         name: what a request calls it.
-        function: a `tf.function` of the inputs, by position, that gives a dictionary of outputs.
+        function: a `tf.function` of the inputs, by position, that returns a dictionary of outputs.
         inputs: their names, shapes and types.
-        says: what it gives, in a line.
+        says: what it computes, in a line.
     """
 
     name: str
-    function: Any
+    function: Callable[..., Outputs]
     inputs: tuple[tf.TensorSpec, ...]
     says: str
 
@@ -48,183 +51,283 @@ class Signature:
     def of(
         cls,
         name: str,
-        function: Callable[..., dict[str, Any]],
+        function: Callable[..., Outputs],
         inputs: Iterable[tf.TensorSpec],
         says: str,
     ) -> "Signature":
-        """Make a graph of a function of inputs by position."""
+        """Build the graph of a function of inputs by position."""
         inputs = tuple(inputs)
         # AutoGraph reads the source of all that is called, which takes longer than to trace it.
         graph = tf.function(function, input_signature=inputs, autograph=False)
         return cls(name, graph, inputs, says)
 
+    def concrete(self) -> tf.types.experimental.ConcreteFunction:
+        """Return the one graph that was traced for the inputs."""
+        return self.function.get_concrete_function()  # type: ignore[attr-defined]
+
     def outputs(self) -> dict[str, tf.TensorSpec]:
-        """Give the names, shapes and types of the outputs."""
-        return dict(self.function.get_concrete_function().structured_outputs)
+        """Return the names, shapes and types of the outputs."""
+        return dict(self.concrete().structured_outputs)
+
+    def described(self) -> dict[str, Any]:
+        """Return what a model's card says of it, in types that JSON knows."""
+        sides = {
+            "inputs": {spec.name: spec for spec in self.inputs},
+            "outputs": self.outputs(),
+        }
+        return {"gives": self.says} | {
+            side: {
+                name: {"shape": [None, *spec.shape[1:]], "dtype": spec.dtype.name}
+                for name, spec in specs.items()
+            }
+            for side, specs in sides.items()
+        }
 
 
 def signatures(
-    vae: "VAE",
+    vae: VAE,
     *,
     preprocessing: Preprocessing | None = None,
     num_samples: int = 100,
     threshold: float | None = None,
 ) -> list[Signature]:
-    """Give the functions of a model, the default of a server first.
+    """Return the functions of a model, the default of a server first.
 
-    ================= ========================= =================================================
-    name              inputs                    outputs
-    ================= ========================= =================================================
-    ``reconstruct``   images `[B, H, W, C]`     images `[B, H, W, C]`, the mean of p(x|z)
-    ``encode``        images                    loc (the code) `[B, d]`; and scale `[B, d]` of
-                                                q(z|x), where that has a closed form
-    ``decode``        z `[B, d]`                images, the mean of p(x|z)
-    ``sample``        seed `[B, 2]`             images, the mean of p(x|z) at a z from p(z)
-    ``interpolate``   start, end (images),      images, decoded so far on the line from the code
-                      weight `[B]`              of start (weight 0) to that of end (weight 1)
-    ``elbo``          images, seed `[B, 2]`     elbo, log_likelihood, kl, each `[B]`, nats
-    ``log_prob``      images, seed `[B, 2]`     log_prob `[B]`, nats, by importance sampling, and
-                                                effective_sample_size `[B]`
-    ``anomaly_score`` images                    score `[B]`, −ELBO in nats; threshold `[B]`; and
-                                                is_anomaly `[B]`, whether the score is above it
-    ================= ========================= =================================================
+    ======================== ======================== ============================================
+    name                     inputs                   outputs
+    ======================== ======================== ============================================
+    ``reconstruct``          x `[B, *event_shape]`    x `[B, *event_shape]`, the mean of p(x|z)
+    ``encode``               x                        loc (the code) `[B, d]`; and scale `[B, d]` of
+                                                      q(z|x), where that has a closed form
+    ``decode``               z `[B, d]`               x, the mean of p(x|z)
+    ``sample``               seed `[B, 2]`            x, the mean of p(x|z) at a z from p(z)
+    ``interpolate``          start, end (events),     x, decoded so far on the line from the code of
+                             weight `[B]`             start (weight 0) to that of end (weight 1)
+    ``elbo``                 x, seed                  elbo, log_likelihood, kl, each `[B]`, nats
+    ``log_prob``             x, seed                  log_prob `[B]`, nats, by importance sampling,
+                                                      and effective_sample_size `[B]`
+    ``anomaly_score``        x                        score `[B]`, −ELBO in nats; threshold `[B]`;
+                                                      and is_anomaly `[B]`, whether the score is
+                                                      above it
+    ``impute``               x, seed                  x with its holes filled; of models for missing
+                                                      values alone
+    ``log_joint``            x, z                     log_joint, log p(x, z); log_likelihood, log
+                                                      p(x|z); log_prior, log p(z), each `[B]`, nats
+    ``log_posterior``        x, z                     log_posterior, log q(z|x), `[B]`, nats
+    ``posterior_parameters`` x                        what q(z|x) is made from, such as loc and
+                                                      log_var `[B, d]`
+    ``sample_posterior``     x, seed                  z `[B, d]` from q(z|x); and log_posterior,
+                                                      log q(z|x), `[B]`, nats
+    ``sample_latent``        seed                     z `[B, d]` from p(z)
+    ======================== ======================== ============================================
 
-    Equal seeds give equal draws. Each signature of a conditional model has one input more,
-    ``label [B]`` of int32.
+    With the last five a client can estimate log p(x) for itself, whatever prior and posterior are:
+    it is the mean of ``exp(log_joint − log_posterior)`` over draws of ``sample_posterior``.
 
-    With `preprocessing`, those that take ``images`` come twice more: ``NAME_uint8`` for images of
-    bytes, and ``NAME_png`` for PNG and JPEG files of any size, strings ``image_bytes [B]``; and
-    ``reconstruct_png`` and ``sample_png`` give PNG files.
+    Events are called ``images`` where they are images, `[B, H, W, C]`, and ``x`` where they are
+    vectors, series or volumes. If the model takes missing values, NaN in them means that a value
+    was not observed, and every density is that of the observed ones.
+
+    A seed is a pair of whole numbers for each row, int32 `[B, 2]`; equal seeds give equal draws.
+    Each signature of a conditional model has one input more, ``label [B]`` of int32.
+
+    With `preprocessing`, the signatures above ``impute`` that take ``images`` come twice more:
+    ``NAME_uint8`` for images of bytes, and ``NAME_png`` for PNG and JPEG files of any size, strings
+    ``image_bytes [B]``; and ``reconstruct_png`` and ``sample_png`` return PNG files.
 
     Args:
         vae: a built `VAE`.
         preprocessing: how bytes become the model's values; None where no bytes do.
-        num_samples: K, draws of ``log_prob``.
+        num_samples: K, draws of ``log_prob`` and ``impute``.
         threshold: of ``anomaly_score``; without one it is NaN, and nothing is an anomaly.
 
     Raises:
-        InputError: if a number does not fit, or q(z|x) has no density.
+        InputError: if a number does not fit, q(z|x) has no density, or there is preprocessing of
+            bytes for events that are no images.
     """
     check_vae(vae)
     checked_count("num_samples", num_samples)
     if preprocessing is not None:
-        preprocessing = dataclasses.replace(preprocessing, step=vae.likelihood_family.support.step)
+        spec = vae.event_spec
+        if spec.rank != 3:
+            raise InputError(
+                "bytes and PNG files are for images [batch, height, width, channels], and the "
+                f"model takes {spec.noun} {list(spec.shape)}: leave out the preprocessing"
+            )
+        preprocessing = dataclasses.replace(preprocessing, step=spec.support.step)
     return _Functions(vae, preprocessing, num_samples, threshold).all()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Functions:
-    """The functions, each of float32 images."""
+    """The functions, each of float32 events."""
 
-    vae: "VAE"
+    vae: VAE
     preprocessing: Preprocessing | None
     num_samples: int
     threshold: float | None
 
+    @property
+    def _x(self) -> str:
+        return event_name(self.vae.event_spec)
+
     def all(self) -> list[Signature]:
-        """Give the signatures."""
-        vae = self.vae
-        image = tf.TensorSpec((None, *vae.event_shape), tf.float32, name="images")
-        z = tf.TensorSpec((None, vae.latent_dim), tf.float32, name="z")
-        seed = tf.TensorSpec((None, 2), tf.int32, name="seed")
-        weight = tf.TensorSpec((None,), tf.float32, name="weight")
-        ends = [tf.TensorSpec(image.shape, tf.float32, name=name) for name in ("start", "end")]
-        found: list[tuple[str, Callable[..., dict[str, Any]], list[Any], str]] = [
-            (
-                "reconstruct",
-                functools.partial(reconstruct, vae),
-                [image],
-                "the mean of p(x|z) at the image's code",
-            ),
-            (
-                "encode",
-                functools.partial(encode, vae),
-                [image],
-                "the code (loc), and the scale of q(z|x)",
-            ),
-            ("decode", functools.partial(decode, vae), [z], "the mean of p(x|z)"),
+        """Return the signatures."""
+        vae, draws = self.vae, self.num_samples
+
+        def spec(name: str, *shape: int, dtype: tf.DType = tf.float32) -> tf.TensorSpec:
+            return tf.TensorSpec((None, *shape), dtype, name=name)
+
+        x, start, end = (spec(name, *vae.event_shape) for name in (self._x, "start", "end"))
+        z, weight = spec("z", vae.latent_dim), spec("weight")
+        seed = spec("seed", 2, dtype=tf.int32)
+        bound = functools.partial
+        # Those that come in forms for bytes too.
+        first: list[_Row] = [
+            ("reconstruct", bound(reconstruct, vae), [x], "the mean of p(x|z) at the code of x"),
+            ("encode", bound(encode, vae), [x], "the code (loc), and the scale of q(z|x)"),
+            ("decode", bound(decode, vae), [z], "the mean of p(x|z)"),
             ("sample", self.sample, [seed], "the mean of p(x|z) at a draw of z from p(z)"),
             (
                 "interpolate",
                 self.interpolate,
-                [*ends, weight],
+                [start, end, weight],
                 "a point on the line between two codes, decoded",
             ),
-            ("elbo", self.elbo, [image, seed], "the ELBO and its two terms, nats"),
+            ("elbo", self.elbo, [x, seed], "the ELBO and its two terms, nats"),
             (
                 "log_prob",
                 self.log_prob,
-                [image, seed],
-                f"log p(x) by importance sampling with {self.num_samples} draws, nats",
+                [x, seed],
+                f"log p(x) by importance sampling with {draws} draws, nats",
             ),
             (
                 "anomaly_score",
                 self.anomaly_score,
-                [image],
+                [x],
                 f"the negative ELBO of {SCORE_DRAWS} draws, nats, and whether it is unusual",
             ),
         ]
-        return [
-            signature
-            for name, function, inputs, says in found
-            for signature in self._forms(name, function, inputs, says)
+        others: list[_Row] = [
+            (
+                "impute",
+                self.impute,
+                [x, seed],
+                f"x with what is missing filled, by importance sampling with {draws} draws",
+            ),
+            ("log_joint", self.log_joint, [x, z], "log p(x, z) and its two terms, nats"),
+            ("log_posterior", self.log_posterior, [x, z], "log q(z|x), nats"),
+            ("posterior_parameters", self.posterior_parameters, [x], "what q(z|x) is made from"),
+            (
+                "sample_posterior",
+                self.sample_posterior,
+                [x, seed],
+                "a draw of z from q(z|x), and log q(z|x), nats",
+            ),
+            ("sample_latent", self.sample_latent, [seed], "a draw of z from p(z)"),
         ]
+        if not vae.missing:
+            del others[0]
+        found = [signature for row in first for signature in self._forms(*row)]
+        return found + [self._plain(*row) for row in others]
 
-    # --- what each gives --------------------------------------------------------------------------
+    # --- what each computes -----------------------------------------------------------------------
 
-    def sample(self, seed: Any, label: Any = None) -> dict[str, Any]:
+    def sample(self, seed: Tensor, label: Tensor | None = None) -> Outputs:
         return decode(self.vae, self.vae.draw_latent(seed, label), label)
 
-    def interpolate(self, start: Any, end: Any, weight: Any, label: Any = None) -> dict[str, Any]:
-        codes = [self.vae.code(images, label) for images in (start, end)]
+    def interpolate(
+        self, start: Tensor, end: Tensor, weight: Tensor, label: Tensor | None = None
+    ) -> Outputs:
+        codes = [self.vae.code(x, label) for x in (start, end)]
         weight = weight[:, None]
         return decode(self.vae, (1 - weight) * codes[0] + weight * codes[1], label)
 
-    def elbo(self, images: Any, seed: Any, label: Any = None) -> dict[str, Any]:
-        return self.vae.elbo(images, label, seed=seed)._asdict()
+    def elbo(self, x: Tensor, seed: Tensor, label: Tensor | None = None) -> Outputs:
+        return self.vae.elbo(x, label, seed=seed)._asdict()
 
-    def log_prob(self, images: Any, seed: Any, label: Any = None) -> dict[str, Any]:
+    def log_prob(self, x: Tensor, seed: Tensor, label: Tensor | None = None) -> Outputs:
         vae, draws = self.vae, self.num_samples
-        encoded = vae.posterior_parameters(images, label)
+        encoded = vae.posterior_parameters(x, label)
         z, log_posterior = vae.posterior_family.sample_each(encoded, draws, seed)
         # A loop of Python's is one of the graph's.
         loop = compiled(functools.partial(weight_sums, vae, chunk=default_chunk(vae)))
-        sums = loop(images, label, z, log_posterior)
+        sums = loop(x, label, z, log_posterior)
         return {
             "log_prob": sums[0] - tf.math.log(float(draws)),
             "effective_sample_size": tf.exp(2 * sums[0] - sums[1]),
         }
 
-    def anomaly_score(self, images: Any, label: Any = None) -> dict[str, Any]:
-        seeds = tf.tile(tf.constant([_SCORE_SEED], tf.int32), [tf.shape(images)[0], 1])
-        score = -self.vae.elbo(images, label, num_samples=SCORE_DRAWS, seed=seeds).elbo
-        threshold = tf.fill(tf.shape(score), np.nan if self.threshold is None else self.threshold)
+    def anomaly_score(self, x: Tensor, label: Tensor | None = None) -> Outputs:
+        seeds = tf.tile(tf.constant([_SCORE_SEED], tf.int32), [tf.shape(x)[0], 1])
+        score = -self.vae.elbo(x, label, num_samples=SCORE_DRAWS, seed=seeds).elbo
+        limit = float("nan") if self.threshold is None else self.threshold
+        threshold = tf.fill(tf.shape(score), limit)
         return {"score": score, "threshold": threshold, "is_anomaly": score > threshold}
 
-    # --- the forms that images come in ------------------------------------------------------------
+    def impute(self, x: Tensor, seed: Tensor, label: Tensor | None = None) -> Outputs:
+        return {self._x: imputed(self.vae, x, seed, label, num_samples=self.num_samples)}
+
+    def log_joint(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Outputs:
+        log_likelihood = self.vae.log_likelihood(x, z, label)
+        log_prior = self.vae.prior_of(label).log_prob(z)
+        return {
+            "log_joint": log_likelihood + log_prior,
+            "log_likelihood": log_likelihood,
+            "log_prior": log_prior,
+        }
+
+    def log_posterior(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Outputs:
+        return {"log_posterior": self.vae.encode(x, label).log_prob(z)}
+
+    def posterior_parameters(self, x: Tensor, label: Tensor | None = None) -> Outputs:
+        return self.vae.posterior_parameters(x, label)
+
+    def sample_posterior(self, x: Tensor, seed: Tensor, label: Tensor | None = None) -> Outputs:
+        encoded = self.vae.posterior_parameters(x, label)
+        z, log_posterior = self.vae.posterior_family.sample_each(encoded, 1, seed)
+        return {"z": z[0], "log_posterior": log_posterior[0]}
+
+    def sample_latent(self, seed: Tensor, label: Tensor | None = None) -> Outputs:
+        return {"z": self.vae.draw_latent(seed, label)}
+
+    # --- the forms that events come in ------------------------------------------------------------
+
+    def _plain(
+        self,
+        name: str,
+        function: Callable[..., Outputs],
+        inputs: list[tf.TensorSpec],
+        says: str,
+    ) -> Signature:
+        """Build a function's signature of float32 events, which are checked."""
+        if self.vae.num_classes is not None:
+            inputs = [*inputs, tf.TensorSpec((None,), tf.int32, name="label")]
+        checks: dict[str, Callable[[Tensor], Tensor]] = {"label": self._checked_label}
+        checks |= dict.fromkeys((self._x, "start", "end"), self._checked)
+
+        def checked(*given: Tensor) -> Outputs:
+            return function(
+                *(
+                    checks[spec.name](value) if spec.name in checks else value
+                    for value, spec in zip(given, inputs, strict=True)
+                )
+            )
+
+        return Signature.of(name, checked, inputs, says)
 
     def _forms(
         self,
         name: str,
-        function: Callable[..., dict[str, Any]],
+        function: Callable[..., Outputs],
         inputs: list[tf.TensorSpec],
         says: str,
     ) -> list[Signature]:
-        """Give a function's signature, and those of it that take and give bytes."""
+        """Build a function's signature, and those of it that take and return bytes."""
         vae, preprocessing = self.vae, self.preprocessing
-        if vae.num_classes is not None:
-            inputs = [*inputs, tf.TensorSpec((None,), tf.int32, name="label")]
-        checks = {"label": self._checked_label} | dict.fromkeys(_IMAGES, self._checked)
-
-        def checked(*given: Any) -> list[Any]:
-            return [
-                checks[spec.name](value) if spec.name in checks else value
-                for value, spec in zip(given, inputs, strict=True)
-            ]
-
-        plain = Signature.of(name, lambda *given: function(*checked(*given)), inputs, says)
+        plain = self._plain(name, function, inputs, says)
         # All forms call the one graph.
-        graph, found = plain.function, [plain]
+        graph, inputs, found = plain.function, list(plain.inputs), [plain]
         if preprocessing is None:
             return found
         has_files = vae.event_shape[2] in (1, 3)
@@ -250,7 +353,7 @@ class _Functions:
         )
         if has_files:
 
-            def of_files(files: Any, *given: Any) -> dict[str, Any]:
+            def of_files(files: Tensor, *given: Tensor) -> Outputs:
                 outputs = graph(self._read_files(files), *given)
                 if "images" in outputs:
                     return {"image_bytes": to_png(outputs["images"])}
@@ -265,28 +368,33 @@ class _Functions:
         return found
 
     @functools.cached_property
-    def _read_files(self) -> Any:
+    def _read_files(self) -> Callable[[Tensor], Tensor]:
         """The graph that all forms for files share."""
         spec = tf.TensorSpec((None,), tf.string)
         preprocessing: Any = self.preprocessing
         read = functools.partial(preprocessing.of_files, image_shape=self.vae.event_shape)
         return tf.function(read, input_signature=[spec], autograph=False)
 
-    def _checked(self, images: Any) -> tf.Tensor:
-        """Refuse images with values that have no density, as the model does outside of a graph."""
-        family = self.vae.likelihood_family
-        expected = f"{type(family).__name__} expects {family.support}; received values between"
-        return _admitted(images, family.support.admits(images), expected)
+    def _checked(self, x: Tensor) -> Tensor:
+        """Refuse events with values that have no density, as the model does outside of a graph."""
+        spec = self.vae.event_spec
+        expected = f"{spec.owner} expects {spec.support}; received values between"
+        present = tf.boolean_mask(x, ~tf.math.is_nan(x)) if spec.missing else x
+        return _admitted(x, spec.admits(x), expected, present)
 
-    def _checked_label(self, label: Any) -> tf.Tensor:
+    def _checked_label(self, label: Tensor) -> Tensor:
         """Refuse labels of no class, which would be taken for none of all."""
         count: Any = self.vae.num_classes
         expected = f"expected labels from 0 to {count - 1}; received labels between"
-        return _admitted(label, tf.reduce_all((label >= 0) & (label < count)), expected)
+        fits = tf.reduce_all((label >= 0) & (label < count))
+        return _admitted(label, fits, expected, label)
 
 
-def _admitted(value: Any, fits: Any, expected: str) -> tf.Tensor:
-    """Give a value, or end the call with what was expected and the range of what came."""
-    words = [expected, tf.reduce_min(value), "and", tf.reduce_max(value)]
+def _admitted(value: Tensor, fits: Tensor, expected: str, received: Tensor) -> Tensor:
+    """Return a value, or end the call with what was expected and the range of what came.
+
+    By TensorFlow's own assertion: a served graph has no Python to raise an error in.
+    """
+    words = [expected, tf.reduce_min(received), "and", tf.reduce_max(received)]
     with tf.control_dependencies([tf.debugging.Assert(fits, words)]):
         return tf.identity(value)

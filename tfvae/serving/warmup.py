@@ -2,27 +2,26 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfvae.datasets.preprocessing import to_png
-
-if TYPE_CHECKING:
-    from tfvae.models.vae import VAE
-    from tfvae.serving.signatures import Signature
+from tfvae.models.vae import VAE
+from tfvae.serving.functions import likely_events
+from tfvae.serving.signatures import Signature
 
 # Where TensorFlow Serving looks for them.
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 
 
-def write_warmup_requests(folder: Path, vae: "VAE", signatures: Sequence["Signature"]) -> None:
-    """Write a request for each signature, of one image, as TFRecords of `PredictionLog`.
+def write_warmup_requests(folder: Path, vae: VAE, signatures: Sequence[Signature]) -> None:
+    """Write a request for each signature, of one event, as TFRecords of `PredictionLog`.
 
     Args:
         folder: of the SavedModel.
-        vae: the model, which draws the image.
+        vae: the model, which draws the event.
         signatures: of the SavedModel.
     """
     from tensorflow_serving.apis import prediction_log_pb2
@@ -39,26 +38,22 @@ def write_warmup_requests(folder: Path, vae: "VAE", signatures: Sequence["Signat
 
 
 class _Example:
-    """One image that the model could have made, and what else signatures take."""
+    """One event that the model could have made, and what else signatures take."""
 
-    def __init__(self, vae: "VAE"):
-        label = None if vae.num_classes is None else 0
-        image = vae.sample(1, label=label, seed=0, mean=False).numpy()
-        # Draws of a stretched density may lie a little outside the support.
-        support = vae.likelihood_family.support
-        self._image = np.clip(image, support.low, support.high)
+    def __init__(self, vae: VAE):
+        self._event = likely_events(vae, 1, None if vae.num_classes is None else 0)
         self._latent_dim = vae.latent_dim
 
     def of(self, spec: tf.TensorSpec) -> Any:
-        """Give a batch of one for an input."""
+        """Return a batch of one for an input."""
         if spec.dtype == tf.string:
-            return to_png(np.zeros_like(self._image)).numpy()
+            return to_png(np.zeros_like(self._event)).numpy()
         if spec.dtype == tf.uint8:
-            return np.zeros(self._image.shape, np.uint8)
+            return np.zeros(self._event.shape, np.uint8)
         others = {
             "z": np.zeros((1, self._latent_dim), np.float32),
             "seed": np.zeros((1, 2), np.int32),
             "weight": np.zeros(1, np.float32),
             "label": np.zeros(1, np.int32),
         }
-        return others.get(spec.name, self._image)
+        return others.get(spec.name, self._event)

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from tfvae import plotting
 from tfvae.saving.files import new_file
-from tfvae.saving.run import grid_labels
 
 _TIMES = 20
 
@@ -48,38 +47,41 @@ class Pictures(keras.callbacks.Callback):
     """Writes samples, reconstructions and the spread of the codes for TensorBoard.
 
     It does so after the first epoch, after the last, and some twenty times on the way, as drawing
-    takes as long as an epoch of few small images.
+    takes as long as an epoch of few small events.
 
     Args:
         directory: where its event files go.
-        images: some images, `[N, H, W, C]`; the first ten are reconstructed, all are encoded.
+        x: some events, `[N, *event_shape]`; the first ten are reconstructed, all are encoded.
         labels: theirs, for a conditional model.
         seed: of the samples, the same each epoch.
     """
 
-    def __init__(self, directory: Path, images: np.ndarray, labels: np.ndarray | None, seed: int):
+    def __init__(self, directory: Path, x: np.ndarray, labels: np.ndarray | None, seed: int):
         super().__init__()
         self._directory = directory
-        self._images = images
+        self._x = x
         self._labels = labels
         self._seed = seed
         self._writer: Any = None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Write what the model makes of seed and images now."""
+        """Write what the model makes of seed and events now."""
         vae, epochs = self.model, self.params.get("epochs") or 1
         if epoch % max(1, epochs // _TIMES) and epoch + 1 != epochs:
             return
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self._directory))
-        few = slice(10)
+        few = slice(10 if self._x.ndim > 2 else 200)
         labels = None if self._labels is None else self._labels[few]
-        samples = vae.sample(64, label=grid_labels(vae, 64), seed=self._seed)
-        codes = vae.code(self._images, self._labels)
+        # Vectors are drawn by how each column is distributed, which takes draws, and many.
+        count, are_means = (1000, False) if self._x.ndim == 2 else (64, True)
+        given = plotting.grid_labels(vae.num_classes, count)
+        samples = vae.sample(count, label=given, seed=self._seed, mean=are_means)
+        codes = vae.code(self._x, self._labels)
         figures = {
-            "samples": plotting.image_grid(samples),
+            "samples": plotting.event_grid(samples),
             "reconstructions": plotting.reconstructions(
-                self._images[few], vae.reconstruct(self._images[few], labels)
+                self._x[few], vae.reconstruct(self._x[few], labels)
             ),
         }
         with self._writer.as_default(epoch):
@@ -95,7 +97,7 @@ class Pictures(keras.callbacks.Callback):
 
 
 def _pixels(figure: Any) -> np.ndarray:
-    """Draw a figure, and give its pixels."""
+    """Draw a figure, and return its pixels."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80)
     return tf.io.decode_png(buffer.getvalue(), channels=3).numpy()

@@ -1,0 +1,77 @@
+"""What the commands draw and write of events: in the units that the user's data have."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tfvae import datasets, plotting
+from tfvae.models.vae import VAE
+from tfvae.typing import ArrayLike
+
+# A histogram needs many, a grid of pictures few.
+DEFAULT_SAMPLES = {1: 1000, 2: 16, 3: 64, 4: 16}
+# Vectors are points, of which a picture has room for many.
+DEFAULT_RECONSTRUCTIONS = {1: 200, 2: 10, 3: 10, 4: 10}
+
+
+class Units:
+    """The units and names of a table's columns; of other events there are none.
+
+    Args:
+        schema: of the table that a model was trained on, or None.
+
+    Attributes:
+        names: of the columns, or none.
+    """
+
+    def __init__(self, schema: datasets.Schema | None):
+        columns = () if schema is None else schema.columns
+        self.names = tuple(column.name for column in columns)
+        self._center = np.array([column.center for column in columns])
+        self._scale = np.array([column.scale for column in columns])
+
+    def of(self, x: ArrayLike) -> np.ndarray:
+        """Return events `[..., D]` in the units of the table; categories are numbers still."""
+        x = np.asarray(x)
+        return x * self._scale + self._center if self.names else x
+
+
+def samples_figure(
+    vae: VAE,
+    units: Units,
+    *,
+    n: int | None = None,
+    label: ArrayLike | None = None,
+    seed: int = 0,
+    mean: bool | None = None,
+) -> Figure:
+    """Draw samples of a model.
+
+    Args:
+        vae: a built `VAE`.
+        units: of its events.
+        n: how many; by default as many as the picture is made for.
+        label: of a conditional model; by default some of each.
+        seed: of the draws.
+        mean: whether to draw the means of p(x|z); by default of all but vectors, whose means are
+            distributed more narrowly than they are.
+    """
+    return plotting.event_grid(
+        units.of(draw_samples(vae, n=n, label=label, seed=seed, mean=mean)), units.names
+    )
+
+
+def draw_samples(
+    vae: VAE,
+    *,
+    n: int | None = None,
+    label: ArrayLike | None = None,
+    seed: int = 0,
+    mean: bool | None = None,
+) -> np.ndarray:
+    """Return samples of a model, `[n, *event_shape]`; see `samples_figure`."""
+    rank = len(vae.event_shape)
+    n = n or DEFAULT_SAMPLES[rank]
+    if label is None:
+        label = plotting.grid_labels(vae.num_classes, n)
+    drawn = vae.sample(n, label=label, seed=seed, mean=rank > 1 if mean is None else mean)
+    return np.asarray(drawn)

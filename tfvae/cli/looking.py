@@ -1,0 +1,310 @@
+"""Commands that show what a model has learnt: samples, reconstructions, walks, the page."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter, validators
+
+from tfvae.cli.options import AsJson, Model, Out, Overwrite, Seed
+from tfvae.cli.outputs import NUMBERS, PICTURES, check_out, check_vectors, save_events, show
+from tfvae.cli.start import open_model
+from tfvae.errors import InputError
+from tfvae.saving.config import DataOptions, whole
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tfvae.saving.run import TrainedModel
+
+# A picture of more events could not be read.
+_MOST_IN_A_PICTURE = 50
+
+
+def sample(
+    model: Model,
+    /,
+    *,
+    n: Annotated[
+        int | None,
+        whole("How many; by default 64 images, 16 series or volumes, 1000 vectors.", least=1),
+    ] = None,
+    label: Annotated[
+        str | None,
+        Parameter(
+            help="Label of the samples of a conditional model, its number or its name; by default "
+            "some of each."
+        ),
+    ] = None,
+    mean: Annotated[
+        bool | None,
+        Parameter(
+            help="Take the mean of p(x|z), or draw from it; by default means, but draws of vectors."
+        ),
+    ] = None,
+    ex_post: Annotated[
+        str | None,
+        Parameter(
+            help="Sample not from the prior, but from a density fitted to the codes of the "
+            "training data: gaussian_mixture, realnvp or maf, with options: "
+            "gaussian_mixture:components=20."
+        ),
+    ] = None,
+    out: Out = Path("samples.png"),
+    data: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw events from the prior."""
+    check_out(out, overwrite, endings=(*PICTURES, *NUMBERS))
+    trained = _open(model, out)
+    from tfvae import datasets, plotting
+    from tfvae.cli.drawing import Units, draw_samples
+    from tfvae.evaluation import expost
+
+    vae = trained.vae
+    number = None if label is None else _label_of(trained, label)
+    if ex_post is not None:
+        with datasets.input_errors():
+            batches = trained.data(data).train.batches(256, epoch=0)
+            vae = vae.with_prior(expost.fit_prior(vae, batches, ex_post, seed=seed))
+    x = draw_samples(vae, n=n, label=number, seed=seed, mean=mean)
+    units = Units(trained.schema)
+    save_events(
+        out,
+        overwrite,
+        {"x": x},
+        lambda: plotting.event_grid(units.of(x), units.names),
+        trained.schema,
+        len(vae.event_shape),
+    )
+    show({"out": str(out), "n": len(x), "seed": seed}, as_json, f"wrote {out}")
+
+
+def reconstruct(
+    model: Model,
+    /,
+    *,
+    n: Annotated[
+        int | None,
+        whole(
+            "How many; by default all of --dataset (up to 50 in a picture), and of the run 10 test "
+            "events (200 vectors), or all of them where numbers are written.",
+            least=1,
+        ),
+    ] = None,
+    out: Out = Path("reconstructions.png"),
+    data: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show test events, or your own, beside their reconstructions.
+
+    Your own are all that --dataset holds: a data set, a file with one event, a picture.
+    """
+    check_out(out, overwrite, endings=(*PICTURES, *NUMBERS))
+    trained = _open(model, out)
+    from tfvae import plotting
+    from tfvae.cli.drawing import DEFAULT_RECONSTRUCTIONS, Units
+
+    if n is None and out.suffix.lower() in PICTURES:
+        n = DEFAULT_RECONSTRUCTIONS[len(trained.vae.event_shape)]
+        n = n if data.dataset is None else max(n, _MOST_IN_A_PICTURE)
+    x, labels = trained.arrays(data, limit=n)
+    reconstructed = _in_batches(trained, x, labels)
+    units = Units(trained.schema)
+    save_events(
+        out,
+        overwrite,
+        {"reconstruction": reconstructed, "original": x},
+        lambda: plotting.reconstructions(units.of(x), units.of(reconstructed), units.names),
+        trained.schema,
+        x.ndim - 1,
+    )
+    show({"out": str(out), "n": len(x)}, as_json, f"wrote {out}")
+
+
+def interpolate(
+    model: Model,
+    /,
+    *,
+    pairs: Annotated[int, whole("Pairs of test events.", least=1)] = 6,
+    steps: Annotated[int, whole("Events in a row, both ends included.", least=2)] = 10,
+    out: Out = Path("interpolation.png"),
+    data: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Walk in latent space from one test event to another."""
+    check_out(out, overwrite, endings=(*PICTURES, *NUMBERS))
+    trained = _open(model, out)
+    import numpy as np
+
+    if trained.vae.num_classes is None:
+        x, labels = trained.arrays(data, limit=2 * pairs)
+        first, second = np.split(np.arange(len(x) // 2 * 2), 2)
+    else:  # both ends of a line have one label
+        x, labels = trained.arrays(data)
+        first, second = pairs_of_a_label(np.asarray(labels), pairs)
+        labels = np.asarray(labels)[first]
+    if not len(first):
+        of_a_label = "" if labels is None else " of one label"
+        raise InputError(f"expected at least two test {trained.vae.event_spec.noun}{of_a_label}")
+    rows = np.asarray(trained.vae.interpolate(x[first], x[second], steps, labels))
+    _save_rows(trained, rows, out, overwrite)
+    show({"out": str(out), "pairs": len(first), "steps": steps}, as_json, f"wrote {out}")
+
+
+def pairs_of_a_label(labels: "np.ndarray", pairs: int) -> "tuple[np.ndarray, np.ndarray]":
+    """Return the rows of up to so many pairs of events, the label going round."""
+    import numpy as np
+
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    found = [
+        (of_label[2 * round_], of_label[2 * round_ + 1])
+        for round_ in range(pairs)
+        for of_label in rows
+        if len(of_label) > 2 * round_ + 1
+    ]
+    first, second = np.array(found[:pairs], int).reshape(-1, 2).T
+    return first, second
+
+
+def traverse(
+    model: Model,
+    /,
+    *,
+    event: Annotated[
+        int, whole("Which test event to start from.", least=0, name=("--event", "--image"))
+    ] = 0,
+    dimensions: Annotated[
+        list[int] | None,
+        Parameter(
+            help="Latent dimensions, a row each; by default the ten whose codes vary most.",
+            consume_multiple=True,
+            negative=(),
+        ),
+    ] = None,
+    steps: Annotated[int, whole("Events in a row.", least=2)] = 11,
+    extent: Annotated[
+        float, Parameter(help="Walk from -EXTENT to EXTENT.", validator=validators.Number(gt=0))
+    ] = 3.0,
+    out: Out = Path("traversal.png"),
+    data: DataOptions = DataOptions(),  # noqa: B008 - frozen
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Change one latent dimension at a time, and see what it does to the event."""
+    check_out(out, overwrite, endings=(*PICTURES, *NUMBERS))
+    trained = _open(model, out)
+    import numpy as np
+
+    vae = trained.vae
+    x, labels = trained.arrays(data, limit=max(512, event + 1))
+    if event >= len(x):
+        raise InputError(f"--event is a number from 0 to {len(x) - 1}; received {event}")
+    if dimensions is None:
+        # The codes of an unused dimension are all the same.
+        spread = np.var(vae.code(x[:512], None if labels is None else labels[:512]), axis=0)
+        dimensions = [int(dimension) for dimension in np.argsort(-spread)[:10]]
+    values = np.linspace(-extent, extent, steps)
+    label = None if labels is None else labels[event]
+    rows = np.stack([vae.traverse(x[event], one, values, label) for one in dimensions])
+    _save_rows(trained, rows, out, overwrite, [f"z[{one}]" for one in dimensions])
+    facts = {"out": str(out), "event": event, "dimensions": dimensions}
+    show(facts, as_json, f"wrote {out}")
+
+
+def explore(
+    model: Model,
+    /,
+    *,
+    host: Annotated[
+        str,
+        Parameter(help="Address to listen on; one that other machines reach needs a password."),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, whole("Port to listen on; by default the first free one from 7860.", least=1)
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        Parameter(
+            help="File with the password of the page; by default TFVAE_PASSWORD holds it, if any."
+        ),
+    ] = None,
+    open_browser: Annotated[
+        bool, Parameter(name="--open", help="Open the page in a browser.", negative=())
+    ] = False,
+    data: DataOptions = DataOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Open a page to explore the latent space of images: sliders, samples, a map, your own images.
+
+    Ctrl-C ends it.
+    """
+    from tfvae.app import server as web
+
+    password = web.read_password(password_file)
+    web.check_access(host, password)
+    web.gradio()  # that it is missing shows at once, not when TensorFlow has loaded
+    trained = open_model(model)
+    from tfvae import datasets
+    from tfvae.app import explorer
+
+    with datasets.input_errors():
+        explorer.explore(
+            trained, data, host=host, port=port, password=password, open_browser=open_browser
+        )
+
+
+def _open(model: Path, out: Path) -> "TrainedModel":
+    """Read a model whose events can be written as `out` says."""
+    trained = open_model(model)
+    if out.suffix.lower() == ".csv":
+        check_vectors(len(trained.vae.event_shape))
+    return trained
+
+
+def _label_of(trained: "TrainedModel", label: str) -> int:
+    """Return the number of a label that a user named by its number or its name."""
+    names = trained.class_names or ()
+    if label in names:
+        return names.index(label)
+    if label.isdecimal():
+        return int(label)
+    known = f": {', '.join(names)}" if names else ""
+    raise InputError(f"--label is the number or the name of a class{known}; received {label}")
+
+
+def _in_batches(
+    trained: "TrainedModel", x: "np.ndarray", labels: "np.ndarray | None"
+) -> "np.ndarray":
+    """Reconstruct any number of events."""
+    import numpy as np
+
+    parts = []
+    for start in range(0, len(x), 256):
+        rows = slice(start, start + 256)
+        parts.append(trained.vae.reconstruct(x[rows], None if labels is None else labels[rows]))
+    return np.concatenate(parts)
+
+
+def _save_rows(
+    trained: "TrainedModel",
+    rows: "np.ndarray",
+    out: Path,
+    overwrite: bool,
+    names: tuple[str, ...] | list[str] = (),
+) -> None:
+    from tfvae import plotting
+    from tfvae.cli.drawing import Units
+
+    columns = Units(trained.schema).names
+    save_events(
+        out,
+        overwrite,
+        {"x": rows},
+        # In the model's units, in which columns of any scale share axes.
+        lambda: plotting.event_rows(rows, names, columns),
+        trained.schema,
+        rows.ndim - 2,
+    )

@@ -1,0 +1,78 @@
+"""``tfvae data``: what would be read, without training on it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tfvae.cli.options import AsJson
+from tfvae.cli.outputs import check_out, save_picture, show
+from tfvae.cli.start import load_tensorflow
+from tfvae.saving.config import ReadingOptions, TrainConfig, whole
+
+
+def data(
+    dataset: Annotated[
+        str, Parameter(help="A path, or the name of a data set, as train takes it.")
+    ],
+    /,
+    *,
+    out: Annotated[
+        Path,
+        Parameter(
+            help="Picture to write (.png, .jpg, .pdf, .svg): some events with their labels, and "
+            "how the values are distributed."
+        ),
+    ] = Path("data.png"),
+    limit: Annotated[
+        int,
+        whole("Events of each split to look at for what is suspicious, the first.", least=1),
+    ] = 20_000,
+    seed: Annotated[int, whole("Seed of splits and binarization.", least=0)] = 0,
+    options: ReadingOptions = ReadingOptions(),  # noqa: B008 - frozen
+    overwrite: Annotated[bool, Parameter(help="Replace what is at --out.", negative=())] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what tfvae train would read, without training.
+
+    It prints how many events there are of which shape, their values and classes, and what
+    is suspicious: events that are the same in two splits, constant events, NaN.
+    """
+    check_out(out, overwrite)
+    load_tensorflow()
+    from tfvae import plotting
+    from tfvae.cli.drawing import Units
+    from tfvae.cli.suspicions import inspect
+    from tfvae.saving.run import load_data
+
+    config = TrainConfig(dataset=dataset, seed=seed, **vars(options))
+    # To look at what is missing, no decision on it is needed.
+    found = load_data(dataclasses.replace(config, missing=True))
+    seen = inspect(found, limit)
+    lines = [found.summary()]
+    if found.schema is not None:
+        lines.append(str(found.schema))
+    holes = seen.pop("holes")
+    if holes and not options.missing:
+        lines.append(f"suspicious: {holes}: train with --missing, or fill them")
+    lines += [f"suspicious: {text}" for text in seen.values() if text]
+    if not (any(seen.values()) or (holes and not options.missing)):
+        lines.append("nothing suspicious")
+    x, labels = found.train.arrays(limit=2000)
+    units = Units(found.schema)
+    figure = plotting.data_figure(units.of(x), labels, found.class_names, units.names)
+    save_picture(figure, out, overwrite)
+    lines.append(f"wrote {out}")
+    facts = {
+        "name": found.name,
+        "kind": found.kind,
+        "event_shape": list(found.event_shape),
+        "num_classes": found.num_classes,
+        "class_names": found.class_names,
+        "splits": {name: len(getattr(found, name)) for name in ("train", "validation", "test")},
+        "summary": found.summary(),
+        "suspicious": [text for text in (holes, *seen.values()) if text],
+        "out": str(out),
+    }
+    show(facts, as_json, "\n".join(lines))

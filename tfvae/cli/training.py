@@ -1,0 +1,74 @@
+"""``tfvae train``."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from tfvae.cli.options import AsJson
+from tfvae.cli.outputs import show
+from tfvae.cli.start import load_tensorflow
+from tfvae.errors import InputError
+from tfvae.saving.config import TrainConfig
+
+
+def train(
+    *,
+    config: Annotated[
+        Path | None, Parameter(help="TOML file with any of the options below.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        Parameter(
+            help="Go on with the training of this run directory, which was stopped or has crashed; "
+            "its own options hold."
+        ),
+    ] = None,
+    options: TrainConfig = TrainConfig(),  # noqa: B008 - frozen
+    as_json: AsJson = False,
+) -> None:
+    """Train a VAE on images, series, volumes, vectors or a table; fill a run directory.
+
+    It holds config.toml, metrics.csv, model.keras, saved_model/, test.json,
+    checkpoints/, tensorboard/ and pictures: samples.png, reconstructions.png,
+    latent.png, curves.png.
+
+    Ctrl-C ends the training and keeps the model as it is; SIGTERM only writes a
+    checkpoint. Either can be gone on from with --resume, as can a crash.
+
+    Where TF_CONFIG names several workers, run the same command in each.
+    """
+    from tfvae.saving.files import refuse_existing
+
+    if resume is not None and (config is not None or options != TrainConfig()):
+        raise InputError("--resume goes on with the options of the run: leave the others out")
+    if options.run_dir is not None and "TF_CONFIG" not in os.environ:
+        refuse_existing(options.run_dir, "choose another --run-dir or remove it first")
+    # Workers have to find each other before a device starts.
+    load_tensorflow(start_devices="TF_CONFIG" not in os.environ)
+    from tfvae.cli import job
+
+    done = job.start(options) if resume is None else job.resume(resume)
+    run_dir, score = done.run_dir, done.score
+    if score is not None:
+        facts = {"run_dir": str(run_dir), **dataclasses.asdict(score)}
+        show(
+            facts,
+            as_json,
+            f"""
+test ELBO   {score.elbo:.2f} ± {score.standard_error:.2f} nats per event ({score.events} events):
+            log-likelihood {score.log_likelihood:.2f}, KL {score.kl:.2f}
+run         {run_dir}: model.keras, saved_model/, metrics.csv, config.toml, tensorboard/
+pictures    samples.png, reconstructions.png, latent.png, curves.png in the same place
+try next    tfvae sample {run_dir} --out samples.png
+            tfvae traverse {run_dir} --out walk.png
+            tfvae evaluate {run_dir}
+            tfvae export {run_dir} --out my_model""",
+        )
+    if done.stopped is not None:
+        print(f"stopped: tfvae train --resume {run_dir} goes on from here", file=sys.stderr)
+        # As a shell sees a program that a signal ended; a model that was kept is a success.
+        sys.exit(0 if score is not None else 128 + done.stopped)
