@@ -187,19 +187,21 @@ class VampPrior(Prior):
             )
         return self._encode
 
-    def _interval(self) -> tuple[float, float] | None:
-        low, high = self._support.low, self._support.high
-        return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+    def _interval(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return which values lie in an interval, and its ends; 0 and 1 for the others."""
+        low, high = (np.asarray(end, np.float32) for end in (self._support.low, self._support.high))
+        bounded = np.isfinite(low) & np.isfinite(high)
+        return bounded, np.where(bounded, low, 0), np.where(bounded, high, 1)
 
     @property
     def inputs(self) -> Tensor:
         """The pseudo-inputs u, `[K, *event_shape]`."""
         self._require_model()
-        raw, interval = tf.convert_to_tensor(self.raw_inputs), self._interval()
-        if interval is None:
+        raw = tf.convert_to_tensor(self.raw_inputs)
+        bounded, low, high = self._interval()
+        if not bounded.any():
             return raw
-        low, high = interval
-        return low + (high - low) * tf.sigmoid(raw)
+        return tf.where(bounded, low + (high - low) * tf.sigmoid(raw), raw)
 
     def adapt(self, events: ArrayLike) -> None:
         """Set the pseudo-inputs at the first K events.
@@ -226,12 +228,10 @@ class VampPrior(Prior):
         if self._missing:
             values = np.where(np.isnan(values), self._observed_mean(events), values)
         if not bool(self._support.admits(values)):
-            raise InputError(self._support.complaint('adapt of the prior "vamp"', *_range(values)))
-        interval = self._interval()
-        if interval is not None:
-            low, high = interval
-            share = np.clip((values - low) / (high - low), 0.01, 0.99)
-            values = np.log(share) - np.log1p(-share)
+            raise InputError(self._support.complaint_about('adapt of the prior "vamp"', values))
+        bounded, low, high = self._interval()
+        share = np.clip((values - low) / (high - low), 0.01, 0.99)
+        values = np.where(bounded, np.log(share) - np.log1p(-share), values)
         self.raw_inputs.assign(values)
 
     def _observed_mean(self, events: np.ndarray) -> np.ndarray:
@@ -498,10 +498,6 @@ def _standard_normal(event_shape: Shape) -> Distribution:
 
 def _uniform_mixture(components: int, distribution: Distribution) -> Distribution:
     return tfd.MixtureSameFamily(tfd.Categorical(logits=tf.zeros(components)), distribution)
-
-
-def _range(values: np.ndarray) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
 
 
 BY_NAME: dict[str, type[Prior]] = {

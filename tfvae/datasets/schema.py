@@ -12,6 +12,8 @@ from tfvae.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tfvae.likelihoods import Columns
+
 Level = str | int | float | bool
 
 COLUMN_KINDS = ("number", "count", "category", "ordered", "boolean", "date")
@@ -123,6 +125,15 @@ class Column:
         if not is_whole or abs(values).max() >= 2**53:
             return values
         return values.astype("Int64") if missing.any() else values.astype("int64")
+
+    @property
+    def likelihood(self) -> str:
+        """The name of the likelihood that suits the column, as `tfvae.likelihoods.get` takes it."""
+        if self.kind in _WITH_LEVELS:
+            # The softmax of two levels is the sigmoid of a Bernoulli.
+            few = len(self.levels) <= 2
+            return "bernoulli" if few else f"categorical:levels={len(self.levels)}"
+        return "negative_binomial" if self.kind == "count" else "student_t:scale=learned,df=learned"
 
     def __str__(self) -> str:
         """Return kind, range or levels, and holes in a few words."""
@@ -274,6 +285,42 @@ class Schema:
         if labels is not None and self.label is not None:
             values[self.label.name] = self.label.to_values(np.asarray(labels))
         return pd.DataFrame(values)
+
+    def likelihood(self) -> "Columns":
+        """Build p(x|z) of the rows, each column's chosen by its kind.
+
+        Numbers and dates have a Student's t distribution with learned scale and degrees of freedom,
+        which comes down to a normal one where no value lies far off; counts a negative binomial;
+        categories, ordered or not, a probability for each level.
+
+        Returns:
+            A likelihood for ``VAE.for_events((D,), likelihood=schema.likelihood(), ...)``; another
+            choice is ``Columns({**schema.likelihoods(), NAME: ...})``.
+        """
+        from tfvae.likelihoods import Columns
+
+        return Columns(self.likelihoods())
+
+    def likelihoods(self) -> dict[str, str]:
+        """Return the name of the likelihood of each column."""
+        return {column.name: column.likelihood for column in self.columns}
+
+    def log_abs_det_jacobian(self, events: np.ndarray) -> np.ndarray:
+        """Compute log |det ∂(event)/∂(row)| of rows, over what was observed of them.
+
+        A model's log p is that of events, whose numbers are standardised. That of the table's own
+        numbers is larger by this: ``log p(row) = log p(event) + log |det ∂(event)/∂(row)|``, where
+        a number or date that became ``(value − center) / scale`` adds ``−log scale``, and counts
+        and categories, which have probabilities, nothing.
+
+        Args:
+            events: `[N, D]`, as `to_events` returns them, NaN where a value is missing.
+
+        Returns:
+            float64 `[N]`, in nats.
+        """
+        logs = np.array([-np.log(column.scale) for column in self.columns])
+        return np.where(np.isnan(events), 0.0, logs).sum(axis=1)
 
     def to_config(self) -> dict[str, Any]:
         """Return what `from_config` makes the same schema of, in types that JSON knows."""

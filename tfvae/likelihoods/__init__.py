@@ -11,6 +11,7 @@ discretized_logistic,           evenly spaced levels,      `DiscretizedLogistic`
 discretized_logistic_mixture,   such as bytes / 255        `DiscretizedLogisticMixture`,
 categorical                                                `Categorical`
 poisson, negative_binomial      counts 0, 1, 2, ...        `Poisson`, `NegativeBinomial`
+none                            rows of a table            `Columns`, of the others
 =============================== ========================== =============================
 
 Log-densities of one row compare with each other; those of different rows do not. Only the
@@ -22,6 +23,7 @@ from typing import Any
 
 from tfvae.distributions.family import resolve
 from tfvae.likelihoods.base import Likelihood
+from tfvae.likelihoods.columns import Columns
 from tfvae.likelihoods.continuous import (
     Beta,
     ContinuousBernoulli,
@@ -40,17 +42,22 @@ from tfvae.likelihoods.discrete import (
     NegativeBinomial,
     Poisson,
 )
-from tfvae.likelihoods.support import Support
+from tfvae.likelihoods.encoding import Encoding
+from tfvae.likelihoods.names import BY_NAME
+from tfvae.likelihoods.support import ColumnsSupport, Support
 
 __all__ = [
     "BY_NAME",
     "Bernoulli",
     "Beta",
     "Categorical",
+    "Columns",
+    "ColumnsSupport",
     "ContinuousBernoulli",
     "Count",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
+    "Encoding",
     "Laplace",
     "Likelihood",
     "LocationScale",
@@ -63,21 +70,6 @@ __all__ = [
     "get",
     "of_features",
 ]
-
-BY_NAME: dict[str, type[Likelihood]] = {
-    "bernoulli": Bernoulli,
-    "continuous_bernoulli": ContinuousBernoulli,
-    "normal": Normal,
-    "laplace": Laplace,
-    "logistic": Logistic,
-    "student_t": StudentT,
-    "beta": Beta,
-    "discretized_logistic": DiscretizedLogistic,
-    "discretized_logistic_mixture": DiscretizedLogisticMixture,
-    "categorical": Categorical,
-    "poisson": Poisson,
-    "negative_binomial": NegativeBinomial,
-}
 
 
 def get(identifier: Likelihood | Mapping[str, Any] | str) -> Likelihood:

@@ -17,8 +17,9 @@ from tfvae.checks import is_number
 from tfvae.distributions.family import Family
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
+from tfvae.likelihoods.encoding import Encoding
 from tfvae.likelihoods.heads import OutputShape
-from tfvae.likelihoods.support import Support
+from tfvae.likelihoods.support import ColumnsSupport, Support
 from tfvae.typing import ArrayLike, Distribution, Shape, Tensor
 
 
@@ -121,14 +122,19 @@ class Likelihood(Family, abc.ABC):
         is_discrete: whether p(x|z) is a probability, not a density, and bits per dimension are
             defined.
         couples_batch: whether in training p(x|z) of an event depends on the rest of its batch.
+        encoding: what an encoder sees of x, where it is not x itself.
+        learns_by_channel: whether scales and the like that are learned are one number for each
+            index of an event's last axis, and not one for all of its values.
     """
 
     parameters_per_value = 1
     flat_parameters = 0
     takes_mean = False
-    support = Support()
+    support: Support | ColumnsSupport = Support()
     is_discrete = False
     couples_batch = False
+    encoding: Encoding | None = None
+    learns_by_channel = False
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -155,6 +161,11 @@ class Likelihood(Family, abc.ABC):
         makers = (self.distribution, self.training_distribution)
         return all("observed" in inspect.signature(maker).parameters for maker in makers)
 
+    @property
+    def parameter_channels(self) -> int:
+        """How long the last axis of the parameters is, those of all channels behind each other."""
+        return self.parameters_per_value * self.event_shape[-1]
+
     def __init__(self, *, decoder_output: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         if decoder_output not in (None, "features", "parameters", "mean"):
@@ -174,7 +185,7 @@ class Likelihood(Family, abc.ABC):
         Raises:
             InputError: if the decoder's output fits neither the events nor `decoder_output`.
         """
-        output = OutputShape(tuple(input_shape), self.event_shape, self.parameters_per_value)
+        output = OutputShape(tuple(input_shape), self.event_shape, self.parameter_channels)
         if self.decoder_output in ("parameters", "mean") and output.features != output.needed:
             raise InputError(
                 f"{type(self).__name__} needs a last axis of {output.needed} from a decoder that "
@@ -226,9 +237,9 @@ class Likelihood(Family, abc.ABC):
         return initialize
 
     def _add_scalar(self, name: str, value: float, **kwargs: Any) -> keras.Variable:
-        """Add a weight that all values share."""
+        """Add a weight that all values share, or all of a channel if it `learns_by_channel`."""
         return self.add_weight(
-            shape=(),
+            shape=self.event_shape[-1:] if self.learns_by_channel else (),
             initializer=keras.initializers.Constant(value),
             dtype="float32",
             name=name,
@@ -239,9 +250,8 @@ class Likelihood(Family, abc.ABC):
     def call(self, decoder_output: Tensor) -> dict[str, Tensor]:
         """Map the decoder's output to the parameters of p(x|z), float32, batch first."""
         raw = decoder_output if self.head is None else self.head(decoder_output)
-        *sides, channels = self.event_shape
         raw = keras.ops.cast(raw, "float32")
-        raw = keras.ops.reshape(raw, (-1, *sides, self.parameters_per_value * channels))
+        raw = keras.ops.reshape(raw, (-1, *self.event_shape[:-1], self.parameter_channels))
         if self.meaning == "mean":
             raw = self._from_mean(raw)
         return self._parameters(raw)
@@ -293,15 +303,50 @@ class Likelihood(Family, abc.ABC):
                 f"value_distribution of {type(self).__name__} has event shape "
                 f"{values.event_shape}, expected scalar events: override distribution instead"
             )
-        if observed is not None:
-            from tfvae.distributions.masked import PartlyObserved
+        return tfd.Independent(self._masked(values, observed), len(self.event_shape))
 
-            values = PartlyObserved(
-                values,
-                tf.cast(observed, tf.bool),
-                safe_sample_fn=lambda values: tf.cast(self.support.fill, values.dtype),
-            )
-        return tfd.Independent(values, len(self.event_shape))
+    def _masked(self, values: Distribution, observed: Tensor | None) -> Distribution:
+        """Leave out of the distributions of values those that were not observed."""
+        if observed is None:
+            return values
+        from tfvae.distributions.masked import PartlyObserved
+
+        return PartlyObserved(
+            values,
+            tf.cast(observed, tf.bool),
+            safe_sample_fn=lambda values: tf.cast(self.support.fill, values.dtype),
+        )
+
+    def log_prob_by_value(
+        self, parameters: dict[str, Tensor], x: Tensor, observed: Tensor | None = None
+    ) -> Tensor:
+        """Compute what each value adds to log p(x|z): the share of a column, pixel or time step.
+
+        Args:
+            parameters: what `call` returns, with any leading axes.
+            x: `[B, *event_shape]`, with `support.fill` where a value is missing.
+            observed: see `distribution`.
+
+        Returns:
+            `[..., B, *event_shape]`, in nats, whose sum over the event is
+            ``distribution(parameters, observed).log_prob(x)``; 0 where a value is missing.
+
+        Raises:
+            InputError: if the likelihood has no distribution of single values.
+        """
+        return self._masked(self.value_distribution(parameters), observed).log_prob(x)
+
+    def training_value_distribution(
+        self, parameters: dict[str, Tensor], x: Tensor, observed: Tensor | None = None
+    ) -> Distribution:
+        """Build the distribution of each value that a training step evaluates at `x`.
+
+        Args:
+            parameters: see `training_distribution`.
+            x: see `training_distribution`.
+            observed: see `distribution`.
+        """
+        return self.value_distribution(parameters)
 
     def training_distribution(
         self, parameters: dict[str, Tensor], x: Tensor, observed: Tensor | None = None
@@ -347,6 +392,25 @@ class Likelihood(Family, abc.ABC):
                 "mean: override mean(distribution) in the likelihood"
             ) from None
 
+    def mixture_mean(self, distribution: Distribution, weights: Tensor) -> Tensor:
+        """Return the mean of Σ_k w_k p(x|z_k).
+
+        Args:
+            distribution: p(x|z), with batch shape `[K, ...]`.
+            weights: w, of that shape, which sum to 1 over K.
+
+        Returns:
+            `[..., *event_shape]`.
+
+        Raises:
+            InputError: if the distribution knows no mean.
+        """
+        mean = self.mean(distribution)
+        ones = tf.ones(len(self.event_shape), tf.int32)
+        return tf.reduce_sum(
+            tf.reshape(weights, tf.concat([tf.shape(weights), ones], axis=0)) * mean, axis=0
+        )
+
     def check(self, x: ArrayLike) -> None:
         """Check that an array or an eager tensor lies in the support.
 
@@ -354,9 +418,8 @@ class Likelihood(Family, abc.ABC):
             InputError: if a value does not, or is not finite.
         """
         if not bool(self.support.admits(x)):
-            values = tf.cast(x, tf.float32)
-            low, high = float(tf.reduce_min(values)), float(tf.reduce_max(values))
-            raise InputError(self.support.complaint(type(self).__name__, low, high))
+            values = tf.cast(x, tf.float32).numpy()
+            raise InputError(self.support.complaint_about(type(self).__name__, values))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

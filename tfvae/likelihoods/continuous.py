@@ -130,14 +130,23 @@ class Normal(LocationScale):
         """Build p(x|z); with the optimal scale that of this batch, which joins the average."""
         if self.scale != "optimal":
             return super().training_distribution(parameters, x, observed)
+        return self._joint(self.training_value_distribution(parameters, x, observed), observed)
+
+    def training_value_distribution(
+        self, parameters: dict[str, Tensor], x: Tensor, observed: Tensor | None = None
+    ) -> Distribution:
+        """Build the normal distribution of each value, with the optimal scale of this batch."""
+        if self.scale != "optimal":
+            return self.value_distribution(parameters)
         loc = parameters["loc"]
         squared = tf.math.squared_difference(x, loc)
+        axes = list(range(squared.shape.rank - 1)) if self.learns_by_channel else None
         if observed is None:
-            variance, is_empty = tf.reduce_mean(squared), False
+            variance, is_empty = tf.reduce_mean(squared, axes), False
         else:
             is_observed = tf.broadcast_to(tf.cast(observed, tf.bool), tf.shape(squared))
-            count = tf.math.count_nonzero(is_observed, dtype=tf.float32)
-            total = tf.reduce_sum(tf.where(is_observed, squared, 0.0))
+            count = tf.math.count_nonzero(is_observed, axes, dtype=tf.float32)
+            total = tf.reduce_sum(tf.where(is_observed, squared, 0.0), axes)
             variance, is_empty = tf.math.divide_no_nan(total, count), count == 0
         variance = tf.stop_gradient(tf.maximum(variance, self.min_scale**2))
         # A batch that is left out since it is not finite leaves the average alone too, and so
@@ -146,7 +155,7 @@ class Normal(LocationScale):
         for average, new in ((self.average_variance, variance), (self.average_weight, 1.0)):
             old = tf.convert_to_tensor(average)
             average.assign(tf.where(kept, self._decay * old + (1 - self._decay) * new, old))
-        return self._joint(tfd.Normal(loc, tf.sqrt(variance)), observed)
+        return tfd.Normal(loc, tf.sqrt(variance))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -30,8 +30,8 @@ class OutputShape:
         InputError: if the output has neither shape.
     """
 
-    def __init__(self, shape: Shape, event_shape: Shape, parameters_per_value: int):
-        *sides, channels = event_shape
+    def __init__(self, shape: Shape, event_shape: Shape, parameter_channels: int):
+        sides = event_shape[:-1]
         self.has_sides = bool(sides) and shape[1:-1] == tuple(sides)
         if shape[-1] is None or not (self.has_sides or len(shape) == 2):
             choices = ["[batch, features]"]
@@ -44,7 +44,7 @@ class OutputShape:
         self.shape = shape
         self.rank = len(event_shape)
         self.features = shape[-1]
-        self.needed = channels * parameters_per_value
+        self.needed = parameter_channels
         if not self.has_sides:
             self.needed *= math.prod(sides)
 

@@ -57,7 +57,7 @@ class Support:
         return nearest
 
     @property
-    def _range(self) -> float:
+    def width(self) -> float:
         """Width of [low, high]; 0 where it is infinite, so that no part of it is slack."""
         return self.high - self.low if math.isfinite(self.high - self.low) else 0.0
 
@@ -72,7 +72,7 @@ class Support:
         All other values, NaN and those that are not supported included, stay as they are. Whole
         numbers and booleans become float32.
         """
-        x, slack = _floating(x), _SLACK * self._range
+        x, slack = _floating(x), _SLACK * self.width
         if slack == 0:
             return x
         is_near = (x >= self.low - slack) & (x <= self.high + slack)
@@ -86,7 +86,7 @@ class Support:
         """
         x = _floating(x)
         if self.step is None:
-            slack = _SLACK * self._range
+            slack = _SLACK * self.width
             inside = (x >= self.low - slack) & (x <= self.high + slack)
         else:
             level = (self.clip(x) - self.low) / self.step
@@ -106,10 +106,10 @@ class Support:
             high: the highest.
         """
         received = f"values from {_unlike(low, self.low)} to {_unlike(high, self.high)}"
-        slack = _SLACK * self._range + 1e-3 * (self.step or 0)
+        slack = _SLACK * self.width + 1e-3 * (self.step or 0)
         is_below, is_above = low < self.low - slack, high > self.high + slack
         outside = max(self.low - low, high - self.high)
-        little = min(_LITTLE * self._range, math.inf if self.step is None else self.step / 2)
+        little = min(_LITTLE * self.width, math.inf if self.step is None else self.step / 2)
         if not (np.isfinite(low) and np.isfinite(high)):
             advice = "remove or replace NaN and infinite values"
         elif (is_below or is_above) and outside <= little:
@@ -131,6 +131,19 @@ class Support:
             )
         return f"{owner} expects {self}; received {received}: {advice}"
 
+    def complaint_about(self, owner: str, x: ArrayLike, *, missing: bool = False) -> str:
+        """Return one line for events that are not all supported.
+
+        Args:
+            owner: who expects other values.
+            x: the events, any shape.
+            missing: whether NaN is a value that was not observed, and nothing to complain about.
+        """
+        values = np.asarray(x)
+        if missing:
+            values = values[~np.isnan(values)]
+        return self.complaint(owner, *_range(values))
+
     def _advice_for_low_values(self, low: float, high: float) -> str:
         if math.isinf(self.high):
             return f"shift the values, so that they start at {self.low:g}"
@@ -141,6 +154,84 @@ class Support:
         if self.step is None:
             advice += ", or take a likelihood of all finite values, such as normal"
         return advice
+
+
+@dataclasses.dataclass(frozen=True)
+class ColumnsSupport:
+    """The values of a row's columns, each with a `Support` of its own.
+
+    It answers what a `Support` does; where that has a number, this has one for each column.
+
+    Args:
+        names: of the columns.
+        supports: of the columns.
+    """
+
+    names: tuple[str, ...]
+    supports: tuple[Support, ...]
+
+    # Columns have no lattice in common.
+    step = None
+
+    def __str__(self) -> str:
+        return f"rows of the {len(self.names)} columns {', '.join(map(repr, self.names))}"
+
+    @property
+    def low(self) -> np.ndarray:
+        """The lowest value of each column, float32 `[D]`."""
+        return np.array([support.low for support in self.supports], np.float32)
+
+    @property
+    def high(self) -> np.ndarray:
+        """The highest value of each column, float32 `[D]`."""
+        return np.array([support.high for support in self.supports], np.float32)
+
+    @property
+    def fill(self) -> np.ndarray:
+        """What stands in each column where nothing was observed, float32 `[D]`."""
+        return np.array([support.fill for support in self.supports], np.float32)
+
+    def clip(self, x: ArrayLike) -> Tensor:
+        """Return x `[..., D]` with values a hair outside moved to the nearest end."""
+        x = _floating(x)
+        slack = _SLACK * np.array([support.width for support in self.supports], np.float32)
+        if not slack.any():
+            return x
+        is_near = (slack > 0) & (x >= self.low - slack) & (x <= self.high + slack)
+        return tf.where(is_near, tf.clip_by_value(x, self.low, self.high), x)
+
+    def admits(self, x: ArrayLike) -> Tensor:
+        """Return whether every value of `x` `[..., D]` is supported, as a boolean scalar tensor."""
+        x = _floating(x)
+        return tf.reduce_all(
+            [support.admits(tf.gather(x, places, axis=-1)) for support, places in self._alike()]
+        )
+
+    def _alike(self) -> list[tuple[Support, list[int]]]:
+        """Return the different supports, and the columns that have each."""
+        places: dict[Support, list[int]] = {}
+        for place, support in enumerate(self.supports):
+            places.setdefault(support, []).append(place)
+        return list(places.items())
+
+    def complaint_about(self, owner: str, x: ArrayLike, *, missing: bool = False) -> str:
+        """Return one line for events that are not all supported: of the first column that is not.
+
+        Args:
+            owner: who expects other values.
+            x: the events `[..., D]`.
+            missing: whether NaN is a value that was not observed, and nothing to complain about.
+        """
+        columns = np.asarray(x, np.float32).reshape(-1, len(self.names)).T
+        for name, support, values in zip(self.names, self.supports, columns, strict=True):
+            present = values[~np.isnan(values)] if missing else values
+            if len(present) and not bool(support.admits(present)):
+                return support.complaint(f"{owner}, in the column {name!r},", *_range(present))
+        raise AssertionError("all columns are supported")
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
 
 
 def _floating(x: ArrayLike) -> Tensor:

@@ -80,19 +80,21 @@ class Autoencoder(LatentVariableModel):
         **kwargs: Unpack[KerasOptions],
     ) -> Self:
         """Build the usual model for events of a shape; see `VAE.for_events`."""
+        family = likelihoods.of_features(likelihood)
         encoder, decoder = networks.pair(
             network,
             event_shape,
             latent_dim,
             num_classes=num_classes,
             missing=missing,
+            encoded_channels=None if family.encoding is None else family.encoding.channels,
             seed=seed,
         )
         return cls(
             encoder,
             decoder,
             latent_dim,
-            likelihood=likelihoods.of_features(likelihood),
+            likelihood=family,
             num_classes=num_classes,
             missing=missing,
             seed=seed,

@@ -121,7 +121,10 @@ class LatentVariableModel(keras.Model, abc.ABC):
             shape = shape[0]
         if not isinstance(shape, tuple) or len(shape) < 2 or None in shape[1:]:
             return
-        if self.missing:
+        encoding = self.likelihood_family.encoding
+        if encoding is not None:
+            shape = (*shape[:-1], len(encoding.columns))
+        elif self.missing:
             if shape[-1] % 2:
                 raise InputError(
                     "an encoder for missing values takes the event beside its mask, twice the "
@@ -158,6 +161,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             type(likelihood).__name__,
             self.num_classes,
             self.missing,
+            likelihood.encoding,
         )
         features = run_symbolically("encoder", self.encoder, spec.encoder_shape, self.num_classes)
         if self.missing and not likelihood.takes_missing:
@@ -476,6 +480,27 @@ class LatentVariableModel(keras.Model, abc.ABC):
         x, _ = self.checked(x, label)
         likelihood, target = self._likelihood(self.likelihood_parameters(z, label), x, False)
         return likelihood.log_prob(target)
+
+    def log_likelihood_by_value(
+        self, x: ArrayLike, z: ArrayLike, label: ArrayLike | None = None
+    ) -> Tensor:
+        """Compute what each value of x, such as a table's column, adds to log p(x|z).
+
+        Args:
+            x: as for `log_likelihood`.
+            z: as for `log_likelihood`.
+            label: as for `log_likelihood`.
+
+        Returns:
+            `[..., B, *event_shape]`, in nats, 0 where a value is missing.
+
+        Raises:
+            InputError: if they do not fit, or the likelihood has no distribution of single values.
+        """
+        x, _ = self.checked(x, label)
+        target, observed = self._require_built("log_prob").observed(x)
+        parameters = self.likelihood_parameters(z, label)
+        return self.likelihood_family.log_prob_by_value(parameters, target, observed)
 
     def _mean(self, z: Tensor, label: ArrayLike | None = None, training: bool = False) -> Tensor:
         """Compute the mean of p(x|z), `[..., *event_shape]`."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfvae.errors import InputError
 from tfvae.graph_errors import refuse_unless
-from tfvae.likelihoods import Support
+from tfvae.likelihoods import ColumnsSupport, Encoding, Support
 from tfvae.typing import ArrayLike, Shape, Tensor
 
 # What several events and one are called, and their axes, by rank.
@@ -32,13 +32,16 @@ class EventSpec:
         owner: what has that support, as messages call it.
         num_classes: labels y are whole numbers from 0 to one less; None for a model without.
         missing: whether NaN means a value that was not observed; else NaN is refused.
+        encoding: what an encoder sees of x, where it is not x itself; see
+            `tfvae.likelihoods.Likelihood.encoding`.
     """
 
     shape: Shape
-    support: Support = dataclasses.field(default_factory=Support)
+    support: Support | ColumnsSupport = dataclasses.field(default_factory=Support)
     owner: str = "the likelihood"
     num_classes: int | None = None
     missing: bool = False
+    encoding: Encoding | None = None
 
     @property
     def rank(self) -> int:
@@ -52,9 +55,10 @@ class EventSpec:
 
     @property
     def encoder_shape(self) -> Shape:
-        """The shape that an encoder takes: where values may be missing, x beside its mask."""
+        """The shape that an encoder takes: x as it is encoded, and its mask if it has one."""
         *sides, channels = self.shape
-        return (*sides, 2 * channels) if self.missing else self.shape
+        seen = channels if self.encoding is None else self.encoding.channels
+        return (*sides, seen + channels) if self.missing else (*sides, seen)
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -142,10 +146,11 @@ class EventSpec:
         return self.support.clip(tf.where(mask, x, self.support.fill)), mask
 
     def encoder_input(self, x: Tensor, observed: Tensor | None) -> Tensor:
-        """Return what the encoder takes of `observed(x)`: x, or x beside its mask."""
+        """Return what the encoder takes of `observed(x)`: x as it is encoded, beside its mask."""
+        seen = x if self.encoding is None else self.encoding(x)
         if observed is None:
-            return x
-        return tf.concat([x, tf.cast(observed, x.dtype)], axis=-1)
+            return seen
+        return tf.concat([seen, tf.cast(observed, seen.dtype)], axis=-1)
 
     # --- labels -----------------------------------------------------------------------------------
 
@@ -278,11 +283,7 @@ class EventSpec:
             self.label_vector(label)
 
     def _complain(self, x: Tensor) -> NoReturn:
-        values = x.numpy()
-        if self.missing:
-            values = values[~np.isnan(values)]
-        low, high = float(values.min()), float(values.max())
-        raise InputError(self.support.complaint(self.owner, low, high))
+        raise InputError(self.support.complaint_about(self.owner, x.numpy(), missing=self.missing))
 
 
 def _named_shape(shape: Shape) -> str:

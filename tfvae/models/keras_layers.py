@@ -4,13 +4,15 @@ A Keras layer may not return a distribution. The two layers here go from a netwo
 the mean of the distribution that a family makes of them, and so close a functional `keras.Model`.
 """
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfvae.distributions.family import PACKAGE, Family
-from tfvae.likelihoods import Likelihood
+from tfvae.likelihoods import Encoding, Likelihood
 from tfvae.models.event_spec import EventSpec
 from tfvae.typing import Shape, Tensor
 
@@ -77,14 +79,14 @@ class LikelihoodMean(_MeanOfFamily):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class WithMask(keras.layers.Layer):
-    """Events with NaN in their holes to what an encoder takes: filled, beside their mask.
+    """Events with NaN in their holes to events without, beside their mask.
 
     Args:
-        fill: what stands in the holes.
+        fill: what stands in the holes, one number or one for each channel.
         **kwargs: those of `keras.layers.Layer`.
     """
 
-    def __init__(self, fill: float = 0.0, **kwargs: Any):
+    def __init__(self, fill: float | Sequence[float] = 0.0, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self.fill = fill
 
@@ -98,6 +100,29 @@ class WithMask(keras.layers.Layer):
         return {**super().get_config(), "fill": self.fill}
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class EncodedEvents(keras.layers.Layer):
+    """Events, or these beside their mask, to what an encoder takes in their place.
+
+    Args:
+        columns: those of the `tfvae.likelihoods.Encoding`.
+        **kwargs: those of `keras.layers.Layer`.
+    """
+
+    def __init__(self, columns: Sequence[Sequence[Any]], **kwargs: Any):
+        super().__init__(autocast=False, **kwargs)
+        self.encoding = Encoding(tuple((str(kind), *rest) for kind, *rest in columns))
+
+    def call(self, x: Any) -> Tensor:
+        """Return `[B, channels]` of events `[B, D]`, the mask behind both."""
+        size = len(self.encoding.columns)
+        return tf.concat([self.encoding(x[..., :size]), x[..., size:]], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "columns": [list(one) for one in self.encoding.columns]}
+
+
 def encoder_model(encoder: keras.Model, code: keras.layers.Layer, spec: EventSpec) -> keras.Model:
     """Build the model from x to its code.
 
@@ -107,7 +132,11 @@ def encoder_model(encoder: keras.Model, code: keras.layers.Layer, spec: EventSpe
         spec: what an event is.
     """
     x = keras.Input(spec.shape, name="x")
-    events = WithMask(spec.support.fill, name="with_mask")(x) if spec.missing else x
+    events = x
+    if spec.missing:
+        events = WithMask(np.asarray(spec.support.fill).tolist(), name="with_mask")(x)
+    if spec.encoding is not None:
+        events = EncodedEvents(spec.encoding.columns, name="encoded_events")(events)
     inputs, arguments = _with_label(x, events, spec)
     return keras.Model(inputs, code(encoder(arguments)), name="encoder")
 

@@ -53,7 +53,8 @@ class VAE(LatentVariableModel):
         encoder: a `keras.Model` from events `[B, *event_shape]` to features, or to a list
             ``[loc, log_var]``; see `tfvae.posteriors.DiagonalNormal`. That of a conditional model
             takes a list of events and labels, one-hot `[B, num_classes]`. With `missing` it takes
-            events and their masks, 1 where observed, side by side on the last axis.
+            events and their masks, 1 where observed, side by side on the last axis. A likelihood
+            with an `encoding` says what it takes in place of events.
         decoder: a `keras.Model` from z `[B, d]` to features or events; see
             `tfvae.likelihoods.Likelihood`. That of a conditional model takes a list of z and
             labels.
@@ -148,12 +149,14 @@ class VAE(LatentVariableModel):
         Raises:
             InputError: if the shape, the network or another argument does not fit.
         """
+        family = likelihoods.of_features(likelihood)
         encoder, decoder = networks.pair(
             network,
             event_shape,
             latent_dim,
             num_classes=num_classes,
             missing=missing,
+            encoded_channels=None if family.encoding is None else family.encoding.channels,
             seed=seed,
         )
         return cls(
@@ -162,7 +165,7 @@ class VAE(LatentVariableModel):
             latent_dim,
             posterior=posterior,
             prior=prior,
-            likelihood=likelihoods.of_features(likelihood),
+            likelihood=family,
             objective=objective,
             num_classes=num_classes,
             missing=missing,
@@ -220,7 +223,7 @@ class VAE(LatentVariableModel):
         """Compute q(z|x) of a blank event, and p(z)."""
         spec = self._require_built("an example")
         label = None if self.num_classes is None else [0]
-        blank = tf.fill((1, *spec.shape), tf.constant(spec.support.fill, tf.float32))
+        blank = tf.broadcast_to(tf.constant(spec.support.fill, tf.float32), (1, *spec.shape))
         features = self._features(blank, label, training=False)
         q = self.posterior_family.distribution(self.posterior_family(features))
         return q, self.prior_family.distribution(label)
@@ -494,9 +497,7 @@ class VAE(LatentVariableModel):
         likelihood = self.likelihood_family.distribution(parameters)
         weights = tf.nn.softmax(terms.log_weight, axis=0)  # [K, B]
         if draws is None:
-            shape = tf.concat([tf.shape(weights), tf.ones(spec.rank, tf.int32)], 0)
-            mean = self.likelihood_family.mean(likelihood)
-            estimate = tf.reduce_sum(tf.reshape(weights, shape) * mean, axis=0)
+            estimate = self.likelihood_family.mixture_mean(likelihood, weights)
             return tf.where(observed, filled, estimate)
         # [B, m], which of the K draws each completion takes.
         chosen = tf.random.stateless_categorical(tf.transpose(terms.log_weight), draws, seeds[1])

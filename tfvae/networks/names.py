@@ -46,11 +46,13 @@ class Network(abc.ABC):
         *,
         num_classes: int | None = None,
         missing: bool = False,
+        encoded_channels: int | None = None,
         seed: int | None = None,
     ) -> tuple[keras.Model, keras.Model]:
         """Build both; see the function `pair`."""
         shape = check_event_shape(event_shape)
-        seen = (*shape[:-1], 2 * shape[-1]) if missing else shape
+        channels = shape[-1] if encoded_channels is None else encoded_channels
+        seen = (*shape[:-1], channels + shape[-1] if missing else channels)
         seed = check_seed(seed)
         decoder_seed = None if seed is None else seed + 1
         return (
@@ -231,6 +233,7 @@ def pair(
     *,
     num_classes: int | None = None,
     missing: bool = False,
+    encoded_channels: int | None = None,
     seed: int | None = None,
 ) -> tuple[keras.Model, keras.Model]:
     """Build an encoder and its decoder by name.
@@ -244,6 +247,8 @@ def pair(
         num_classes: labels, for networks that take one.
         missing: whether values may be missing. The encoder then takes the last axis twice as long:
             the values, and behind them 1 where one was observed and 0 where not.
+        encoded_channels: how long the last axis is of what the encoder takes in place of the
+            values, where that is something else; see `tfvae.likelihoods.Likelihood.encoding`.
         seed: seed of the initial weights of both.
 
     Returns:
@@ -259,7 +264,14 @@ def pair(
     if name is None:
         name = "dense" if len(shape) == 1 else "conv"
     network: Network = resolve(name, Network, BY_NAME, "network")
-    return network.pair(shape, latent_dim, num_classes=num_classes, missing=missing, seed=seed)
+    return network.pair(
+        shape,
+        latent_dim,
+        num_classes=num_classes,
+        missing=missing,
+        encoded_channels=encoded_channels,
+        seed=seed,
+    )
 
 
 def _checked_sizes(name: str, value: Sizes) -> tuple[int, ...]:

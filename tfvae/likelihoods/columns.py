@@ -1,0 +1,314 @@
+"""The likelihood of a row, whose columns are numbers, counts and categories."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfvae.distributions.family import PACKAGE, resolve
+from tfvae.errors import InputError
+from tfvae.likelihoods.base import Likelihood
+from tfvae.likelihoods.discrete import Categorical, Count
+from tfvae.likelihoods.encoding import EncodedColumn, Encoding
+from tfvae.likelihoods.names import BY_NAME
+from tfvae.likelihoods.support import ColumnsSupport
+from tfvae.typing import Distribution, Shape, Tensor
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Columns(Likelihood):
+    """p(x|z) = ∏ p_j(x_j|z) over the columns of a row `[D]`, each of a likelihood of its own.
+
+    ::
+
+        Columns(
+            {
+                "age": "normal:scale=learned",
+                "sex": "categorical:levels=2",
+                "visits": "negative_binomial",
+            }
+        )
+
+    A category is the number of its level, 0, 1, ..., k − 1, whatever `high` a `Categorical` has by
+    default elsewhere. The encoder sees it one-hot, and the logarithm of a count: see `encoding`.
+
+    What a likelihood learns beside the decoder's output, such as ``scale=learned``, each column
+    learns for itself. Columns of equal likelihoods are computed together, so that hundreds of them
+    take hardly longer than a few.
+
+    The parameters that a decoder may put out by itself are those of the first column, then those of
+    the second, and so on.
+
+    Args:
+        columns: the likelihood of each column by its name, in the order of an event's values: a
+            `Likelihood`, of which a copy is taken, or its name. It has a distribution of single
+            values, and what it learns it adds as those of this library do: one number a channel.
+        decoder_output: see `Likelihood`.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Attributes:
+        names: of the columns.
+        groups: the likelihoods, each of one or more columns.
+
+    Raises:
+        InputError: if there is no column, or a likelihood does not fit.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Likelihood | Mapping[str, Any] | str],
+        *,
+        decoder_output: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(decoder_output=decoder_output, **kwargs)
+        if not isinstance(columns, Mapping) or not columns:
+            raise InputError(
+                "columns is a dictionary from the name of each column to its likelihood; received "
+                f"{columns!r}"
+            )
+        self.names = tuple(columns)
+        self.groups: list[Likelihood] = []
+        self._columns_of: list[list[int]] = []
+        found: dict[str, int] = {}
+        for place, (name, identifier) in enumerate(columns.items()):
+            part = _part(name, identifier)
+            key = json.dumps(_config(part), sort_keys=True, default=str)
+            if key not in found:
+                found[key] = len(self.groups)
+                self.groups.append(part)
+                self._columns_of.append([])
+            self._columns_of[found[key]].append(place)
+        self._group_of = np.zeros(len(self.names), int)
+        for number, places in enumerate(self._columns_of):
+            self._group_of[places] = number
+        parts = [self.groups[number] for number in self._group_of]
+        self.support = ColumnsSupport(self.names, tuple(part.support for part in parts))
+        self.encoding = Encoding(tuple(map(_encoded, parts)))
+        self.is_discrete = all(part.is_discrete for part in self.groups)
+        self.takes_mean = all(part.takes_mean for part in self.groups)
+        # Where the parameters of each column begin.
+        sizes = [part.parameters_per_value for part in parts]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])
+
+    @property
+    def couples_batch(self) -> bool:  # type: ignore[override]
+        """Whether a column's likelihood takes something from the whole batch."""
+        return any(part.couples_batch for part in self.groups)
+
+    @property
+    def parameter_channels(self) -> int:
+        """How many parameters all columns have."""
+        return int(self._starts[-1])
+
+    def likelihood_of(self, column: str) -> Likelihood:
+        """Return the likelihood of a column, which columns of equal ones share.
+
+        Raises:
+            InputError: if there is no such column.
+        """
+        if column not in self.names:
+            known = ", ".join(map(repr, self.names))
+            raise InputError(f"there is no column {column!r}; the likelihood has {known}")
+        return self.groups[self._group_of[self.names.index(column)]]
+
+    def gives_probabilities(self, x: Tensor) -> bool | Tensor:
+        """Return whether all columns have probabilities of their values in x `[..., D]`."""
+        return tf.reduce_all(
+            [
+                part.gives_probabilities(tf.gather(x, places, axis=-1))
+                for part, places in zip(self.groups, self._columns_of, strict=True)
+            ]
+        )
+
+    def bind(self, event_shape: Shape, seed: int | None) -> None:
+        """Say which event the likelihood describes; see `Family.bind`.
+
+        Raises:
+            InputError: if it is no row of these columns.
+        """
+        if tuple(event_shape) != (len(self.names),):
+            raise InputError(
+                f"a likelihood of {len(self.names)} columns describes events "
+                f"[{len(self.names)}]; received {list(event_shape)}"
+            )
+        super().bind(event_shape, seed)
+        for part, places in zip(self.groups, self._columns_of, strict=True):
+            part.bind((len(places),), None)
+
+    def build(self, input_shape: Shape) -> None:
+        """Create the head, and what the columns learn beside."""
+        super().build(input_shape)
+        for part, places in zip(self.groups, self._columns_of, strict=True):
+            part.learns_by_channel = True
+            part.decoder_output = "mean" if self.meaning == "mean" else "parameters"
+            part.build((1, len(places) * part.parameters_per_value))
+
+    def _head_initializer(self) -> Callable[..., Tensor]:
+        """Start flat what starts flat in each column."""
+        initializer = keras.initializers.GlorotUniform(seed=self._head_seed)
+        varies = np.concatenate(
+            [
+                np.arange(part.parameters_per_value)
+                < part.parameters_per_value - part.flat_parameters
+                for part in (self.groups[number] for number in self._group_of)
+            ]
+        )
+
+        def initialize(shape: Shape, dtype: str | None = None) -> Tensor:
+            return initializer(shape, dtype) * varies.astype("float32")
+
+        return initialize
+
+    def _from_mean(self, mean: Tensor) -> Tensor:
+        # Each column's likelihood takes the mean itself.
+        return mean
+
+    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
+        parameters = {}
+        for number, (part, places) in enumerate(zip(self.groups, self._columns_of, strict=True)):
+            # A likelihood takes the first parameter of all its columns, then the second.
+            count = np.arange(part.parameters_per_value)[:, None]
+            order = (self._starts[places] + count).reshape(-1)
+            for name, value in part(keras.ops.take(raw, order, axis=-1)).items():
+                parameters[f"{number}_{name}"] = value
+        return parameters
+
+    def _parts(
+        self, parameters: dict[str, Tensor]
+    ) -> list[tuple[Likelihood, dict[str, Tensor], list[int]]]:
+        """Return each likelihood with its parameters and columns."""
+        named: list[dict[str, Tensor]] = [{} for _ in self.groups]
+        for key, value in parameters.items():
+            number, _, name = key.partition("_")
+            named[int(number)][name] = value
+        return list(zip(self.groups, named, self._columns_of, strict=True))
+
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the distribution of each column."""
+        from tfvae.distributions.by_column import ByColumn
+
+        distributions = [part.value_distribution(its) for part, its, _ in self._parts(parameters)]
+        return ByColumn(distributions, self._columns_of)
+
+    def training_distribution(
+        self, parameters: dict[str, Tensor], x: Tensor, observed: Tensor | None = None
+    ) -> Distribution:
+        """Build the p(x|z) that a training step evaluates at `x`."""
+        return self._joint(self.training_value_distribution(parameters, x, observed), observed)
+
+    def training_value_distribution(
+        self, parameters: dict[str, Tensor], x: Tensor, observed: Tensor | None = None
+    ) -> Distribution:
+        """Build the distribution of each column; what it takes from the data it takes here."""
+        from tfvae.distributions.by_column import ByColumn
+
+        if observed is not None:
+            observed = tf.broadcast_to(observed, tf.shape(x))
+        distributions = [
+            part.training_value_distribution(
+                its,
+                tf.gather(x, places, axis=-1),
+                None if observed is None else tf.gather(observed, places, axis=-1),
+            )
+            for part, its, places in self._parts(parameters)
+        ]
+        return ByColumn(distributions, self._columns_of)
+
+    def mean(self, distribution: Distribution) -> Tensor:
+        """Return the mean of p(x|z) `[..., D]`; of a category its most probable level.
+
+        Raises:
+            InputError: if a column's distribution knows no mean.
+        """
+        return self._shown(distribution, lambda values: values)
+
+    def mixture_mean(self, distribution: Distribution, weights: Tensor) -> Tensor:
+        """Return the mean of a mixture `[..., D]`, of a category its most probable level."""
+        return self._shown(
+            distribution,
+            lambda values: tf.reduce_sum(_with_axes(weights, values) * values, axis=0),
+        )
+
+    def _shown(self, distribution: Distribution, average: Callable[[Tensor], Tensor]) -> Tensor:
+        """Average the means of values, and the probabilities of levels, and choose from these."""
+        from tfvae.distributions.by_column import ByColumn
+
+        values = distribution
+        # Inside of what joins values to rows, and of what masks them.
+        while not isinstance(values, ByColumn):
+            values = values.distribution
+        shown = []
+        for part, its in zip(self.groups, values.distributions, strict=True):
+            if isinstance(part, Categorical):
+                level = tf.argmax(average(its.distribution.probs_parameter()), axis=-1)
+                shown.append(tf.cast(level, tf.float32) * (part.high / (part.levels - 1)))
+            else:
+                shown.append(average(part.mean(its)))
+        places = np.argsort(np.concatenate(self._columns_of))
+        return tf.gather(tf.concat(shown, axis=-1), places, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        serialize = keras.saving.serialize_keras_object
+        configs = []
+        for part in self.groups:
+            config = serialize(part)
+            config["config"] = _config(part)
+            configs.append(config)
+        columns = {
+            name: configs[number] for name, number in zip(self.names, self._group_of, strict=True)
+        }
+        return {**super().get_config(), "columns": columns}
+
+
+def _part(name: str, identifier: Likelihood | Mapping[str, Any] | str) -> Likelihood:
+    """Return a likelihood of a column's own.
+
+    Raises:
+        InputError: if it is none, or has no distribution of single values.
+    """
+    if not isinstance(name, str):
+        raise InputError(f"the name of a column is a text; received {name!r}")
+    try:
+        given: Likelihood = resolve(identifier, Likelihood, BY_NAME, "likelihood")
+    except InputError as error:
+        raise InputError(f"the column {name!r}: {error}") from error
+    config = _config(given)
+    has_levels = {"levels", "high"} <= config.keys()
+    if isinstance(identifier, str) and has_levels and "high" not in identifier:
+        config["high"] = float(config["levels"] - 1)
+    part = type(given).from_config(config)
+    is_whole = "distribution" in vars(type(part))
+    if is_whole or inspect.isabstract(part) or isinstance(part, Columns):
+        raise InputError(
+            f"the column {name!r} needs a likelihood of single values; received "
+            f"{type(part).__name__}, which overrides distribution"
+        )
+    return part
+
+
+def _with_axes(weights: Tensor, values: Tensor) -> Tensor:
+    """Return weights with as many axes of one as `values` has more."""
+    ones = tf.ones(values.shape.rank - weights.shape.rank, tf.int32)
+    return tf.reshape(weights, tf.concat([tf.shape(weights), ones], axis=0))
+
+
+def _config(part: Likelihood) -> dict[str, Any]:
+    """Return the options of a column's likelihood; what the decoder puts out is not its affair."""
+    config = {**part.get_config(), "decoder_output": None}
+    config.pop("name", None)
+    return config
+
+
+def _encoded(part: Likelihood) -> EncodedColumn:
+    """Return what an encoder sees of a column."""
+    if isinstance(part, Categorical):
+        return "levels", part.levels, part.high / (part.levels - 1)
+    if isinstance(part, Count):
+        return "count", 1, float(part.support.step or 1.0)
+    return "value", 1, 1.0
