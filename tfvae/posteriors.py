@@ -23,7 +23,7 @@ from tfvae.distributions.family import PACKAGE, Family, resolve
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
 from tfvae.share import Share
-from tfvae.typing import Distribution, Shape, Tensor
+from tfvae.typing import Config, Distribution, Shape, Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -298,7 +298,7 @@ class FlowPosterior(Posterior):
         """Return where the flow takes the base's mean, `[B, d]`; the mean of q has no formula."""
         return distribution.bijector.forward(distribution.distribution.mean())
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "flows": self.flows, "hidden": self.hidden}
 

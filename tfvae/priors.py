@@ -14,7 +14,7 @@ from tfvae.distributions.family import PACKAGE, Family, resolve
 from tfvae.errors import InputError
 from tfvae.lazy import tfb, tfd
 from tfvae.posteriors import check_halves
-from tfvae.typing import ArrayLike, Distribution, Shape, Tensor
+from tfvae.typing import ArrayLike, Config, Distribution, Shape, Tensor
 
 if TYPE_CHECKING:
     from tfvae.distributions.flows import Autoregressive, Coupling
@@ -125,7 +125,7 @@ class Mixture(Prior):
             diagonal_normal(self.loc, self.log_var),
         )
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "components": self.components}
 
@@ -246,7 +246,7 @@ class VampPrior(Prior):
         """Return p(z), a `tfd.MixtureSameFamily` with event shape `[d]`."""
         return _uniform_mixture(self.pseudo_inputs, self._require_model()(self.inputs))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "pseudo_inputs": self.pseudo_inputs}
 
@@ -293,7 +293,7 @@ class FlowPrior(Prior):
             _standard_normal(self.event_shape), tfb.Invert(self.flow.bijector()), name="flow_prior"
         )
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "flows": self.flows, "hidden": self.hidden}
 
@@ -415,12 +415,12 @@ class Fixed(Prior):
         """Return p(z), the distribution that was given."""
         return self._give()
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments, the distribution as numbers and names."""
         return {**super().get_config(), "distribution": self._encoded}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Fixed":
+    def from_config(cls, config: Config) -> "Fixed":
         """Build the prior from `get_config`'s dictionary.
 
         Raises:

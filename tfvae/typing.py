@@ -21,3 +21,7 @@ ArrayLike: TypeAlias = Any
 Shape: TypeAlias = tuple[int, ...]
 # A whole number, a pair of them, a pair for each event, or None.
 Seed: TypeAlias = Any
+# What `fit` and its like take: arrays, data sets, dictionaries of them.
+Data: TypeAlias = Any
+# The arguments of a constructor, as Keras writes them to JSON.
+Config: TypeAlias = dict[str, Any]

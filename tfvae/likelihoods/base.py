@@ -20,7 +20,7 @@ from tfvae.lazy import tfd
 from tfvae.likelihoods.encoding import Encoding
 from tfvae.likelihoods.heads import OutputShape
 from tfvae.likelihoods.support import ColumnsSupport, Support
-from tfvae.typing import ArrayLike, Distribution, Shape, Tensor
+from tfvae.typing import ArrayLike, Config, Distribution, Shape, Tensor
 
 
 class Positive:
@@ -421,7 +421,7 @@ class Likelihood(Family, abc.ABC):
             values = tf.cast(x, tf.float32).numpy()
             raise InputError(self.support.complaint_about(type(self).__name__, values))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "decoder_output": self.decoder_output}
 

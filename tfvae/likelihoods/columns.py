@@ -16,7 +16,7 @@ from tfvae.likelihoods.discrete import Categorical, Count
 from tfvae.likelihoods.encoding import EncodedColumn, Encoding
 from tfvae.likelihoods.names import BY_NAME
 from tfvae.likelihoods.support import ColumnsSupport
-from tfvae.typing import Distribution, Shape, Tensor
+from tfvae.typing import Config, Distribution, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -252,7 +252,7 @@ class Columns(Likelihood):
         places = np.argsort(np.concatenate(self._columns_of))
         return tf.gather(tf.concat(shown, axis=-1), places, axis=-1)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         serialize = keras.saving.serialize_keras_object
         configs = []

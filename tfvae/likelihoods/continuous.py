@@ -10,7 +10,7 @@ from tfvae.distributions.family import PACKAGE
 from tfvae.lazy import tfd
 from tfvae.likelihoods.base import Likelihood, Positive, check_floor, check_positive
 from tfvae.likelihoods.support import Support
-from tfvae.typing import Distribution, Shape, Tensor
+from tfvae.typing import Config, Distribution, Shape, Tensor
 
 
 class LocationScale(Likelihood):
@@ -73,7 +73,7 @@ class LocationScale(Likelihood):
             return self._positive(tf.convert_to_tensor(self.raw_scale))
         return tf.constant(self.scale, tf.float32)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "scale": self.scale, "min_scale": self.min_scale}
 
@@ -229,7 +229,7 @@ class StudentT(LocationScale):
             df = tf.constant(self.df, tf.float32)
         return tfd.StudentT(df, parameters["loc"], self._scale_of(parameters))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "df": self.df}
 
@@ -313,7 +313,7 @@ class Beta(Likelihood):
         stretch = tfb.Chain([tfb.Shift(-self.margin), tfb.Scale(1 + 2 * self.margin)])
         return tfd.TransformedDistribution(beta, stretch)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         options = {"margin": self.margin, "max_concentration": self.max_concentration}
         return {**super().get_config(), **options}

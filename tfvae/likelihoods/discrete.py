@@ -12,7 +12,7 @@ from tfvae.lazy import tfd
 from tfvae.likelihoods.base import Likelihood, Positive, check_floor, check_positive
 from tfvae.likelihoods.continuous import LocationScale
 from tfvae.likelihoods.support import Support
-from tfvae.typing import Distribution, Shape, Tensor
+from tfvae.typing import Config, Distribution, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -119,7 +119,7 @@ class DiscretizedLogistic(LocationScale):
         )
         return Lattice(level, self.high / last)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "levels": self.levels, "high": self.high}
 
@@ -190,7 +190,7 @@ class DiscretizedLogisticMixture(Likelihood):
         )
         return Lattice(mixture, self.high / last)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         names = ("components", "levels", "high", "min_scale")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
@@ -238,7 +238,7 @@ class Categorical(Likelihood):
         level = CategoricalLevels(_components_last(parameters["logits"], self.levels))
         return Lattice(level, self.high / (self.levels - 1))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "levels": self.levels, "high": self.high}
 
@@ -289,7 +289,7 @@ class Count(Likelihood):
         """Return log E[n|z], from log E[x|z]."""
         return raw - math.log(self._exact_step)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "step": self.step}
 
@@ -380,6 +380,6 @@ class NegativeBinomial(Count):
         )
         return Lattice(count, self._exact_step)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "dispersion": self.dispersion}

@@ -13,7 +13,7 @@ from tfvae.models.batch import Batch
 from tfvae.models.step import Losses
 from tfvae.networks import Network
 from tfvae.share import Share
-from tfvae.typing import ArrayLike, Shape, Tensor
+from tfvae.typing import ArrayLike, Config, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -206,6 +206,6 @@ class Bottleneck(keras.layers.Layer):
         """Compute the code."""
         return self.dense(self.flatten(features))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "latent_dim": self.latent_dim, "seed": self.seed}

@@ -31,7 +31,7 @@ from tfvae.models.step import (
 )
 from tfvae.models.tracing import run
 from tfvae.share import Share
-from tfvae.typing import ArrayLike, Distribution, Seed, Shape, Tensor
+from tfvae.typing import ArrayLike, Config, Data, Distribution, Seed, Shape, Tensor
 
 # Writers of models in formats that need no Python of this library, by name: functions of a model
 # and a path. `tfvae` adds those that it knows; see `LatentVariableModel.export`.
@@ -197,11 +197,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
     def _derived_seed(self, number: int) -> int | None:
         return None if self.seed is None else 1_000 * self.seed + 900 + number
 
-    def get_build_config(self) -> dict[str, Any] | None:
+    def get_build_config(self) -> Config | None:
         """Return what `build_from_config` needs, once the model is built."""
         return {"event_shape": self._event_spec.shape} if self._event_spec else None
 
-    def build_from_config(self, config: dict[str, Any]) -> None:
+    def build_from_config(self, config: Config) -> None:
         """Build as the saved model was built."""
         if config and config.get("event_shape") and self._event_spec is None:
             self.build((None, *config["event_shape"]))
@@ -215,7 +215,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     # --- saving -----------------------------------------------------------------------------------
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         serialize = keras.saving.serialize_keras_object
         return {
@@ -230,7 +230,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+    def from_config(cls, config: Config, custom_objects: Any = None) -> Self:
         """Build the model from `get_config`'s dictionary."""
         config = {
             key: keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
@@ -313,7 +313,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             label = tf.broadcast_to(tf.convert_to_tensor(label), tf.shape(spec.tensor(x))[:1])
         return spec.check(x, label)
 
-    def checked_batch(self, batch: Any) -> tuple[Tensor, Tensor | None]:
+    def checked_batch(self, batch: Data) -> tuple[Tensor, Tensor | None]:
         """Return events and labels, checked, of a batch ``x`` or ``(x, label)``.
 
         Raises:
@@ -329,7 +329,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             self.build(tf.convert_to_tensor(x).shape if shape is None else shape)
         return self.event_spec
 
-    def unpack(self, data: Any) -> Batch:
+    def unpack(self, data: Data) -> Batch:
         """Tell apart what a batch holds; see `tfvae.models.batch.unpack`.
 
         Raises:
@@ -338,7 +338,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         x, _ = events_and_labels(keras.utils.unpack_x_y_sample_weight(data)[0], self.num_classes)
         return unpack(data, self._spec_of(x))
 
-    def tensors(self, data: Any, *, guard: bool) -> Batch:
+    def tensors(self, data: Data, *, guard: bool) -> Batch:
         """Return the parts of a batch as tensors, for a step.
 
         Args:
@@ -557,7 +557,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     # --- events -----------------------------------------------------------------------------------
 
-    def call(self, x: Any, label: ArrayLike | None = None, training: bool = False) -> Tensor:
+    def call(self, x: Data, label: ArrayLike | None = None, training: bool = False) -> Tensor:
         """Compute reconstructions `[B, *event_shape]`: the mean of p(x|z) at the code of each.
 
         A conditional model takes the labels as a second argument, or a pair of both as its first.
@@ -722,7 +722,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         if self._event_spec is not None and self.compiled and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
+    def compile_from_config(self, config: Config) -> None:
         """Compile as the saved model was compiled."""
         config = keras.saving.deserialize_keras_object(config)
         config = {key: value for key, value in config.items() if not key.startswith("loss")}
@@ -733,7 +733,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """Whether the steps of `fit` are compiled by XLA, which drops their checks."""
         return bool(self.compiled and self.jit_compile and not self.run_eagerly)
 
-    def train_step(self, data: Any) -> dict[str, Any]:
+    def train_step(self, data: Data) -> dict[str, Any]:
         """Take one optimiser step on a batch, for `fit`; see `tfvae.models.step`.
 
         Raises:
@@ -773,13 +773,13 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """Sum what the networks' own layers add to the loss."""
         return tf.add_n([tf.cast(extra, tf.float32) for extra in self.losses])
 
-    def test_step(self, data: Any) -> dict[str, Any]:
+    def test_step(self, data: Data) -> dict[str, Any]:
         """Evaluate a batch: ``loss`` is the negative ELBO, whatever the training objective is."""
         batch = self.tensors(data, guard=not self.runs_in_xla)
         losses = self.batch_losses(batch, _next_seed(self._validation_seeds), training=False)
         return self._report(batch, losses.validation_loss, losses, regularised=False)
 
-    def predict_step(self, data: Any) -> Tensor:
+    def predict_step(self, data: Data) -> Tensor:
         """Reconstruct a batch."""
         batch = self.tensors(data, guard=not self.runs_in_xla)
         return self(batch.x, label=batch.label)
@@ -827,15 +827,15 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     def fit(
         self,
-        x: Any = None,
-        y: Any = None,
+        x: Data = None,
+        y: Data = None,
         batch_size: int | None = None,
         epochs: int = 1,
         verbose: Any = "auto",
         callbacks: Any = None,
         *args: Any,
-        validation_data: Any = None,
-        sample_weight: Any = None,
+        validation_data: Data = None,
+        sample_weight: Data = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
         """Train as `keras.Model.fit` does.
@@ -884,10 +884,10 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     def evaluate(
         self,
-        x: Any = None,
-        y: Any = None,
+        x: Data = None,
+        y: Data = None,
         *args: Any,
-        sample_weight: Any = None,
+        sample_weight: Data = None,
         **kwargs: Any,
     ) -> Any:
         """Evaluate as `keras.Model.evaluate` does; ``loss`` is the negative ELBO, in nats.
@@ -904,7 +904,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 **kwargs,
             )
 
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+    def predict(self, x: Data, *args: Any, **kwargs: Any) -> np.ndarray:
         """Reconstruct as `keras.Model.predict` does.
 
         A conditional model takes a data set of ``(x, label)``, or a list of the two arrays.
@@ -925,18 +925,18 @@ class LatentVariableModel(keras.Model, abc.ABC):
         with self._checked_first(*args, **kwargs):
             return super().test_on_batch(*args, **kwargs)
 
-    def predict_on_batch(self, x: Any) -> Any:
+    def predict_on_batch(self, x: Data) -> Any:
         """Reconstruct one batch, as `keras.Model.predict_on_batch` does."""
         with self._checked_first(x):
             return super().predict_on_batch(x)
 
     @contextlib.contextmanager
-    def _checked_first(self, x: Any, y: Any = None, *_: Any, **__: Any) -> Iterator[None]:
+    def _checked_first(self, x: Data, y: Data = None, *_: Any, **__: Any) -> Iterator[None]:
         checked_source(self, x, y)
         with one_line_errors():
             yield
 
-    def checked_elements(self, *data: Any) -> Any:
+    def checked_elements(self, *data: Data) -> Any:
         """Check a batch in the data set that brings it; return it as it came."""
         batch = data[0] if len(data) == 1 else data
         checked = self.tensors(batch, guard=True)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfvae.distributions.family import PACKAGE, Family
 from tfvae.likelihoods import Encoding, Likelihood
 from tfvae.models.event_spec import EventSpec
-from tfvae.typing import Shape, Tensor
+from tfvae.typing import Config, Shape, Tensor
 
 
 class _MeanOfFamily(keras.layers.Layer):
@@ -38,13 +38,13 @@ class _MeanOfFamily(keras.layers.Layer):
             self.family.build(input_shape)
         self.built = True
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         family = keras.saving.serialize_keras_object(self.family)
         return {**super().get_config(), "family": family, "event_shape": self.family_event_shape}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: Config) -> Self:
         """Build the layer from `get_config`'s dictionary."""
         family = keras.saving.deserialize_keras_object(config["family"])
         return cls(**{**config, "family": family})
@@ -67,7 +67,7 @@ class LikelihoodMean(_MeanOfFamily):
         """Compute the mean of p(x|z)."""
         return self.family.mean(self.family.distribution(self.family(features)))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         config = super().get_config()
         # What the features mean was told from the decoder's last layer, which is not at hand when
@@ -95,7 +95,7 @@ class WithMask(keras.layers.Layer):
         mask = tf.logical_not(tf.math.is_nan(x))
         return tf.concat([tf.where(mask, x, self.fill), tf.cast(mask, x.dtype)], axis=-1)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "fill": self.fill}
 
@@ -118,7 +118,7 @@ class EncodedEvents(keras.layers.Layer):
         size = len(self.encoding.columns)
         return tf.concat([self.encoding(x[..., :size]), x[..., size:]], axis=-1)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "columns": [list(one) for one in self.encoding.columns]}
 

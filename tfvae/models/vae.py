@@ -21,7 +21,7 @@ from tfvae.objectives.schedules import WarmUpWatch
 from tfvae.posteriors import Posterior
 from tfvae.priors import Prior
 from tfvae.share import Share
-from tfvae.typing import ArrayLike, Distribution, Seed, Shape, Tensor
+from tfvae.typing import ArrayLike, Config, Distribution, Seed, Shape, Tensor
 
 
 class ELBOTerms(NamedTuple):
@@ -228,7 +228,7 @@ class VAE(LatentVariableModel):
         q = self.posterior_family.distribution(self.posterior_family(features))
         return q, self.prior_family.distribution(label)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         serialize = keras.saving.serialize_keras_object
         return {

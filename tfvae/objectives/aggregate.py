@@ -19,7 +19,7 @@ from tfvae.checks import checked_count, checked_weight, is_number
 from tfvae.distributions.family import PACKAGE
 from tfvae.errors import InputError
 from tfvae.objectives.base import Objective, Terms, gradient_through
-from tfvae.typing import Distribution, Seed, Tensor
+from tfvae.typing import Config, Distribution, Seed, Tensor
 
 
 class KLParts(NamedTuple):
@@ -122,7 +122,7 @@ class BetaTC(Objective):
         has_others = tf.cast(tf.shape(terms.z)[1] > 1, tf.float32)
         return -terms.elbo + has_others * tf.reduce_mean(surplus, axis=0)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             "dataset_size": self.dataset_size,
@@ -209,7 +209,7 @@ class FactorVAE(Objective):
         is_shuffled = tf.cast(tf.shape(other)[0] > 1, tf.float32)
         return is_shuffled * 0.5 * tf.add_n([_mean_or_zero(values) for values in surprise])
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {"gamma": self.gamma, "hidden": self.hidden, "layers": self.layers}
 
@@ -295,6 +295,6 @@ class InfoVAE(Objective):
         kl = (1 - self.alpha) * terms.kl
         return -terms.mean_log_likelihood + kl + (self.alpha + self.mmd_weight - 1) * discrepancy
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {"alpha": self.alpha, "mmd_weight": self.mmd_weight}

@@ -13,7 +13,7 @@ from tfvae.errors import InputError
 from tfvae.lazy import tfd
 from tfvae.objectives.schedules import Schedule
 from tfvae.share import Share
-from tfvae.typing import ArrayLike, Distribution, Seed, Tensor
+from tfvae.typing import ArrayLike, Config, Distribution, Seed, Tensor
 
 
 class PathWeight:
@@ -218,11 +218,11 @@ class Objective(abc.ABC):
                     f"dimensions (tfd.Independent); received {type(distribution).__name__}"
                 )
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: Config) -> Self:
         """Build the objective from `get_config`'s dictionary."""
         return cls(**config)

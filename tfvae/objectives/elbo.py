@@ -1,7 +1,5 @@
 """Objectives of one event at a time: the ELBO, and weights, floors and targets for its KL."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -12,7 +10,7 @@ from tfvae.errors import InputError
 from tfvae.objectives import schedules
 from tfvae.objectives.base import Objective, Terms
 from tfvae.share import batch_mean
-from tfvae.typing import Distribution, Tensor
+from tfvae.typing import Config, Distribution, Tensor
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -39,7 +37,7 @@ class ELBO(Objective):
         """Compute −(log_likelihood − beta · kl), `[B]`, nats."""
         return -(terms.mean_log_likelihood - self.beta(terms.step) * terms.kl)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {"beta": schedules.serialize(self.beta), "num_samples": self.num_samples}
 
@@ -68,7 +66,7 @@ class StickingTheLanding(Objective):
         """Compute the negative ELBO, all of it estimated with the draws, `[B]`, nats."""
         return -tf.reduce_mean(terms.log_weight, axis=0)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {"num_samples": self.num_samples}
 
@@ -124,7 +122,7 @@ class FreeBits(Objective):
         floored = tf.where(is_free, tf.fill(tf.shape(kl), self.nats), kl)
         return -terms.mean_log_likelihood + tf.reduce_sum(floored, axis=-1)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {"nats": self.nats, "groups": self.groups, "num_samples": self.num_samples}
 
@@ -161,7 +159,7 @@ class Capacity(Objective):
         distance = tf.abs(terms.kl - self.capacity(terms.step))
         return -terms.mean_log_likelihood + self.gamma * distance
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             "gamma": self.gamma,

@@ -7,8 +7,6 @@ weight w_k / Σ w: the softmax of the log-weights is over gradients, never over 
 themselves.
 """
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -16,7 +14,7 @@ from tfvae.checks import checked_count, is_number
 from tfvae.distributions.family import PACKAGE
 from tfvae.errors import InputError
 from tfvae.objectives.base import Objective, Terms
-from tfvae.typing import Tensor
+from tfvae.typing import Config, Tensor
 
 
 def importance_weighted_bound(log_weight: Tensor) -> Tensor:
@@ -53,7 +51,7 @@ class IWAE(Objective):
         """Compute the negative bound, `[B]`, nats."""
         return -importance_weighted_bound(terms.log_weight)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {"num_samples": self.num_samples}
 
@@ -112,7 +110,7 @@ class MIWAE(Objective):
         """Return the log-weights of each bound, `[K, M, B]`."""
         return tf.reshape(log_weight, (self.num_inner, self.num_bounds, tf.shape(log_weight)[1]))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {"num_bounds": self.num_bounds, "num_inner": self.num_inner}
 
@@ -180,6 +178,6 @@ class CIWAE(IWAE):
         elbo = tf.reduce_mean(log_weight, axis=0)
         return -(self.beta * elbo + (1 - self.beta) * importance_weighted_bound(log_weight))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {**super().get_config(), "beta": self.beta}

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfvae.checks import checked_count, checked_weight, is_number
 from tfvae.distributions.family import PACKAGE, resolve
 from tfvae.errors import InputError
-from tfvae.typing import ArrayLike, Tensor
+from tfvae.typing import ArrayLike, Config, Tensor
 
 Schedule: Any = keras.optimizers.schedules.LearningRateSchedule
 # What `get` takes for a weight.
@@ -44,7 +44,7 @@ class Constant(Schedule):
         """Compute the weight, a scalar."""
         return tf.constant(self.value, tf.float32)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {"value": self.value}
 
@@ -79,7 +79,7 @@ class Linear(Schedule):
         done = tf.minimum(tf.cast(step, tf.float32) / self.steps, 1.0)
         return self.start + (self.end - self.start) * done
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {"steps": self.steps, "start": self.start, "end": self.end}
 
@@ -120,7 +120,7 @@ class Cyclical(Schedule):
         done = tf.minimum(position / self.ratio, 1.0)
         return self.start + (self.end - self.start) * done
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Return the constructor's arguments."""
         return {
             "period": self.period,
