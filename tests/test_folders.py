@@ -11,9 +11,9 @@ from picture_files import chunk, encoded, everything, message, write_images
 from PIL import Image
 
 from tfvae.datasets import load
-from tfvae.datasets.folders import PictureOptions
 from tfvae.datasets.names import empty_splits, natural_order, split_by_name
 from tfvae.datasets.open import open_source
+from tfvae.datasets.options import PictureOptions
 from tfvae.errors import InputError
 
 SPLITS = ("train", "validation", "test")

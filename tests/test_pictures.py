@@ -10,8 +10,8 @@ from picture_files import chunk, encoded, everything, message, write_images
 from PIL import Image
 
 from tfvae.datasets import load
-from tfvae.datasets.folders import PictureOptions
 from tfvae.datasets.open import open_source
+from tfvae.datasets.options import PictureOptions
 from tfvae.saving.config import DataOptions, TrainConfig
 from tfvae.saving.run import TrainedModel
 

@@ -14,7 +14,7 @@ from tfvae.errors import InputError
 from tfvae.saving.config import DataOptions
 
 if TYPE_CHECKING:
-    from tfvae.datasets.folders import PictureOptions
+    from tfvae.datasets.options import PictureOptions
     from tfvae.models.vae import VAE
     from tfvae.saving.run import TrainedModel
 

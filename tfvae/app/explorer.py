@@ -10,8 +10,8 @@ import numpy as np
 
 from tfvae.app import server, views
 from tfvae.app.explorable import CompiledVAE, Examples, LatentModel, check_images
-from tfvae.datasets.folders import PictureOptions
 from tfvae.datasets.image_files import decode_image
+from tfvae.datasets.options import PictureOptions
 from tfvae.errors import InputError
 from tfvae.saving.config import DataOptions
 

@@ -26,7 +26,7 @@ _NAMES = {
     "SPLITS": "source",
     "Batches": "batches",
     "Dataset": "dataset",
-    "PictureOptions": "folders",
+    "PictureOptions": "options",
     "Schema": "schema",
     "Source": "source",
     "Split": "batches",
@@ -38,8 +38,8 @@ _NAMES = {
 if TYPE_CHECKING:
     from tfvae.datasets.batches import Batches, Split, input_errors
     from tfvae.datasets.dataset import BINARIZATIONS, Dataset, load
-    from tfvae.datasets.folders import PictureOptions
     from tfvae.datasets.open import open_source
+    from tfvae.datasets.options import PictureOptions
     from tfvae.datasets.schema import Schema
     from tfvae.datasets.source import SPLITS, Source
 

@@ -7,9 +7,11 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from tfvae.datasets.folders import Files, PictureOptions, pictures_source, sort_files
+from tfvae.datasets.folders import Files, pictures_source, sort_files
+from tfvae.datasets.options import PictureOptions
 from tfvae.datasets.pictures import is_picture
-from tfvae.datasets.source import Size, Source, first_line
+from tfvae.datasets.source import Size, Source
+from tfvae.datasets.text import first_line
 from tfvae.errors import InputError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

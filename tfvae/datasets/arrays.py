@@ -32,12 +32,11 @@ from tfvae.datasets.source import (
     Batch,
     Size,
     Source,
-    first_line,
     joined,
-    natural_key,
     range_of,
     scaled,
 )
+from tfvae.datasets.text import first_line, natural_key
 from tfvae.datasets.values import ValueRange, inferred_range
 from tfvae.errors import InputError
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfvae.datasets.cells import dates_of, numbers_of, settled
-from tfvae.datasets.schema import COLUMN_KINDS, Column, LeftOut, Level, Schema, level_key
-from tfvae.datasets.source import in_a_line, natural_key
+from tfvae.datasets.column import COLUMN_KINDS, Column, LeftOut, Level, level_key
+from tfvae.datasets.text import in_a_line, natural_key
 from tfvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,14 +34,17 @@ _ROW_NAMES = ("", "index", "id", "row", "rownames", "row_names", "unnamed: 0", "
 _NO_AND_YES = (("no", "yes"), ("n", "y"), ("f", "t"), ("false", "true"), ("off", "on"))
 
 
-def schema_of(
+def columns_of(
     table: "pd.DataFrame",
     *,
     columns: Mapping[str, str | Sequence[Level]],
     label: str | None,
     drop: Sequence[str],
-) -> Schema:
-    """Return the schema of a table; the arguments are those of `Schema.from_frame`."""
+) -> tuple[tuple[Column, ...], tuple[LeftOut, ...], Column | None]:
+    """Return the columns that are modelled, those that are not, and the label's.
+
+    The arguments are those of `Schema.from_frame`.
+    """
     drop = [drop] if isinstance(drop, str) else list(drop)
     for name in [*columns, *drop, *([] if label is None else [label])]:
         if name not in table.columns:
@@ -67,7 +70,7 @@ def schema_of(
     if not kept:
         reasons = ", ".join(f"{entry.name!r} ({entry.reason})" for entry in left_out[:5])
         raise InputError(f"no column is left to model: {reasons or 'the table has none'}")
-    return Schema(tuple(kept), tuple(left_out), labels)
+    return tuple(kept), tuple(left_out), labels
 
 
 def check_kinds(columns: Mapping[str, str | Sequence[Level]]) -> None:

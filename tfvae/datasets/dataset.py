@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from tfvae.datasets.batches import Split
-from tfvae.datasets.folders import PictureOptions
 from tfvae.datasets.names import empty_splits, split_by_name
 from tfvae.datasets.open import open_source
-from tfvae.datasets.pictures import BACKGROUND
+from tfvae.datasets.options import BACKGROUND, PictureOptions
 from tfvae.datasets.schema import Schema
 from tfvae.datasets.source import KINDS, SPLITS, Source, image_shape_of, plural_of
 from tfvae.datasets.summary import described

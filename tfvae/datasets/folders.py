@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tfvae.datasets.names import natural_order
+from tfvae.datasets.options import PictureOptions
 from tfvae.datasets.pictures import (
-    BACKGROUND,
     Content,
     Header,
     check_pixels,
@@ -21,39 +21,11 @@ from tfvae.datasets.pictures import (
     range_of,
     read_header,
 )
-from tfvae.datasets.source import (
-    SPLIT_WORDS,
-    SPLITS,
-    Batch,
-    Size,
-    Source,
-    dimensions,
-    progress_bar,
-)
-from tfvae.datasets.values import ValueRange
+from tfvae.datasets.source import SPLIT_WORDS, SPLITS, Batch, Size, Source, dimensions, progress_bar
 from tfvae.errors import InputError
 
 # Left behind by systems and programs.
 _CLUTTER = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
-
-
-@dataclasses.dataclass(frozen=True)
-class PictureOptions:
-    """How picture files are read.
-
-    Attributes:
-        background: the colour under transparent pictures: "white", "black" or "#rrggbb".
-        value_range: the values that become black and white, for pictures whose whole numbers have
-            fewer bits than their type, or that hold floating point; by default what the data say.
-        skip_damaged: whether to leave out files that cannot be read instead of refusing them; each
-            file is decoded once as the folder is opened.
-        folder_labels: whether folders are classes; otherwise pictures have no labels.
-    """
-
-    background: str = BACKGROUND
-    value_range: ValueRange | None = None
-    skip_damaged: bool = False
-    folder_labels: bool = True
 
 
 @dataclasses.dataclass

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from tfvae.datasets.arrays import from_arrays
-from tfvae.datasets.source import SPLIT_WORDS, Size, Source, dimensions, first_line
+from tfvae.datasets.source import SPLIT_WORDS, Size, Source, dimensions
+from tfvae.datasets.text import first_line
 from tfvae.datasets.values import ValueRange
 from tfvae.errors import InputError
 

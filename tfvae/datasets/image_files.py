@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.datasets.pictures import BACKGROUND, decode_files
+from tfvae.datasets.options import BACKGROUND
+from tfvae.datasets.pictures import decode_files
 from tfvae.datasets.values import ValueRange
 from tfvae.errors import InputError
 

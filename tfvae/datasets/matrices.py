@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from tfvae.datasets.arrays import from_arrays, role_of
-from tfvae.datasets.source import Size, Source, first_line
+from tfvae.datasets.source import Size, Source
+from tfvae.datasets.text import first_line
 from tfvae.datasets.values import ValueRange
 from tfvae.errors import InputError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.datasets.source import natural_key
+from tfvae.datasets.text import natural_key
 
 
 def natural_order(path: str) -> tuple[tuple[Any, ...], str]:

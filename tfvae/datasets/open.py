@@ -13,9 +13,10 @@ from tfvae.datasets import shapes
 from tfvae.datasets.archives import ARCHIVES, archive_of_pictures
 from tfvae.datasets.arrays import array_file, from_arrays
 from tfvae.datasets.cifar import cifar_folder
-from tfvae.datasets.folders import PictureOptions, image_folder
+from tfvae.datasets.folders import image_folder
 from tfvae.datasets.idx import idx_folder
 from tfvae.datasets.matrices import HDF5, hdf5_file, mat_file, svhn_folder
+from tfvae.datasets.options import PictureOptions
 from tfvae.datasets.pictures import resized
 from tfvae.datasets.records import TFRECORDS, holds_pictures, parquet_of_pictures, tfrecord_file
 from tfvae.datasets.schema import Schema

@@ -12,8 +12,10 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
+from tfvae.datasets.options import BACKGROUND
 from tfvae.datasets.orientation import orientation_of, turned
-from tfvae.datasets.source import Size, first_line
+from tfvae.datasets.source import Size
+from tfvae.datasets.text import first_line
 from tfvae.datasets.values import ValueRange, inferred_range, scaled_to_bytes, settled
 from tfvae.errors import InputError
 
@@ -29,7 +31,6 @@ SUFFIXES = {
     "GIF": (".gif",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-BACKGROUND = "white"
 _COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 _OF_SUFFIX = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes}
 # Pillow lets other threads run while it decodes. No thread starts before it is needed.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfvae.datasets.image_files import MAX_BYTES, MAX_PIXELS
-from tfvae.datasets.pictures import BACKGROUND
+from tfvae.datasets.options import BACKGROUND
 from tfvae.datasets.pictures_in_graph import decode
 from tfvae.datasets.values import ValueRange
 from tfvae.typing import ArrayLike, Tensor

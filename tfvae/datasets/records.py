@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.datasets.folders import Files, Layout, PictureOptions, laid_out
-from tfvae.datasets.source import SPLIT_WORDS, SPLITS, Size, Source, first_line
+from tfvae.datasets.folders import Files, Layout, laid_out
+from tfvae.datasets.options import PictureOptions
+from tfvae.datasets.source import SPLIT_WORDS, SPLITS, Size, Source
+from tfvae.datasets.text import first_line
 from tfvae.errors import InputError
 
 TFRECORDS = (".tfrecord", ".tfrecords")

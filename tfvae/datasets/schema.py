@@ -6,166 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfvae.datasets.source import in_a_line
+from tfvae.datasets.cells import to_pandas
+from tfvae.datasets.column import COLUMN_KINDS, MOST_NAMES, Column, LeftOut, Level
+from tfvae.datasets.columns import columns_of
+from tfvae.datasets.text import in_a_line
 from tfvae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tfvae.likelihoods import Columns
-
-Level = str | int | float | bool
-
-COLUMN_KINDS = ("number", "count", "category", "ordered", "boolean", "date")
-_WITH_LEVELS = ("category", "ordered", "boolean")
-_DAY = 86_400
-_MOST_NAMES = 6
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """One column that is modelled.
-
-    Attributes:
-        name: of the column.
-        kind: one of `COLUMN_KINDS`.
-        levels: the values of a category, in the order of their numbers in events: ascending for
-            "ordered", and the false one first for "boolean".
-        center: what becomes 0 in events: the median of a number, or of a date in seconds since
-            1970.
-        scale: the distance that becomes 1: of a number or date the interquartile range, over that
-            of the standard normal distribution; the standard deviation where half of the values
-            are equal.
-        low: the lowest value of a number or count, or date in seconds since 1970.
-        high: the highest.
-        decimals: how many digits the values have after the point, 0 for whole numbers; of dates
-            0 for whole days. None where they are too many to be kept.
-        holes: how many values are missing.
-    """
-
-    name: str
-    kind: str
-    levels: tuple[Level, ...] = ()
-    center: float = 0.0
-    scale: float = 1.0
-    low: float = 0.0
-    high: float = 0.0
-    decimals: int | None = None
-    holes: int = 0
-
-    def to_events(self, values: "pd.Series", *, unseen: str = "refuse") -> np.ndarray:
-        """Return values as they are in events, float32 `[N]`, NaN where they are missing.
-
-        Args:
-            values: of this column, of the type that the reader of tables gives it.
-            unseen: what becomes of a category that the schema does not know: "refuse", or
-                "missing" to count it as a hole.
-
-        Raises:
-            InputError: if a value does not belong to the column.
-        """
-        from tfvae.datasets.cells import numbers_of
-
-        if self.kind not in _WITH_LEVELS:
-            numbers = numbers_of(self.name, values, is_date=self.kind == "date")
-            if self.kind == "count":
-                self._check_counts(numbers)
-            return ((numbers - self.center) / self.scale).astype(np.float32)
-        number_of = {level_key(level): number for number, level in enumerate(self.levels)}
-        events = np.full(len(values), np.nan, np.float32)
-        present = values.notna().to_numpy()
-        distinct, places = np.unique(
-            np.array([level_key(value) for value in values[present]], object), return_inverse=True
-        )
-        unknown = [key for key in distinct if key not in number_of]
-        if unknown and unseen == "refuse":
-            shown = ", ".join(map(repr, unknown[:_MOST_NAMES]))
-            raise InputError(
-                f"the column {self.name!r} holds values that the schema does not know: {shown}: "
-                "correct them, or give unseen='missing' to count them as missing"
-            )
-        if len(distinct):
-            numbers = np.array([number_of.get(key, np.nan) for key in distinct], np.float32)
-            events[present] = numbers[places]
-        return events
-
-    def _check_counts(self, numbers: np.ndarray) -> None:
-        present = numbers[~np.isnan(numbers)]
-        if (present < 0).any() or (present != np.floor(present)).any():
-            raise InputError(
-                f"the column {self.name!r} is a count: expected whole numbers from 0; received "
-                f"{present[(present < 0) | (present != np.floor(present))][0]:g}"
-            )
-
-    def to_values(self, events: np.ndarray) -> "pd.Series":
-        """Return the column's values for events `[N]`: the inverse of `to_events`.
-
-        Numbers are rounded to as many digits as the table had, and categories to the next level.
-        """
-        import pandas as pd
-
-        events = np.asarray(events, np.float64)
-        missing = np.isnan(events)
-        if self.kind in _WITH_LEVELS:
-            numbers = np.clip(np.rint(np.where(missing, 0, events)), 0, len(self.levels) - 1)
-            levels = np.array(self.levels, object)
-            values = pd.Series(levels[numbers.astype(int)], dtype=object).mask(missing)
-            return values.infer_objects() if missing.any() else pd.Series(values.tolist())
-        numbers = self.center + self.scale * events
-        if self.kind == "date":
-            unit = _DAY if self.decimals == 0 else 1
-            seconds = pd.Series(np.rint(numbers / unit) * unit)
-            return pd.to_datetime(seconds, unit="s")
-        if self.decimals is not None:
-            numbers = np.round(numbers, self.decimals)
-        if self.kind == "count":
-            numbers = np.maximum(np.rint(numbers), 0)
-        values = pd.Series(numbers)
-        is_whole = self.decimals == 0 or self.kind == "count"
-        if not is_whole or abs(values).max() >= 2**53:
-            return values
-        return values.astype("Int64") if missing.any() else values.astype("int64")
-
-    @property
-    def likelihood(self) -> str:
-        """The name of the likelihood that suits the column, as `tfvae.likelihoods.get` takes it."""
-        if self.kind in _WITH_LEVELS:
-            # The softmax of two levels is the sigmoid of a Bernoulli.
-            few = len(self.levels) <= 2
-            return "bernoulli" if few else f"categorical:levels={len(self.levels)}"
-        return "negative_binomial" if self.kind == "count" else "student_t:scale=learned,df=learned"
-
-    def __str__(self) -> str:
-        """Return kind, range or levels, and holes in a few words."""
-        words = self.kind
-        if self.kind in _WITH_LEVELS:
-            shown = (" < " if self.kind == "ordered" else ", ").join(
-                map(in_a_line, self.levels[:_MOST_NAMES])
-            )
-            more = ", ..." if len(self.levels) > _MOST_NAMES else ""
-            words += f" of {len(self.levels)}: {shown}{more}"
-        elif self.kind == "date":
-            first, last = (np.datetime64(int(end), "s") for end in (self.low, self.high))
-            cut = 10 if self.decimals == 0 else 19
-            words += f" from {str(first)[:cut]} to {str(last)[:cut]}"
-        else:
-            words += f" from {self.low:g} to {self.high:g}"
-        return words + (f" ({self.holes:,} missing)" if self.holes else "")
-
-
-@dataclasses.dataclass(frozen=True)
-class LeftOut:
-    """One column that is not modelled.
-
-    Attributes:
-        name: of the column.
-        reason: why.
-        value: of a column whose values are all the same.
-    """
-
-    name: str
-    reason: str
-    value: Level | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,10 +57,8 @@ class Schema:
         Raises:
             InputError: if a column does not fit its kind, or none is left.
         """
-        from tfvae.datasets.cells import to_pandas
-        from tfvae.datasets.columns import schema_of
-
-        return schema_of(to_pandas(frame), columns=columns or {}, label=label, drop=drop)
+        table = to_pandas(frame)
+        return cls(*columns_of(table, columns=columns or {}, label=label, drop=drop))
 
     def to_events(self, frame: Any, *, unseen: str = "refuse") -> np.ndarray:
         """Return the rows of a table as events, float32 `[N, D]`.
@@ -350,8 +198,8 @@ class Schema:
             if (count := kinds.count(kind))
         )
         shown = [f"{in_a_line(column.name)} ({column.reason})" for column in self.left_out]
-        more = f" and {len(shown) - _MOST_NAMES} more" if len(shown) > _MOST_NAMES else ""
-        out = f"; left out: {', '.join(shown[:_MOST_NAMES])}{more}" if shown else ""
+        more = f" and {len(shown) - MOST_NAMES} more" if len(shown) > MOST_NAMES else ""
+        out = f"; left out: {', '.join(shown[:MOST_NAMES])}{more}" if shown else ""
         return f"columns: {counted}{out}"
 
     def __str__(self) -> str:
@@ -362,10 +210,3 @@ class Schema:
         lines += [(in_a_line(entry.name), f"left out: {entry.reason}") for entry in self.left_out]
         width = max(len(name) for name, _ in lines)
         return "\n".join(f"{name:{width}}  {words}" for name, words in lines)
-
-
-def level_key(value: Any) -> str:
-    """Return what a level is told by: 1, 1.0 and "1" are the same."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)

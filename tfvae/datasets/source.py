@@ -5,20 +5,17 @@ numbers and never depend on what was read before.
 """
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from tfvae.datasets.options import PictureOptions
+from tfvae.datasets.schema import Schema
 from tfvae.datasets.values import ValueRange
 from tfvae.errors import InputError
 from tfvae.typing import Shape
-
-if TYPE_CHECKING:
-    from tfvae.datasets.folders import PictureOptions
-    from tfvae.datasets.schema import Schema
 
 Size = tuple[int, int]
 Batch = tuple[np.ndarray, np.ndarray | None]
@@ -130,12 +127,6 @@ def image_shape_of(event_shape: Shape, name: str) -> tuple[int, int, int]:
 def plural_of(event_shape: Shape) -> str:
     """Return what events of a shape are called: rows, series, images or volumes."""
     return PLURALS[KINDS[len(event_shape) - 1]]
-
-
-def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Return what sorts names with numbers in them by their numbers: 2 before 10."""
-    parts = re.split(r"(\d+)", name)
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
 
 
 def parse_size(image_size: int | str | Size | None) -> Size | None:
@@ -286,14 +277,3 @@ def joined(name: str, splits: dict[str, Source]) -> Source:
 def dimensions(shape: Iterable[int]) -> str:
     """Return sides for a message: 28 x 28 x 1."""
     return " x ".join(map(str, shape))
-
-
-def in_a_line(text: object) -> str:
-    """Return names and values of others as they stand in a message: in one line, and short."""
-    words = " ".join(str(text).split()) or "(nameless)"
-    return words if len(words) <= 40 else f"{words[:37]}..."
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfvae.datasets.source import Source, dimensions, in_a_line, plural_of
+from tfvae.datasets.source import Source, dimensions, plural_of
+from tfvae.datasets.text import in_a_line
 
 _MOST_NAMES = 12
 

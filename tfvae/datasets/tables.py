@@ -15,7 +15,8 @@ import numpy as np
 from tfvae.datasets.cells import HOLES, to_pandas, typed
 from tfvae.datasets.columns import check_kinds
 from tfvae.datasets.schema import Level, Schema
-from tfvae.datasets.source import Batch, Source, first_line
+from tfvae.datasets.source import Batch, Source
+from tfvae.datasets.text import first_line
 from tfvae.errors import InputError
 
 if TYPE_CHECKING:

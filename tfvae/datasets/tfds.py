@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tfvae.datasets.pictures import decode_files
-from tfvae.datasets.source import SPLITS, Batch, Size, Source, first_line, joined
+from tfvae.datasets.source import SPLITS, Batch, Size, Source, joined
+from tfvae.datasets.text import first_line
 from tfvae.errors import InputError
 
 
