@@ -72,8 +72,9 @@ def test_walks_in_latent_space_have_the_shape_of_events(shape, cls):
 
 
 @RANKS
-@pytest.mark.parametrize("missing", [False, True], ids=["whole", "with holes"])
-@pytest.mark.parametrize("posterior", ["normal", "full_normal", "coupling"])
+@pytest.mark.parametrize(
+    ("missing", "posterior"), [(False, "normal"), (True, "coupling")], ids=["whole", "with holes"]
+)
 def test_plain_keras_models_share_the_weights(shape, missing, posterior, tmp_path):
     x = events(shape, holes=0.3 if missing else 0.0)
     vae = make(shape, missing=missing, posterior=posterior)
@@ -219,7 +220,7 @@ def test_a_shape_that_does_not_fit_is_refused_in_the_events_own_words(shape, giv
 
 
 def test_what_is_no_event_at_all_is_refused():
-    with pytest.raises(InputError, match=r"vectors .* series .* images .* volumes"):
+    with pytest.raises(InputError, match=r"vector, .* series, .* image .* volume, .* received \(2, 2, 2, 2, 2\)"):
         tfvae.VAE.for_events((2, 2, 2, 2, 2))
     with pytest.raises(InputError, match='use network "dense"'):
         tfvae.VAE.for_events((6,), network="conv")
