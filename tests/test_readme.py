@@ -11,15 +11,16 @@ from model_server import model_server
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OWN_DATA = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+def blocks(language, page=README):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
 
 
 def test_the_python_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    example, extension, serving, client, runtimes = blocks("python")
+    example, _, _, extension, serving, client, runtimes = blocks("python")
     quick = example.replace("epochs=50", "epochs=1")
     assert quick != example
     assert len([line for line in example.splitlines() if line and "import" not in line]) <= 15
@@ -57,10 +58,40 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
     np.testing.assert_allclose(names["nearly"], expected, atol=0.1)
 
 
-PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+def test_networks_of_ones_own_and_missing_values(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, networks, missing, *_ = blocks("python")
+    names = {}
+    exec(compile(networks, "README.md", "exec"), names)
+    series = np.random.default_rng(0).normal(size=(4, 24, 1)).astype("float32")
+    assert names["vae"].reconstruct(series).shape == series.shape
+    exec(compile(missing.replace("epochs=5", "epochs=1"), "README.md", "exec"), names)
+    x, filled = names["x"], names["filled"].numpy()
+    np.testing.assert_array_equal(filled[~np.isnan(x)], x[~np.isnan(x)])
+    assert np.isfinite(filled).all()
+    assert names["completions"].shape == (10, 500, 6)
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", PROSE))
+def test_the_examples_of_own_data_run_and_print_what_is_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arrays, table, target = blocks("python", OWN_DATA)
+    shown = blocks("text", OWN_DATA)
+    names = {}
+    exec(compile(arrays, "own_data.md", "exec"), names)
+    assert capsys.readouterr().out == shown[0]
+    exec(compile(table, "own_data.md", "exec"), names)
+    assert capsys.readouterr().out.startswith(shown[1])
+    assert list(names["new"]) == list(names["people"])
+    exec(compile(target, "own_data.md", "exec"), names)
+    assert names["denoised"].shape == names["clean"].shape
+
+
+def links(page):
+    prose = re.sub(r"^```.*?^```$", "", page, flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"\]\(([^)#]+)\)", prose)
+
+
+@pytest.mark.parametrize("target", links(README))
 def test_links_lead_somewhere(target):
     assert (ROOT / target).exists()
 
@@ -68,7 +99,7 @@ def test_links_lead_somewhere(target):
 def test_the_commands_shown_exist():
     from tfvae.cli.main import app
 
-    script = "\n".join(blocks("sh")).replace("\\\n", " ")
+    script = "\n".join(blocks("sh") + blocks("sh", OWN_DATA)).replace("\\\n", " ")
     shown = re.findall(r"^tfvae .*$", script, flags=re.MULTILINE)
     assert len(shown) >= 7
     for line in shown:
