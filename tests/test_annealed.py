@@ -606,7 +606,7 @@ def test_what_has_no_log_p_is_refused(inexact):
         tfvae.VAE(inexact.vae.encoder, inexact.vae.decoder, 2, posterior=Atom(silent))
         for silent in (True, False)
     )
-    messages = ("received a Autoencoder", "image shape", *["NoDensity|VectorDeterministic"] * 2)
+    messages = ("received a Autoencoder", "event shape", *["NoDensity|VectorDeterministic"] * 2)
     for vae, message in zip((autoencoder, unbuilt, *atoms), messages, strict=True):
         for function in both(vae, batches(inexact.x)):
             refused(function, message)
@@ -621,4 +621,4 @@ def test_images_that_do_not_fit():
     refused(lambda: annealed_log_prob(vae, batches(x).take(0)), "the data set is empty")
     refused(lambda: annealed_log_prob(vae, batches(x[:, :3])), "expected images")
     refused(lambda: annealed_log_prob(vae, batches(x + 7)), "Bernoulli expects values")
-    refused(lambda: bidirectional_log_prob(vae, 0), "num_images is a whole number from 1")
+    refused(lambda: bidirectional_log_prob(vae, 0), "num_events is a whole number from 1")

@@ -248,8 +248,10 @@ def test_each_block_has_other_draws(inexact):
 
 
 def test_one_graph_does_for_every_block(vae, x, monkeypatch):
-    traced, decode = [], vae.decode
-    monkeypatch.setattr(vae, "decode", lambda z, label: traced.append(z) or decode(z, label))
+    traced, log_likelihood = [], vae.log_likelihood
+    monkeypatch.setattr(
+        vae, "log_likelihood", lambda x, z, label: traced.append(z) or log_likelihood(x, z, label)
+    )
     evaluation.log_prob(vae, batches(x[:3], 2), num_samples=4100)
     # Blocks of 4,096 and of 4, of each of three images.
     assert len(traced) == 1
