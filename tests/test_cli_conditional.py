@@ -10,10 +10,8 @@ import tensorflow as tf
 from command_line import QUICK, refused, within
 
 import tfvae
-from tfvae import datasets, posteriors, priors
-from tfvae.cli import job
-from tfvae.cli import main as cli
-from tfvae.saving import run as runs
+from tfvae import datasets, plotting, posteriors, priors
+from tfvae.cli import job, looking
 from tfvae.saving.config import TrainConfig
 
 PICTURES = ("samples.png", "reconstructions.png", "latent.png", "curves.png")
@@ -79,7 +77,7 @@ def test_sample_takes_labels(conditional, tmp_path, monkeypatch, arguments, expe
 @pytest.mark.parametrize("n", [1, 3, 10, 64])
 def test_a_grid_has_about_as_many_of_each_label(conditional, n):
     vae = keras.models.load_model(conditional[0] / "model.keras")
-    labels = runs.grid_labels(vae, n)
+    labels = plotting.grid_labels(vae.num_classes, n)
     assert labels.shape == (n,)
     assert np.all(np.diff(labels) >= 0)
     assert labels.max() < 10
@@ -127,11 +125,11 @@ def test_the_other_commands_take_a_conditional_model(conditional, tmp_path, monk
 
 def test_lines_run_between_images_of_one_label():
     labels = np.array([1, 0, 1, 1, 0, 1, 2, 1])
-    first, second = cli._pairs_of_a_label(labels, 10)
+    first, second = looking.pairs_of_a_label(labels, 10)
     assert first.tolist() == [1, 0, 3]
     assert second.tolist() == [4, 2, 5]
-    assert cli._pairs_of_a_label(labels, 2)[0].tolist() == [1, 0]
-    assert [len(rows) for rows in cli._pairs_of_a_label(np.arange(5), 2)] == [0, 0]
+    assert looking.pairs_of_a_label(labels, 2)[0].tolist() == [1, 0]
+    assert [len(rows) for rows in looking.pairs_of_a_label(np.arange(5), 2)] == [0, 0]
 
 
 def test_labels_that_do_not_fit_end_in_one_line(conditional, tmp_path):

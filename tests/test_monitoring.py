@@ -77,3 +77,15 @@ def test_metrics_are_a_row_an_epoch_and_replaced_from_where_a_training_goes_on(x
     assert rows()[:2] == before[:2]
     assert [float(row["loss"]) for row in rows()[2:]] == [-1.0]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+@pytest.mark.parametrize("shape", [(5,), (12, 2), (4, 4, 4, 1)])
+def test_pictures_of_other_events(rng, tmp_path, shape):
+    x = rng.normal(size=(40, *shape)).astype("float32")
+    vae = tfvae.VAE.for_events(shape, latent_dim=2, network="dense", likelihood="normal", seed=0)
+    vae.compile(keras.optimizers.Adam(1e-3))
+    data = tf.data.Dataset.from_tensor_slices(x).batch(20)
+    train(vae, data, epochs=1, callbacks=[Pictures(tmp_path, x, None, seed=0)], progress=False)
+    assert {tag for tag, _ in events(tmp_path)} == {
+        "samples", "reconstructions", "code/0", "code/1"
+    }  # fmt: skip

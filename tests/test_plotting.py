@@ -110,3 +110,81 @@ def test_notebooks_show_figures_before_pyplot_is_used():
         "assert shown['image/png'].startswith(b'\\x89PNG')\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 12])
+def test_series_are_lines(rng, channels):
+    x = rng.normal(size=(20, 30, channels))
+    x[0, 20:] = np.nan
+    figure = plotting.event_grid(x)
+    assert len(figure.axes) == 16
+    assert [len(axes.lines) for axes in figure.axes] == [channels] * 16
+    np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), x[1, :, 0])
+    assert figure.get_suptitle() == "the first 16 of 20 series"
+    figure = plotting.reconstructions(x[:3], x[:3] + 1)
+    drawn = [axes for axes in figure.axes if axes.lines]
+    assert len(drawn) == 3 * min(channels, 8)
+    np.testing.assert_allclose(*[line.get_ydata() for line in drawn[1].lines[::-1]], atol=1.1)
+    figure = plotting.event_rows(x.reshape(4, 5, 30, channels), ["a", "b", "c", "d"])
+    assert len(figure.axes) == 4 * min(channels, 8)
+    assert all(len(axes.lines) == 5 for axes in figure.axes)
+
+
+def test_vectors_are_drawn_by_their_columns(rng):
+    x = rng.normal(size=(100, 5))
+    x[:, 2] = rng.integers(0, 3, 100)
+    x[0, 0] = np.nan
+    figure = plotting.event_grid(x, list("abcde"))
+    assert [axes.get_title() for axes in figure.axes[:5]] == list("abcde")
+    heights = [[bar.get_height() for bar in axes.patches] for axes in figure.axes[:5]]
+    assert all(sum(one) == pytest.approx(1) for one in heights)
+    assert [height for height in heights[2] if height] == pytest.approx(
+        np.bincount(x[:, 2].astype(int)) / 100
+    )
+    figure = plotting.reconstructions(x, x + 1)
+    points = figure.axes[0].lines[1]
+    assert len(points.get_xdata()) == 99
+    np.testing.assert_allclose(points.get_ydata(), points.get_xdata() + 1)
+    assert len(plotting.event_rows(x.reshape(4, 25, 5)).axes[0].lines) == 25
+
+
+def test_volumes_are_drawn_by_their_middle_slices(rng):
+    x = rng.random((2, 4, 6, 5, 1))
+    shown = picture(plotting.event_grid(x))
+    np.testing.assert_allclose(shown[:6, :5], x[0, 2, :, :, 0], atol=1e-6)
+    np.testing.assert_allclose(shown[8:12, :5], x[0, :, 3, :, 0], atol=1e-6)
+    np.testing.assert_allclose(shown[15:19, :6], x[0, :, :, 2, 0], atol=1e-6)
+
+
+def test_values_beyond_grey_are_scaled_and_it_is_said(rng):
+    x = rng.uniform(-3, 3, (4, 6, 6, 2))
+    figure = plotting.event_grid(x)
+    shown = picture(figure)
+    assert shown.min() == pytest.approx((x[..., 0].min() - x.min()) / (x.max() - x.min()))
+    note = figure.get_supxlabel()
+    assert "the first of 2 channels" in note
+    assert f"black is {x.min():.3g}" in note
+    # A decoder that goes a little beyond [0, 1] changes nothing.
+    assert plotting.event_grid(np.full((1, 2, 2, 1), 1.1)).get_supxlabel() == ""
+
+
+def test_what_is_missing_in_an_image_is_red():
+    image = np.zeros((1, 2, 2, 3))
+    image[0, 0, 0, 1] = np.nan
+    shown = picture(plotting.image_grid(image))
+    assert shown[0, 0].tolist() == pytest.approx([0.91, 0.63, 0.63])
+    assert shown[1, 1].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("shape", [(7,), (20, 3), (6, 6, 1), (4, 5, 6, 1)])
+def test_a_look_at_data(rng, shape):
+    x = rng.normal(size=(30, *shape))
+    figure = plotting.data_figure(x, np.arange(30) % 3, ("cat", "dog", "cow"))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:3] == (["x[0]", "x[1]", "x[2]"] if len(shape) == 1 else ["cat", "dog", "cow"])
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4, 4, 4, 4, 4)])
+def test_what_is_no_event_is_refused(shape):
+    with pytest.raises(InputError, match="received events of shape"):
+        plotting.event_grid(np.zeros(shape))

@@ -49,13 +49,14 @@ class LatentScores:
     """What the codes tell of labels and factors.
 
     Attributes:
-        linear_probe: accuracy of a linear classifier of the codes.
-        nearest_neighbours: accuracy of the vote of the ten nearest codes.
+        linear_probe: accuracy of a linear classifier of the codes; None of a conditional model,
+            whose encoder is given the label, so that the codes tell nothing that it has found out.
+        nearest_neighbours: accuracy of the vote of the ten nearest codes; None in the same case.
         disentanglement: scores of the data set's known factors; None where it has none.
     """
 
-    linear_probe: Accuracy
-    nearest_neighbours: Accuracy
+    linear_probe: Accuracy | None
+    nearest_neighbours: Accuracy | None
     disentanglement: Disentanglement | None
 
 
@@ -187,11 +188,14 @@ class Report:
     def _latent_lines(self, found: LatentScores) -> Iterator[str]:
         noun, _ = self._nouns
         probe, neighbours = found.linear_probe, found.nearest_neighbours
-        yield (
-            f"labels       linear probe {probe.accuracy:.3f} ± {probe.standard_error:.3f}, 10 "
-            f"nearest neighbours {neighbours.accuracy:.3f} ± {neighbours.standard_error:.3f} "
-            f"(chance {probe.chance:.3f}, {probe.events} {noun})"
-        )
+        if probe is None or neighbours is None:
+            yield "labels       not probed: the encoder of a conditional model is given the label"
+        else:
+            yield (
+                f"labels       linear probe {probe.accuracy:.3f} ± {probe.standard_error:.3f}, 10 "
+                f"nearest neighbours {neighbours.accuracy:.3f} ± {neighbours.standard_error:.3f} "
+                f"(chance {probe.chance:.3f}, {probe.events} {noun})"
+            )
         scores = found.disentanglement
         if scores is not None:
             yield "factors      " + ", ".join(
@@ -301,6 +305,8 @@ def _latent_scores(
     scores = None
     if data.name == "shapes":
         scores = disentanglement_scores(test[0], shapes.factors(events.rows), seed=seed)
+    if vae.num_classes is not None:
+        return LatentScores(None, None, scores)
     return LatentScores(
         linear_probe(*train, *test, seed=seed), nearest_neighbours(*train, *test), scores
     )

@@ -1,0 +1,235 @@
+"""The command line on series, tables and volumes, with values missing, and on a user's own events.
+
+Each kind goes from the look at its data to the exported model that is loaded again.
+"""
+
+import json
+import tomllib
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import QUICK, refused, within
+from PIL import Image
+
+import tfvae
+from tfvae.saving.config import DataOptions, TrainConfig
+from tfvae.saving.run import TrainedModel
+
+OPTIONS = {
+    "series": ["--missing", "--conditional"],
+    "table": ["--missing", "--label", "sort", "--drop", "note", "--column", "visits=number"],
+    "volume": ["--network", "conv:filters=4"],
+}
+
+
+def write_data(folder, kind):
+    """Write a small data set of a kind, and return its file."""
+    rng = np.random.default_rng(0)
+    if kind == "series":
+        x = np.sin(np.linspace(0, 6, 20)[:, None] + rng.normal(size=(120, 1, 3))).astype("float32")
+        x[:60, 15:] = np.nan
+        np.savez(folder / "series.npz", x_train=x, y_train=np.arange(120) % 3)
+        return folder / "series.npz"
+    if kind == "volume":
+        np.save(folder / "volume.npy", rng.random((120, 4, 6, 5, 1)).astype("float32") - 2)
+        return folder / "volume.npy"
+    table = pd.DataFrame({f"c{column}": rng.normal(100, 20, 120) for column in range(4)})
+    table = table.round(2).mask(rng.random((120, 4)) < 0.3)
+    table["visits"] = rng.integers(0, 40, 120)
+    table["sort"] = np.where(rng.random(120) < 0.5, "round", "square")
+    table["note"] = "seen"
+    table.to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+@pytest.fixture(scope="module", params=list(OPTIONS))
+def run(request, tmp_path_factory):
+    """A run directory of each kind of event, its data, and what the training said."""
+    folder = tmp_path_factory.mktemp(request.param)
+    data = write_data(folder, request.param)
+    precision = keras.config.dtype_policy()
+    out, err = within(
+        "train", "--dataset", data, "--run-dir", folder / "run", *QUICK[:2], "--latent-dim", 3,
+        *(() if request.param == "volume" else ("--network", "dense")),
+        "--precision", "mixed_bfloat16", *OPTIONS[request.param], "--json",
+    )  # fmt: skip
+    assert keras.config.dtype_policy() == precision
+    return request.param, folder, data, json.loads(out), err
+
+
+def test_from_training_to_the_loaded_export(run, tmp_path):
+    kind, folder, data, score, err = run
+    assert np.isfinite(score["elbo"])
+    plural = {"series": "series", "table": "rows", "volume": "volumes"}[kind]
+    assert f"{data}: 120 {plural} of " in err
+    assert "likelihood normal:scale=learned" in err
+    for name in ("samples", "reconstructions", "latent", "curves"):
+        with Image.open(folder / "run" / f"{name}.png") as image:
+            assert min(image.size) > 100
+            assert len(image.convert("L").getcolors(256)) > 10
+    out, _ = within("evaluate", folder / "run", "--num-samples", 3, "--json")
+    assert json.loads(out)["kl"] == pytest.approx(score["kl"], rel=1e-3)
+    within("export", folder / "run", "--out", tmp_path / "served")
+    vae = tfvae.load(tmp_path / "served")
+    x, labels = TrainedModel.open(folder / "run").arrays(DataOptions())
+    assert vae.event_shape == x.shape[1:]
+    trained = tfvae.load(folder / "run")
+    np.testing.assert_allclose(vae.code(x, labels), trained.code(x, labels), atol=1e-5)
+
+
+def test_options_of_a_run_come_back(run):
+    kind, folder, data, *_ = run
+    config = TrainConfig.read(folder / "run" / "config.toml")
+    assert config.dataset == str(data.resolve())
+    assert tomllib.loads(config.to_toml())["likelihood"] == "normal:scale=learned"
+    assert config.missing == (kind != "volume")
+    if kind == "table":
+        assert (config.column, config.drop, config.label) == (("visits=number",), ("note",), "sort")
+        assert TrainedModel.open(folder / "run").class_names == ("round", "square")
+
+
+@pytest.mark.parametrize("command", ["sample", "reconstruct", "interpolate", "traverse"])
+def test_pictures_and_numbers_by_the_ending(run, tmp_path, command):
+    kind, folder, *_ = run
+    vae = tfvae.load(folder / "run")
+    sizes = {"sample": ("--n", 6), "interpolate": ("--pairs", 2, "--steps", 4)}
+    for ending in ("png", "npy", "npz", "csv"):
+        out = tmp_path / f"x.{ending}"
+        arguments = (command, folder / "run", *sizes.get(command, ()), "--out", out)
+        if ending == "csv" and kind != "table":
+            assert "a .csv file takes vectors" in refused(*arguments)
+            continue
+        within(*arguments)
+        if ending == "png":
+            assert len(Image.open(out).convert("L").getcolors(256)) > 10
+    x = np.load(tmp_path / "x.npy")
+    assert x.shape[-len(vae.event_shape) :] == vae.event_shape
+    arrays = np.load(tmp_path / "x.npz")
+    np.testing.assert_array_equal(next(iter(arrays.values())), x)
+    if kind == "table":
+        columns = pd.read_csv(tmp_path / "x.csv").columns
+        assert {"c0", "c1", "c2", "c3", "visits"} <= set(columns)
+        assert {"walk", "step"} <= set(columns) or command in ("sample", "reconstruct")
+
+
+def test_scores_and_filled_holes(run, tmp_path):
+    kind, folder, data, *_ = run
+    within("score", folder / "run", "--data", data, "--out", tmp_path / "s.csv", "--rate", 0.1)
+    scores = pd.read_csv(tmp_path / "s.csv")
+    assert list(scores.columns) == ["row", "score", "is_anomaly"]
+    assert len(scores) == 120
+    assert 0 < scores["is_anomaly"].sum() < 60
+    out, _ = within(
+        "score", folder / "run", "--out", tmp_path / "p.csv", "--method", "log_prob", "--json",
+        "--num-samples", 3,
+    )  # fmt: skip
+    facts = json.loads(out)
+    assert facts["events"] == 12
+    assert facts["threshold"] is None  # of 12 events none is one in a hundred
+    arguments = ("impute", folder / "run", "--data", data, "--num-samples", 5)
+    if kind == "volume":
+        assert "train it with --missing" in refused(*arguments, "--out", tmp_path / "f.npy")
+        return
+    within(*arguments, "--out", tmp_path / "f.npz")
+    within(*arguments, "--out", tmp_path / "d.npy", "--draws", 2)
+    filled, observed = np.load(tmp_path / "f.npz").values()
+    draws = np.load(tmp_path / "d.npy")
+    x, _ = TrainedModel.open(folder / "run").arrays(DataOptions(dataset=str(data)))
+    np.testing.assert_array_equal(filled[observed], x[observed])
+    assert np.isfinite(filled).all()
+    assert draws.shape == (2, *x.shape)
+    assert (draws[0] != draws[1])[~observed].all()
+    if kind == "table":
+        within(*arguments, "--out", tmp_path / "f.csv")
+        before, after = pd.read_csv(data), pd.read_csv(tmp_path / "f.csv")
+        assert list(after.columns) == list(before.columns)
+        assert not after.isna().any().any()
+        pd.testing.assert_frame_equal(after.where(before.notna()), before, check_dtype=False)
+
+
+def test_ones_own_events_are_all_taken(run, tmp_path):
+    kind, folder, data, *_ = run
+    trained = TrainedModel.open(folder / "run")
+    x, _ = trained.arrays(DataOptions(dataset=str(data)))
+    own = tmp_path / ("own.csv" if kind == "table" else "own.npz")
+    if kind == "table":
+        # As the model's table was, not as these few rows are.
+        pd.read_csv(data).head(2).to_csv(own, index=False)
+    else:
+        np.savez(own, x=x[:2], y=np.arange(2))
+    out, _ = within(
+        "reconstruct", folder / "run", "--dataset", own, "--out", tmp_path / "x.npz", "--json"
+    )
+    assert json.loads(out)["n"] == 2
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npz")["original"], x[:2])
+    if kind == "volume":
+        np.save(tmp_path / "one.npy", x[0])
+        out, _ = within(
+            "reconstruct", folder / "run", "--dataset", tmp_path / "one.npy", "--json",
+            "--out", tmp_path / "x.png",
+        )  # fmt: skip
+        assert json.loads(out)["n"] == 1
+        line = refused("explore", folder / "run")
+        assert "tfvae explore shows images; this model's events are volumes (4, 6, 5, 1)" in line
+
+
+def test_data_that_have_moved_are_named(tmp_path):
+    data = write_data(tmp_path, "volume")
+    within("train", "--dataset", data, "--run-dir", tmp_path / "run", *QUICK)
+    data.rename(tmp_path / "moved.npy")
+    line = refused("evaluate", tmp_path / "run")
+    assert f"the data are no longer at {data}" in line
+    assert "--dataset" in line
+    within("evaluate", tmp_path / "run", "--dataset", tmp_path / "moved.npy", "--num-samples", 2)
+
+
+def test_one_picture_for_a_model_of_images(tmp_path):
+    vae = tfvae.VAE.for_images((8, 8, 1), latent_dim=2, network="dense", seed=0)
+    vae.save(tmp_path / "m.keras")
+    Image.fromarray(np.full((30, 20), 51, "uint8")).save(tmp_path / "one.png")
+    within(
+        "reconstruct", tmp_path / "m.keras", "--dataset", tmp_path / "one.png",
+        "--out", tmp_path / "x.npz",
+    )  # fmt: skip
+    np.testing.assert_allclose(np.load(tmp_path / "x.npz")["original"], np.full((1, 8, 8, 1), 0.2))
+
+
+def test_what_would_be_read_is_shown(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (40, 6, 6), np.uint8)
+    x[3] = 7
+    np.savez(tmp_path / "x.npz", x_train=x, x_test=x[10:15], y_train=np.arange(40) % 4,
+             y_test=np.arange(5) % 4)  # fmt: skip
+    out, _ = within("data", tmp_path / "x.npz", "--out", tmp_path / "x.png")
+    assert "40 images of 6 x 6 x 1" in out.replace("45 images", "40 images")
+    assert "training images too" in out
+    assert "1 images are constant" in out
+    assert len(Image.open(tmp_path / "x.png").convert("L").getcolors(256)) > 20
+    table = write_data(tmp_path, "table")
+    out, _ = within("data", table, "--label", "sort", "--out", tmp_path / "t.png")
+    assert "values are NaN, in" in out
+    assert "train with --missing" in out
+    assert "left out" in out
+    out, _ = within("data", table, "--missing", "--out", tmp_path / "u.png", "--json")
+    assert json.loads(out)["event_shape"] == [6]
+    line = refused("train", "--dataset", table, "--run-dir", tmp_path / "run")
+    assert "holds NaN" in line
+    assert "--missing" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--column", "visits"], "--column is NAME=KIND"),
+        (["--column", "visits=numbers"], "numbers"),
+        (["--label", "kind"], "'kind'"),
+        (["--kind", "series"], "kind is for arrays"),
+    ],
+)
+def test_mistakes_about_a_table_end_in_one_line(tmp_path, arguments, said):
+    table = write_data(tmp_path, "table")
+    line = refused("train", "--dataset", table, "--run-dir", tmp_path / "run", *arguments)
+    assert said in line
+    assert not (tmp_path / "run").exists()
