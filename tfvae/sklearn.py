@@ -113,8 +113,12 @@ class _Estimator(BaseEstimator):
         observed = ~np.isnan(x)
         count = np.maximum(observed.sum(axis=0), 1)
         exact = np.where(observed, x, 0.0).astype(np.float64)
-        self.mean_ = exact.sum(axis=0) / count
-        spread = np.sqrt((np.where(observed, exact - self.mean_, 0.0) ** 2).sum(axis=0) / count)
+        # In units of the largest, whose squares do not overflow.
+        unit = np.maximum(np.abs(exact).max(axis=0), np.finfo(np.float64).tiny)
+        exact /= unit
+        mean = exact.sum(axis=0) / count
+        spread = np.sqrt((np.where(observed, exact - mean, 0.0) ** 2).sum(axis=0) / count)
+        self.mean_, spread = unit * mean, unit * spread
         # Beside large numbers, equal values differ by their rounding.
         negligible = 10 * np.finfo(x.dtype).eps * np.abs(self.mean_)
         self.scale_ = np.where(spread > negligible, spread, 1.0)

@@ -31,8 +31,10 @@ class Column:
         kind: one of `COLUMN_KINDS`.
         levels: the values of a category, in the order of their numbers in events: ascending for
             "ordered", and the false one first for "boolean".
-        center: what becomes 0 in events: the median of a number, or of a date in seconds since
-            1970.
+        log: whether events have the logarithm of a number: where all are above 0, and few are far
+            larger than the others.
+        center: what becomes 0 in events: the median of a number or its logarithm, or of a date in
+            seconds since 1970.
         scale: the distance that becomes 1: of a number or date the interquartile range, over that
             of the standard normal distribution; the standard deviation where half of the values
             are equal.
@@ -52,6 +54,7 @@ class Column:
     high: float = 0.0
     decimals: int | None = None
     holes: int = 0
+    log: bool = False
 
     def to_events(self, values: "pd.Series", *, unseen: str = "refuse") -> np.ndarray:
         """Return values as they are in events, float32 `[N]`, NaN where they are missing.
@@ -70,6 +73,9 @@ class Column:
             numbers = numbers_of(self.name, values, is_date=self.kind == "date")
             if self.kind == "count":
                 self._check_counts(numbers)
+            if self.log:
+                self._check_positive(numbers)
+                numbers = np.log(numbers)
             return ((numbers - self.center) / self.scale).astype(np.float32)
         number_of = {level_key(level): number for number, level in enumerate(self.levels)}
         events = np.full(len(values), np.nan, np.float32)
@@ -89,6 +95,20 @@ class Column:
             events[present] = numbers[places]
         return events
 
+    def _check_positive(self, numbers: np.ndarray) -> None:
+        if (numbers <= 0).any():
+            raise InputError(
+                f"the column {self.name!r} goes from {self.low:g} to {self.high:g} in the table of "
+                f"the schema: expected numbers above 0; received {np.nanmin(numbers):g}"
+            )
+
+    def log_abs_det_jacobian(self, events: np.ndarray) -> np.ndarray:
+        """Compute log |∂(event)/∂(value)| for events `[N]`, 0 where one is missing."""
+        logs = np.full(len(events), -np.log(self.scale))
+        if self.log:
+            logs -= self.center + self.scale * np.asarray(events, np.float64)
+        return np.where(np.isnan(events), 0.0, logs)
+
     def _check_counts(self, numbers: np.ndarray) -> None:
         present = numbers[~np.isnan(numbers)]
         if (present < 0).any() or (present != np.floor(present)).any():
@@ -97,10 +117,14 @@ class Column:
                 f"{present[(present < 0) | (present != np.floor(present))][0]:g}"
             )
 
-    def to_values(self, events: np.ndarray) -> "pd.Series":
+    def to_values(self, events: np.ndarray, *, within_range: bool = False) -> "pd.Series":
         """Return the column's values for events `[N]`: the inverse of `to_events`.
 
         Numbers are rounded to as many digits as the table had, and categories to the next level.
+
+        Args:
+            events: `[N]`, NaN where a value is missing.
+            within_range: whether numbers and dates below `low` and above `high` become these.
         """
         import pandas as pd
 
@@ -112,6 +136,10 @@ class Column:
             values = pd.Series(levels[numbers.astype(int)], dtype=object).mask(missing)
             return values.infer_objects() if missing.any() else pd.Series(values.tolist())
         numbers = self.center + self.scale * events
+        if self.log:
+            numbers = np.exp(numbers)
+        if within_range:
+            numbers = np.clip(numbers, self.low, self.high)
         if self.kind == "date":
             unit = _DAY if self.decimals == 0 else 1
             seconds = pd.Series(np.rint(numbers / unit) * unit)
@@ -256,7 +284,9 @@ class Schema:
             raise InputError(f"the column of labels {self.label.name!r} has rows without a label")
         return numbers.astype(np.int32)
 
-    def to_frame(self, events: Any, labels: Any = None) -> "pd.DataFrame":
+    def to_frame(
+        self, events: Any, labels: Any = None, *, within_range: bool = False
+    ) -> "pd.DataFrame":
         """Return a pandas frame for events: the inverse of `to_events`.
 
         Columns that were left out are not in it, but for those whose values are all the same.
@@ -264,6 +294,8 @@ class Schema:
         Args:
             events: `[N, D]`; NaN becomes a missing value.
             labels: `[N]`, for a table with a column of labels.
+            within_range: whether numbers and dates outside the range that the table had are moved
+                to its ends, as suits rows that a model has made up.
 
         Raises:
             InputError: if the shape does not fit.
@@ -276,7 +308,7 @@ class Schema:
                 f"expected events [N, {len(self.columns)}]; received shape {list(events.shape)}"
             )
         values = {
-            column.name: column.to_values(events[:, index])
+            column.name: column.to_values(events[:, index], within_range=within_range)
             for index, column in enumerate(self.columns)
         }
         for column in self.left_out:
@@ -310,8 +342,10 @@ class Schema:
 
         A model's log p is that of events, whose numbers are standardised. That of the table's own
         numbers is larger by this: ``log p(row) = log p(event) + log |det ∂(event)/∂(row)|``, where
-        a number or date that became ``(value − center) / scale`` adds ``−log scale``, and counts
-        and categories, which have probabilities, nothing.
+        a number or date that became ``(value − center) / scale`` adds ``−log scale``, one that
+        became ``(log value − center) / scale`` adds ``−log scale − log value``, and counts and
+        categories, which have probabilities, nothing. So to report log p of a table as it is, add
+        this to what `tfvae.evaluation.log_prob` finds for its events.
 
         Args:
             events: `[N, D]`, as `to_events` returns them, NaN where a value is missing.
@@ -319,8 +353,13 @@ class Schema:
         Returns:
             float64 `[N]`, in nats.
         """
-        logs = np.array([-np.log(column.scale) for column in self.columns])
-        return np.where(np.isnan(events), 0.0, logs).sum(axis=1)
+        return np.sum(
+            [
+                column.log_abs_det_jacobian(events[:, place])
+                for place, column in enumerate(self.columns)
+            ],
+            axis=0,
+        )
 
     def to_config(self) -> dict[str, Any]:
         """Return what `from_config` makes the same schema of, in types that JSON knows."""

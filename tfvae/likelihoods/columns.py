@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,7 +35,8 @@ class Columns(Likelihood):
         )
 
     A category is the number of its level, 0, 1, ..., k − 1, whatever `high` a `Categorical` has by
-    default elsewhere. The encoder sees it one-hot, and the logarithm of a count: see `encoding`.
+    default elsewhere. The encoder sees it one-hot, and counts and numbers on a
+    scale that far values do not run off: see `tfvae.likelihoods.Encoding`.
 
     What a likelihood learns beside the decoder's output, such as ``scale=learned``, each column
     learns for itself. Columns of equal likelihoods are computed together, so that hundreds of them
@@ -311,4 +313,6 @@ def _encoded(part: Likelihood) -> EncodedColumn:
         return "levels", part.levels, part.high / (part.levels - 1)
     if isinstance(part, Count):
         return "count", 1, float(part.support.step or 1.0)
+    if math.isinf(part.support.high) and math.isinf(part.support.low):
+        return "number", 1, 1.0
     return "value", 1, 1.0
