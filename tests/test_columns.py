@@ -317,13 +317,15 @@ def test_columns_that_are_none(columns, message):
 def test_another_number_of_columns_is_refused():
     with pytest.raises(InputError, match=r"6 columns describes events \[6\]; received \[3\]"):
         VAE.for_events((3,), likelihood=Columns(MIXED))
+    with pytest.raises(InputError, match=r"6 columns describes events \[6\]; received \[3\]"):
+        Columns(MIXED).bind((3,), 0)
 
 
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
         (0, np.inf, "'age', expects finite values"),
-        (1, 3, "'sex', expects values 0, 1, ..., 2; received values from 0 to 3"),
+        (1, 3, "'sex', expects values 0, 1, 2; received values from 0 to 3"),
         (1, 0.5, "'sex', expects .* between the levels"),
         (2, -1, "'visits', expects"),
         (5, 1.5, r"'share', expects values in \[0, 1\]"),

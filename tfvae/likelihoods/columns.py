@@ -127,17 +127,24 @@ class Columns(Likelihood):
             ]
         )
 
-    def bind(self, event_shape: Shape, seed: int | None) -> None:
-        """Say which event the likelihood describes; see `Family.bind`.
+    def check_event_shape(self, event_shape: Shape) -> None:
+        """Check that events are rows of these columns.
 
         Raises:
-            InputError: if it is no row of these columns.
+            InputError: if they are not.
         """
         if tuple(event_shape) != (len(self.names),):
             raise InputError(
                 f"a likelihood of {len(self.names)} columns describes events "
                 f"[{len(self.names)}]; received {list(event_shape)}"
             )
+
+    def bind(self, event_shape: Shape, seed: int | None) -> None:
+        """Say which event the likelihood describes; see `Family.bind`.
+
+        Raises:
+            InputError: if it is no row of these columns.
+        """
         super().bind(event_shape, seed)
         for part, places in zip(self.groups, self._columns_of, strict=True):
             part.bind((len(places),), None)
