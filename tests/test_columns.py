@@ -195,10 +195,17 @@ def test_a_filled_category_is_the_most_probable_and_a_filled_number_the_mean():
 # --- what the encoder sees ------------------------------------------------------------------------
 
 
+def test_a_value_far_off_leaves_the_elbo_finite(rng):
+    vae = model({"a": "student_t", "b": "negative_binomial"}, missing=True)
+    elbo = vae.elbo(np.array([[1e6, 0], [0, 1e6]], np.float32)).elbo
+    assert np.isfinite(elbo).all()
+
+
 def test_the_encoder_sees_levels_one_hot_and_logarithms_of_counts():
     vae = model()
     seen = vae.event_spec.encoder_input(tf.constant([[0.5, 2, 3, -1, 1, 0.25]]), None)
-    np.testing.assert_allclose(seen, [[0.5, 0, 0, 1, np.log(4), -1, 1, 0.25]], rtol=1e-6)
+    expected = [np.arcsinh(0.5), 0, 0, 1, np.log(4), np.arcsinh(-1), 1, 0.25]
+    np.testing.assert_allclose(seen, [expected], rtol=1e-6)
     assert vae.event_spec.encoder_shape == vae.encoder.input_shape[1:] == (8,)
 
 
@@ -310,13 +317,15 @@ def test_columns_that_are_none(columns, message):
 def test_another_number_of_columns_is_refused():
     with pytest.raises(InputError, match=r"6 columns describes events \[6\]; received \[3\]"):
         VAE.for_events((3,), likelihood=Columns(MIXED))
+    with pytest.raises(InputError, match=r"6 columns describes events \[6\]; received \[3\]"):
+        Columns(MIXED).bind((3,), 0)
 
 
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
         (0, np.inf, "'age', expects finite values"),
-        (1, 3, "'sex', expects values 0, 1, ..., 2; received values from 0 to 3"),
+        (1, 3, "'sex', expects values 0, 1, 2; received values from 0 to 3"),
         (1, 0.5, "'sex', expects .* between the levels"),
         (2, -1, "'visits', expects"),
         (5, 1.5, r"'share', expects values in \[0, 1\]"),

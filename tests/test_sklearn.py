@@ -44,7 +44,7 @@ def checks():
 
 @pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("estimator", "check"), checks())
+@pytest.mark.parametrize(("estimator", "check"), list(checks()))
 def test_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
 

@@ -30,6 +30,7 @@ __all__ = [
     "priors",
     "saving",
     "serving",
+    "sklearn",
     "training",
 ]
 # Where the names are that are no modules.
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         priors,
         saving,
         serving,
+        sklearn,
         training,
     )
     from tfvae.errors import DivergenceError, InputError, WorkerError

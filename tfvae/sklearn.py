@@ -40,6 +40,8 @@ class _Estimator(BaseEstimator):
     # Fills holes, so that the model has to take them whether or not there are some in training.
     _always_missing = False
     _hidden_share = 0.0
+    _steps_a_row = 4
+    _least_steps, _most_steps = 300, 3000
 
     def __init__(
         self,
@@ -113,13 +115,17 @@ class _Estimator(BaseEstimator):
         observed = ~np.isnan(x)
         count = np.maximum(observed.sum(axis=0), 1)
         exact = np.where(observed, x, 0.0).astype(np.float64)
-        self.mean_ = exact.sum(axis=0) / count
-        spread = np.sqrt((np.where(observed, exact - self.mean_, 0.0) ** 2).sum(axis=0) / count)
+        # In units of the largest, whose squares do not overflow.
+        unit = np.maximum(np.abs(exact).max(axis=0), np.finfo(np.float64).tiny)
+        exact /= unit
+        mean = exact.sum(axis=0) / count
+        spread = np.sqrt((np.where(observed, exact - mean, 0.0) ** 2).sum(axis=0) / count)
+        self.mean_, spread = unit * mean, unit * spread
         # Beside large numbers, equal values differ by their rounding.
         negligible = 10 * np.finfo(x.dtype).eps * np.abs(self.mean_)
         self.scale_ = np.where(spread > negligible, spread, 1.0)
         self.n_steps_ = (
-            int(np.clip(4 * rows, 300, 3000))
+            int(np.clip(self._steps_a_row * rows, self._least_steps, self._most_steps))
             if self.steps is None
             else checked_count("steps", self.steps)
         )
@@ -258,13 +264,17 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Estimat
 class VAEDetector(OutlierMixin, _Estimator):
     """Which rows are unlike the others: those of low log p(x).
 
+    The rows that it is fitted to hold outliers, and a model that is trained for long learns these
+    as well. By default it takes 300 steps, and the standard deviation of a column as the scale of
+    its likelihood, which leaves room for the usual rows alone.
+
     Args:
         latent_dim: d; by default half of the columns, at most 16.
         contamination: the share of the training rows that are to be called outliers.
         network: as for `VAETransformer`, and so are the others.
         likelihood: of each column.
         objective: of training.
-        steps: of training.
+        steps: of training, by default 300.
         batch_size: rows in a step.
         learning_rate: of Adam.
         num_samples: draws of z for log p(x).
@@ -290,7 +300,7 @@ class VAEDetector(OutlierMixin, _Estimator):
         *,
         contamination: float = 0.1,
         network: str | None = None,
-        likelihood: str = "normal:scale=learned,min_scale=0.05",
+        likelihood: str = "normal:scale=1.0",
         objective: str = "elbo",
         steps: int | None = None,
         batch_size: int | None = None,
@@ -310,6 +320,8 @@ class VAEDetector(OutlierMixin, _Estimator):
             random_state=random_state,
         )
         self.contamination = contamination
+
+    _most_steps = 300
 
     def _fit(self, x: np.ndarray, seed: int) -> None:
         share = self.contamination

@@ -28,8 +28,10 @@ class Column:
         kind: one of `COLUMN_KINDS`.
         levels: the values of a category, in the order of their numbers in events: ascending for
             "ordered", and the false one first for "boolean".
-        center: what becomes 0 in events: the median of a number, or of a date in seconds since
-            1970.
+        log: whether events have the logarithm of a number: where all are above 0, and few are far
+            larger than the others.
+        center: what becomes 0 in events: the median of a number or its logarithm, or of a date in
+            seconds since 1970.
         scale: the distance that becomes 1: of a number or date the interquartile range, over that
             of the standard normal distribution; the standard deviation where half of the values
             are equal.
@@ -49,6 +51,7 @@ class Column:
     high: float = 0.0
     decimals: int | None = None
     holes: int = 0
+    log: bool = False
 
     def to_events(self, values: "pd.Series", *, unseen: str = "refuse") -> np.ndarray:
         """Return values as they are in events, float32 `[N]`, NaN where they are missing.
@@ -67,6 +70,9 @@ class Column:
             numbers = numbers_of(self.name, values, is_date=self.kind == "date")
             if self.kind == "count":
                 self._check_counts(numbers)
+            if self.log:
+                self._check_positive(numbers)
+                numbers = np.log(numbers)
             return ((numbers - self.center) / self.scale).astype(np.float32)
         number_of = {level_key(level): number for number, level in enumerate(self.levels)}
         events = np.full(len(values), np.nan, np.float32)
@@ -86,6 +92,20 @@ class Column:
             events[present] = numbers[places]
         return events
 
+    def _check_positive(self, numbers: np.ndarray) -> None:
+        if (numbers <= 0).any():
+            raise InputError(
+                f"the column {self.name!r} goes from {self.low:g} to {self.high:g} in the table of "
+                f"the schema: expected numbers above 0; received {np.nanmin(numbers):g}"
+            )
+
+    def log_abs_det_jacobian(self, events: np.ndarray) -> np.ndarray:
+        """Compute log |∂(event)/∂(value)| for events `[N]`, 0 where one is missing."""
+        logs = np.full(len(events), -np.log(self.scale))
+        if self.log:
+            logs -= self.center + self.scale * np.asarray(events, np.float64)
+        return np.where(np.isnan(events), 0.0, logs)
+
     def _check_counts(self, numbers: np.ndarray) -> None:
         present = numbers[~np.isnan(numbers)]
         if (present < 0).any() or (present != np.floor(present)).any():
@@ -94,10 +114,14 @@ class Column:
                 f"{present[(present < 0) | (present != np.floor(present))][0]:g}"
             )
 
-    def to_values(self, events: np.ndarray) -> "pd.Series":
+    def to_values(self, events: np.ndarray, *, within_range: bool = False) -> "pd.Series":
         """Return the column's values for events `[N]`: the inverse of `to_events`.
 
         Numbers are rounded to as many digits as the table had, and categories to the next level.
+
+        Args:
+            events: `[N]`, NaN where a value is missing.
+            within_range: whether numbers and dates below `low` and above `high` become these.
         """
         import pandas as pd
 
@@ -109,6 +133,10 @@ class Column:
             values = pd.Series(levels[numbers.astype(int)], dtype=object).mask(missing)
             return values.infer_objects() if missing.any() else pd.Series(values.tolist())
         numbers = self.center + self.scale * events
+        if self.log:
+            numbers = np.exp(numbers)
+        if within_range:
+            numbers = np.clip(numbers, self.low, self.high)
         if self.kind == "date":
             unit = _DAY if self.decimals == 0 else 1
             seconds = pd.Series(np.rint(numbers / unit) * unit)

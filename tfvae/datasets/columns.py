@@ -7,7 +7,7 @@
   half are no more than 20, "ordered" if there are 3 to 10 that follow one another, each in 5 rows
   or more, and the largest of those that start at 0 is no rare one;
 - dates: "date";
-- other numbers: "number".
+- other numbers: "number", those above 0 by their logarithms if they are skewed.
 
 Left out are columns of one value, of none, and row numbers: a first column without a name, or one
 called index or id, of whole numbers that go up by one.
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _MOST_LEVELS = 1000
 _FEW = 10
+# From which part of the distance of the outer quantiles the median lies off their middle.
+_SKEWED = 0.3
 # The interquartile range of the standard normal distribution.
 _NORMAL_IQR = 1.3489795
 _ROW_NAMES = ("", "index", "id", "row", "rownames", "row_names", "unnamed: 0", "__index_level_0__")
@@ -150,9 +152,18 @@ def _numeric(name: str, numbers: np.ndarray, holes: int, wanted: str | None) -> 
                 f"from {low:g} to {high:g}"
             )
         return Column(name, kind, low=low, high=high, decimals=0, holes=holes)
-    center, scale = _robust(numbers)
+    log = low > 0 and _is_skewed(numbers)
+    center, scale = _robust(np.log(numbers) if log else numbers)
     return Column(
-        name, kind, center=center, scale=scale, low=low, high=high, decimals=decimals, holes=holes
+        name,
+        kind,
+        center=center,
+        scale=scale,
+        low=low,
+        high=high,
+        decimals=decimals,
+        holes=holes,
+        log=log,
     )
 
 
@@ -167,6 +178,17 @@ def _kind_of_whole(numbers: np.ndarray, distinct: np.ndarray, rows: np.ndarray) 
     if is_few and not (low == 0 and rows[-1] < 0.05 * len(numbers)):
         return "ordered"
     return "count" if low == 0 and np.median(numbers) <= 20 else "number"
+
+
+def _is_skewed(numbers: np.ndarray) -> bool:
+    """Whether positive numbers lie more evenly around the median of their logarithms."""
+
+    def skewness(values: np.ndarray) -> float:
+        low, center, high = np.quantile(values, [0.02, 0.5, 0.98])
+        return float(high + low - 2 * center) / (float(high - low) or 1.0)
+
+    given = skewness(numbers)
+    return given > _SKEWED and abs(skewness(np.log(numbers))) < given
 
 
 def _robust(numbers: np.ndarray) -> tuple[float, float]:

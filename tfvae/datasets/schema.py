@@ -104,7 +104,9 @@ class Schema:
             raise InputError(f"the column of labels {self.label.name!r} has rows without a label")
         return numbers.astype(np.int32)
 
-    def to_frame(self, events: Any, labels: Any = None) -> "pd.DataFrame":
+    def to_frame(
+        self, events: Any, labels: Any = None, *, within_range: bool = False
+    ) -> "pd.DataFrame":
         """Return a pandas frame for events: the inverse of `to_events`.
 
         Columns that were left out are not in it, but for those whose values are all the same.
@@ -112,6 +114,8 @@ class Schema:
         Args:
             events: `[N, D]`; NaN becomes a missing value.
             labels: `[N]`, for a table with a column of labels.
+            within_range: whether numbers and dates outside the range that the table had are moved
+                to its ends, as suits rows that a model has made up.
 
         Raises:
             InputError: if the shape does not fit.
@@ -124,7 +128,7 @@ class Schema:
                 f"expected events [N, {len(self.columns)}]; received shape {list(events.shape)}"
             )
         values = {
-            column.name: column.to_values(events[:, index])
+            column.name: column.to_values(events[:, index], within_range=within_range)
             for index, column in enumerate(self.columns)
         }
         for column in self.left_out:
@@ -158,8 +162,10 @@ class Schema:
 
         A model's log p is that of events, whose numbers are standardised. That of the table's own
         numbers is larger by this: ``log p(row) = log p(event) + log |det ∂(event)/∂(row)|``, where
-        a number or date that became ``(value − center) / scale`` adds ``−log scale``, and counts
-        and categories, which have probabilities, nothing.
+        a number or date that became ``(value − center) / scale`` adds ``−log scale``, one that
+        became ``(log value − center) / scale`` adds ``−log scale − log value``, and counts and
+        categories, which have probabilities, nothing. So to report log p of a table as it is, add
+        this to what `tfvae.evaluation.log_prob` finds for its events.
 
         Args:
             events: `[N, D]`, as `to_events` returns them, NaN where a value is missing.
@@ -167,8 +173,13 @@ class Schema:
         Returns:
             float64 `[N]`, in nats.
         """
-        logs = np.array([-np.log(column.scale) for column in self.columns])
-        return np.where(np.isnan(events), 0.0, logs).sum(axis=1)
+        return np.sum(
+            [
+                column.log_abs_det_jacobian(events[:, place])
+                for place, column in enumerate(self.columns)
+            ],
+            axis=0,
+        )
 
     def to_config(self) -> dict[str, Any]:
         """Return what `from_config` makes the same schema of, in types that JSON knows."""

@@ -176,6 +176,22 @@ class Likelihood(Family, abc.ABC):
         # The model that owns the decoder sets it, as far as it can tell.
         self.last_activation: Callable[[Tensor], Tensor] | None = None
 
+    def check_event_shape(self, event_shape: Shape) -> None:
+        """Check that the likelihood may describe events of a shape; here it may any.
+
+        Raises:
+            InputError: if it may not.
+        """
+
+    def bind(self, event_shape: Shape, seed: int | None) -> None:
+        """Say which event the likelihood describes; see `Family.bind`.
+
+        Raises:
+            InputError: if it may not describe it, or describes another one already.
+        """
+        self.check_event_shape(event_shape)
+        super().bind(event_shape, seed)
+
     def build(self, input_shape: Shape) -> None:
         """Create the layer that makes the parameters, if the decoder does not put them out.
 

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,7 +35,8 @@ class Columns(Likelihood):
         )
 
     A category is the number of its level, 0, 1, ..., k − 1, whatever `high` a `Categorical` has by
-    default elsewhere. The encoder sees it one-hot, and the logarithm of a count: see `encoding`.
+    default elsewhere. The encoder sees it one-hot, and counts and numbers on a
+    scale that far values do not run off: see `tfvae.likelihoods.Encoding`.
 
     What a likelihood learns beside the decoder's output, such as ``scale=learned``, each column
     learns for itself. Columns of equal likelihoods are computed together, so that hundreds of them
@@ -125,17 +127,24 @@ class Columns(Likelihood):
             ]
         )
 
-    def bind(self, event_shape: Shape, seed: int | None) -> None:
-        """Say which event the likelihood describes; see `Family.bind`.
+    def check_event_shape(self, event_shape: Shape) -> None:
+        """Check that events are rows of these columns.
 
         Raises:
-            InputError: if it is no row of these columns.
+            InputError: if they are not.
         """
         if tuple(event_shape) != (len(self.names),):
             raise InputError(
                 f"a likelihood of {len(self.names)} columns describes events "
                 f"[{len(self.names)}]; received {list(event_shape)}"
             )
+
+    def bind(self, event_shape: Shape, seed: int | None) -> None:
+        """Say which event the likelihood describes; see `Family.bind`.
+
+        Raises:
+            InputError: if it is no row of these columns.
+        """
         super().bind(event_shape, seed)
         for part, places in zip(self.groups, self._columns_of, strict=True):
             part.bind((len(places),), None)
@@ -311,4 +320,6 @@ def _encoded(part: Likelihood) -> EncodedColumn:
         return "levels", part.levels, part.high / (part.levels - 1)
     if isinstance(part, Count):
         return "count", 1, float(part.support.step or 1.0)
+    if math.isinf(part.support.high) and math.isinf(part.support.low):
+        return "number", 1, 1.0
     return "value", 1, 1.0

@@ -9,15 +9,17 @@ import tensorflow as tf
 from tfvae.typing import Tensor
 
 # The kind of a column, how many numbers stand for it, and the distance of neighbouring values.
-EncodedColumn: TypeAlias = tuple[Literal["value", "count", "levels"], int, float]
+EncodedColumn: TypeAlias = tuple[Literal["value", "number", "count", "levels"], int, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
     """The map from a row `[D]` to what an encoder sees of it, a longer vector.
 
-    A category of k levels becomes k numbers, one-hot; a count n becomes log(1 + n), since counts
-    may be large; a value stays as it is. The vector has the columns in their order.
+    A category of k levels becomes k numbers, one-hot; a count n becomes log(1 + n), and a number
+    without bounds asinh(x), which is x near 0 and a logarithm far out: a network that sees a value
+    of hundreds puts out a variance of e to the power of hundreds. Other values stay as they are.
+    The vector has the columns in their order.
 
     Between two levels, where only an input that is learned may lie (as in the prior "vamp"), the
     one-hot numbers go over from one level to the next linearly, so that they have a gradient.
@@ -46,4 +48,5 @@ class Encoding:
         # A learned input may lie below 0, where the logarithm is not looked at but differentiated.
         logarithm = tf.math.log1p(tf.nn.relu(steps))
         seen = tf.where(kinds == "levels", one_hot, spread)
+        seen = tf.where(kinds == "number", tf.math.asinh(spread), seen)
         return tf.where(kinds == "count", logarithm, seen)

@@ -81,6 +81,7 @@ class Autoencoder(LatentVariableModel):
     ) -> Self:
         """Build the usual model for events of a shape; see `VAE.for_events`."""
         family = likelihoods.of_features(likelihood)
+        family.check_event_shape(networks.check_event_shape(event_shape))
         encoder, decoder = networks.pair(
             network,
             event_shape,

@@ -150,6 +150,7 @@ class VAE(LatentVariableModel):
             InputError: if the shape, the network or another argument does not fit.
         """
         family = likelihoods.of_features(likelihood)
+        family.check_event_shape(networks.check_event_shape(event_shape))
         encoder, decoder = networks.pair(
             network,
             event_shape,
