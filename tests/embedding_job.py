@@ -12,7 +12,7 @@ from tfvae.datasets import load
 from tfvae.serving import embedding, parts
 
 # Parts of four images: more than 400 of them.
-SMALL = {"batch_size": 4, "part_images": 4}
+SMALL = {"batch_size": 4, "part_events": 4}
 
 
 def digits():
@@ -97,7 +97,7 @@ def peak():
 
 def stay_small(folder):
     """Encode a few images of a set that is drawn as it is read, and then ten times as many."""
-    embedding._GROUP_IMAGES = 1024
+    embedding._GROUP_EVENTS = 1024
     latent_dim, few = 512, 2048
     images, z = keras.Input((64, 64, 1)), keras.Input((latent_dim,))
     pooled = keras.layers.Flatten()(keras.layers.AveragePooling2D(8)(images))
@@ -114,7 +114,7 @@ def stay_small(folder):
             splits="train",
             limit=limit,
             batch_size=64,
-            part_images=512,
+            part_events=512,
         )
         used.append(peak())
     # Code and scale of 18,432 more images are 72 MiB, and the images themselves 288 MiB.

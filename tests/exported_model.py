@@ -19,20 +19,22 @@ DRAWS = 40
 
 
 def export(folder, shape=SHAPE, **options):
-    """Train a small model for a moment; give it and the directory of its SavedModel."""
-    keras.utils.set_random_seed(0)  # or it is another model each time, by the order of its images
+    """Train a small model for a moment; return it and the directory of its SavedModel."""
+    keras.utils.set_random_seed(0)  # or it is another model each time, by the order of its events
     options = {"latent_dim": 3, "likelihood": "normal:scale=learned", "seed": 0} | options
-    vae = tfvae.VAE.for_images(shape, **options)
+    vae = tfvae.VAE.for_events(shape, **options)
     vae.compile("adam")
     rng = np.random.default_rng(0)
     x = rng.random((40, *shape)).astype("float32")
+    if vae.missing:
+        x[rng.random(x.shape) < 0.3] = np.nan
     if vae.num_classes is None:
         vae.fit(x, epochs=2, verbose=0)
     else:
         vae.fit(x, rng.integers(0, vae.num_classes, 40), epochs=2, verbose=0)
     card = Card(
-        data={"name": "noise", "licence": "none", "images": {"train": 40}},
-        preprocessing=Preprocessing(),
+        data={"name": "noise", "licence": "none", "rows": {"train": 40}},
+        preprocessing=Preprocessing() if len(shape) == 3 else None,
         metrics={"elbo": -1.0},
         anomaly=Anomaly(30.0, 0.01, 100),
     )
@@ -43,7 +45,7 @@ def export(folder, shape=SHAPE, **options):
 
 @functools.cache
 def shared():
-    """Give what `export` gives, the same to all tests of a process, which leave it as it is."""
+    """Return what `export` returns, the same to all tests of a process, which leave it as it is."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     return export(Path(folder.name))
@@ -54,27 +56,33 @@ def seeds(count, first=0):
 
 
 def inputs_for(signature, batch, label=False, shape=SHAPE, latent_dim=3):
-    """Make a request of so many images."""
+    """Make a request of so many images, or of other events."""
     rng = np.random.default_rng(batch)
     name = signature.removesuffix("_png").removesuffix("_uint8")
     form = signature.removeprefix(name).lstrip("_")
     pixels = rng.integers(0, 256, (batch, *shape)).astype("uint8")
-    images = {
-        "": {"images": (pixels / 255).astype("float32")},
-        "uint8": {"images": pixels},
-        "png": {"image_bytes": np.array([png(one) for one in pixels], object)},
-    }[form]
+    if form == "png":
+        images = {"image_bytes": np.array([png(one) for one in pixels], object)}
+    elif form == "uint8":
+        images = {"images": pixels}
+    else:
+        images = {"images" if len(shape) == 3 else "x": (pixels / 255).astype("float32")}
     given = {
         "decode": {"z": rng.normal(size=(batch, latent_dim)).astype("float32")},
         "sample": {"seed": seeds(batch)},
+        "sample_latent": {"seed": seeds(batch)},
         "interpolate": {
             "start": (pixels / 255).astype("float32"),
             "end": rng.random((batch, *shape)).astype("float32"),
             "weight": rng.random(batch).astype("float32"),
         },
-        "elbo": images | {"seed": seeds(batch)},
-        "log_prob": images | {"seed": seeds(batch)},
-    }.get(name, images)
+    }
+    z = {"z": rng.normal(size=(batch, latent_dim)).astype("float32")}
+    for seeded in ("elbo", "log_prob", "impute", "sample_posterior"):
+        given[seeded] = images | {"seed": seeds(batch)}
+    for joint in ("log_joint", "log_posterior"):
+        given[joint] = images | z
+    given = given.get(name, images)
     return given | ({"label": np.arange(batch, dtype="int32") % 3} if label else {})
 
 

@@ -22,7 +22,7 @@ from tfvae.saving.run import TrainedModel
 from tfvae.serving import embedding, parts
 
 # Some thirty parts.
-LARGE = {"batch_size": 64, "part_images": 64}
+LARGE = {"batch_size": 64, "part_events": 64}
 MOMENTS = [
     "a part half written",
     "a part written, not renamed",
@@ -88,7 +88,7 @@ def test_the_file_holds_what_the_model_says_of_each_image(vae, data, tmp_path):
     out = tmp_path / "new" / "embeddings.parquet"
     facts = embedding.encode(vae, data, out)
     assert facts.columns == ("split", "row", "label", "code", "scale", "kl")
-    assert facts.images == 1797 == sum(facts.splits.values()) and facts.resumed == 0
+    assert facts.events == 1797 == sum(facts.splits.values()) and facts.resumed == 0
     assert json.loads(json.dumps(facts.as_dict()))["out"] == str(out)
     assert pq.read_table(out)["split"].to_pylist() == [
         split for split in SPLITS for _ in range(len(getattr(data, split)))
@@ -178,9 +178,9 @@ def test_the_metadata_say_how_to_make_the_file_again(vae, data, tmp_path):
 
 
 def test_a_row_group_holds_images_of_one_split(vae, data, monkeypatch, tmp_path):
-    monkeypatch.setattr(embedding, "_GROUP_IMAGES", 64)
+    monkeypatch.setattr(embedding, "_GROUP_EVENTS", 64)
     out = tmp_path / "embeddings.parquet"
-    embedding.encode(vae, data, out, limit=100, batch_size=16, part_images=32)
+    embedding.encode(vae, data, out, limit=100, batch_size=16, part_events=32)
     file = pq.ParquetFile(out)
     groups = [file.read_row_group(index) for index in range(file.num_row_groups)]
     assert [len(group) for group in groups] == [64, 36] * 3
@@ -216,7 +216,7 @@ def test_a_file_that_is_there_stays_unless_it_may_be_replaced(vae, data, whole, 
         ({"splits": []}, "splits are some of"),
         ({"limit": 0}, "limit is a whole number from 1; received 0"),
         ({"batch_size": 0}, "batch_size is a whole number from 1; received 0"),
-        ({"part_images": 0.5}, "part_images is a whole number from 1; received 0.5"),
+        ({"part_events": 0.5}, "part_events is a whole number from 1; received 0.5"),
     ],
 )
 def test_an_option_that_does_not_fit_is_one_line(options, message, vae, data, tmp_path):
@@ -293,12 +293,12 @@ def test_parts_whose_job_cannot_be_read_are_begun_anew(vae, data, whole, monkeyp
     [
         ({"model": {"seed": 1}}, "model"),
         ({"model": {"prior": "mixture"}}, "model"),
-        ({"data": {"seed": 4}}, "data, images"),
-        ({"data": {"binarize": "none"}}, "data, images"),
+        ({"data": {"seed": 4}}, "data, events"),
+        ({"data": {"binarize": "none"}}, "data, events"),
         ({"options": {"limit": 500}}, "options"),
-        ({"options": {"splits": "train"}}, "options, images"),
+        ({"options": {"splits": "train"}}, "options, events"),
         ({"options": {"batch_size": 32}}, "options"),
-        ({"options": {"part_images": 128}}, "part_images"),
+        ({"options": {"part_events": 128}}, "part_events"),
     ],
 )
 def test_parts_of_other_work_are_refused_and_kept(
@@ -326,7 +326,7 @@ def test_other_images_in_the_same_file_are_other_work(vae, monkeypatch, tmp_path
     np.save(file, images)
     interrupted(vae, tfvae.datasets.load(file), out, monkeypatch)
     np.save(file, 1 - images)
-    with pytest.raises(tfvae.InputError, match="what differs is: images:"):
+    with pytest.raises(tfvae.InputError, match="what differs is: events:"):
         embedding.encode(vae, tfvae.datasets.load(file), out, **SMALL)
 
 

@@ -153,7 +153,7 @@ def test_a_model_without_images_yet_cannot_be_exported(tmp_path):
             return keras.ops.reshape(x, (-1, 64))
 
     vae = tfvae.VAE(Encoder(), tfvae.networks.dense_decoder((8, 8, 1), 2), 2)
-    with pytest.raises(tfvae.InputError, match="does not know its image shape yet"):
+    with pytest.raises(tfvae.InputError, match=r"does not know its .* shape yet"):
         vae.export(tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
 
@@ -221,11 +221,12 @@ def test_a_server_warms_up_with_every_signature(exported):
 def test_the_card_says_what_the_model_is_and_how_to_call_it(exported):
     vae, path = exported
     card = json.loads((path / "card.json").read_text())
-    assert card["data"] == {"name": "noise", "licence": "none", "images": {"train": 40}}
+    assert card["data"] == {"name": "noise", "licence": "none", "rows": {"train": 40}}
     assert card["model"]["latent_dim"] == 3
+    assert (card["model"]["kind"], card["model"]["event_shape"]) == ("image", [9, 7, 1])
     assert card["model"]["parameters"] == vae.count_params()
     assert card["model"]["likelihood"] == "Normal"
-    assert card["anomaly"] == {"threshold": 30.0, "rate": 0.01, "images": 100}
+    assert card["anomaly"] == {"threshold": 30.0, "rate": 0.01, "events": 100}
     signatures = tf.saved_model.load(str(path)).signatures
     assert set(card["signatures"]) == set(signatures) - {"serving_default"}
     for name, told in card["signatures"].items():

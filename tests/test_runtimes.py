@@ -317,6 +317,6 @@ def test_a_model_without_images_yet_cannot_be_exported(tmp_path):
 
     vae = tfvae.VAE(Encoder(), tfvae.networks.dense_decoder((8, 8, 1), 2), 2)
     for export in EXPORTS.values():
-        with pytest.raises(tfvae.InputError, match="does not know its image shape yet"):
+        with pytest.raises(tfvae.InputError, match="does not know its event shape yet"):
             export(vae, tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []

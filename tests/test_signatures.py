@@ -17,7 +17,8 @@ from tfvae.serving.signatures import SCORE_DRAWS
 
 FORMS = ("reconstruct", "encode", "elbo", "log_prob", "anomaly_score")
 ALL = {
-    *FORMS, "decode", "sample", "sample_png", "interpolate", "serving_default",
+    *FORMS, "decode", "sample", "sample_png", "interpolate", "serving_default", "log_joint",
+    "log_posterior", "posterior_parameters", "sample_posterior", "sample_latent",
     *(f"{name}_{form}" for name in FORMS for form in ("uint8", "png")),
 }  # fmt: skip
 
@@ -171,7 +172,7 @@ def test_a_threshold_has_its_share_of_images_above_it(exported, rng):
     vae, _ = exported
     x = rng.random((500, *SHAPE)).astype("float32")
     found = calibrate(vae, tf.data.Dataset.from_tensor_slices(x).batch(64), rate=0.05)
-    assert (found.rate, found.images) == (0.05, 500)
+    assert (found.rate, found.events) == (0.05, 500)
     score = function_of(vae, "anomaly_score", threshold=found.threshold)
     assert np.count_nonzero(score(x)["is_anomaly"]) == 25
     unlike = score(10 * np.ones((1, *SHAPE), np.float32))
@@ -271,7 +272,7 @@ def test_flows_and_levels(posterior):
 
 
 def test_a_seed_for_each_image_must_be_one_for_each(exported):
-    with pytest.raises(tfvae.InputError, match="expected a seed for each of 3 images; received 2"):
+    with pytest.raises(tfvae.InputError, match="expected a seed for each of 3 events; received 2"):
         exported[0].sample(3, seed=seeds(2))
     # Pixels drawn too.
     drawn = exported[0].sample(3, seed=seeds(3), mean=False)

@@ -86,6 +86,7 @@ def _converted(function: Function) -> Any:
                 "BroadcastArgs": (_broadcast_shapes, []),
                 "Expm1": (_expm1, []),
                 "Log1p": (_log1p, []),
+                "SelectV2": (_where, []),
             },
         )
     # Some operators lose what is known of a shape, and the batch has a number for a name.
@@ -137,7 +138,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-# --- operators that tf2onnx does not know ---------------------------------------------------------
+# --- operators that tf2onnx does not know, or makes another of ------------------------------------
 #
 # Each takes the place of a node in tf2onnx's graph `context`.
 
@@ -161,6 +162,11 @@ def _log1p(context: Any, node: Any, name: str, _: Any) -> None:
     quotient = build("Div", build("Mul", x, build("Log", u)), build("Sub", u, one))
     finite = build("Where", build("IsInf", u, kind="bool"), u, quotient)
     build.replace("Where", is_one, x, finite)
+
+
+def _where(context: Any, node: Any, name: str, _: Any) -> None:
+    """One of two values. tf2onnx multiplies by 0 and 1, which gives NaN where the other is NaN."""
+    _Builder(context, node).replace("Where", *node.input)
 
 
 def _broadcast_shapes(context: Any, node: Any, name: str, _: Any) -> None:

@@ -14,11 +14,11 @@ import tensorflow as tf
 from tfvae.checks import checked_count
 from tfvae.datasets.preprocessing import Preprocessing, to_png
 from tfvae.errors import InputError
-from tfvae.evaluation.batches import check_vae, compiled, default_chunk
-from tfvae.evaluation.importance import weight_sums
+from tfvae.evaluation.batches import check_vae
+from tfvae.models.event_spec import EventSpec
 from tfvae.models.vae import VAE
 from tfvae.serving.functions import decode, encode, event_name, reconstruct
-from tfvae.serving.imputation import imputed
+from tfvae.serving.weighted_draws import imputed, log_mean_weight
 from tfvae.typing import Tensor
 
 # The draws of z in an anomaly score: the same noise for every event, so that equal events have
@@ -234,7 +234,7 @@ class _Functions:
     # --- what each computes -----------------------------------------------------------------------
 
     def sample(self, seed: Tensor, label: Tensor | None = None) -> Outputs:
-        return decode(self.vae, self.vae.draw_latent(seed, label), label)
+        return decode(self.vae, self._draw_latent(seed, label), label)
 
     def interpolate(
         self, start: Tensor, end: Tensor, weight: Tensor, label: Tensor | None = None
@@ -247,16 +247,11 @@ class _Functions:
         return self.vae.elbo(x, label, seed=seed)._asdict()
 
     def log_prob(self, x: Tensor, seed: Tensor, label: Tensor | None = None) -> Outputs:
-        vae, draws = self.vae, self.num_samples
-        encoded = vae.posterior_parameters(x, label)
-        z, log_posterior = vae.posterior_family.sample_each(encoded, draws, seed)
-        # A loop of Python's is one of the graph's.
-        loop = compiled(functools.partial(weight_sums, vae, chunk=default_chunk(vae)))
-        sums = loop(x, label, z, log_posterior)
-        return {
-            "log_prob": sums[0] - tf.math.log(float(draws)),
-            "effective_sample_size": tf.exp(2 * sums[0] - sums[1]),
-        }
+        z, log_posterior = self._posterior_draws(x, seed, label)
+        found = log_mean_weight(
+            self.vae, lambda z: self._log_joint(x, z, label)["log_joint"], z, log_posterior
+        )
+        return dict(zip(("log_prob", "effective_sample_size"), found, strict=True))
 
     def anomaly_score(self, x: Tensor, label: Tensor | None = None) -> Outputs:
         seeds = tf.tile(tf.constant([_SCORE_SEED], tf.int32), [tf.shape(x)[0], 1])
@@ -266,30 +261,58 @@ class _Functions:
         return {"score": score, "threshold": threshold, "is_anomaly": score > threshold}
 
     def impute(self, x: Tensor, seed: Tensor, label: Tensor | None = None) -> Outputs:
-        return {self._x: imputed(self.vae, x, seed, label, num_samples=self.num_samples)}
+        return {self._x: imputed(self.vae, x, label, *self._posterior_draws(x, seed, label))}
+
+    def _posterior_draws(
+        self, x: Tensor, seed: Tensor, label: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        encoded = self._encode(x, label)
+        return self.vae.posterior_family.sample_each(encoded, self.num_samples, seed)
 
     def log_joint(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Outputs:
-        log_likelihood = self.vae.log_likelihood(x, z, label)
-        log_prior = self.vae.prior_of(label).log_prob(z)
-        return {
-            "log_joint": log_likelihood + log_prior,
-            "log_likelihood": log_likelihood,
-            "log_prior": log_prior,
-        }
+        return {name: value[0] for name, value in self._log_joint(x, z[None], label).items()}
 
     def log_posterior(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Outputs:
-        return {"log_posterior": self.vae.encode(x, label).log_prob(z)}
+        posterior = self.vae.posterior_family.distribution(self._encode(x, label))
+        return {"log_posterior": posterior.log_prob(z)}
 
     def posterior_parameters(self, x: Tensor, label: Tensor | None = None) -> Outputs:
-        return self.vae.posterior_parameters(x, label)
+        return self._encode(x, label)
 
     def sample_posterior(self, x: Tensor, seed: Tensor, label: Tensor | None = None) -> Outputs:
-        encoded = self.vae.posterior_parameters(x, label)
+        encoded = self._encode(x, label)
         z, log_posterior = self.vae.posterior_family.sample_each(encoded, 1, seed)
         return {"z": z[0], "log_posterior": log_posterior[0]}
 
     def sample_latent(self, seed: Tensor, label: Tensor | None = None) -> Outputs:
-        return {"z": self.vae.draw_latent(seed, label)}
+        return {"z": self._draw_latent(seed, label)}
+
+    # --- graphs that several of them call, which makes files smaller ------------------------------
+
+    @functools.cached_property
+    def _encode(self) -> Callable[..., Outputs]:
+        return tf.function(self.vae.posterior_parameters, autograph=False)
+
+    @functools.cached_property
+    def _log_joint(self) -> Callable[..., Outputs]:
+        # Of z [n, B, d], whatever n is.
+        function = functools.partial(_log_joint, self.vae)
+        return tf.function(function, autograph=False, reduce_retracing=True)
+
+    @functools.cached_property
+    def _draw_latent(self) -> Callable[..., Tensor]:
+        return tf.function(self.vae.draw_latent, autograph=False)
+
+    @functools.cached_property
+    def _read_files(self) -> Callable[[Tensor], Tensor]:
+        spec = tf.TensorSpec((None,), tf.string)
+        preprocessing: Any = self.preprocessing
+        read = functools.partial(preprocessing.of_files, image_shape=self.vae.event_shape)
+        return tf.function(read, input_signature=[spec], autograph=False)
+
+    @functools.cached_property
+    def _checked(self) -> Callable[[Tensor], Tensor]:
+        return tf.function(functools.partial(_checked, self.vae.event_spec), autograph=False)
 
     # --- the forms that events come in ------------------------------------------------------------
 
@@ -367,27 +390,30 @@ class _Functions:
             )
         return found
 
-    @functools.cached_property
-    def _read_files(self) -> Callable[[Tensor], Tensor]:
-        """The graph that all forms for files share."""
-        spec = tf.TensorSpec((None,), tf.string)
-        preprocessing: Any = self.preprocessing
-        read = functools.partial(preprocessing.of_files, image_shape=self.vae.event_shape)
-        return tf.function(read, input_signature=[spec], autograph=False)
-
-    def _checked(self, x: Tensor) -> Tensor:
-        """Refuse events with values that have no density, as the model does outside of a graph."""
-        spec = self.vae.event_spec
-        expected = f"{spec.owner} expects {spec.support}; received values between"
-        present = tf.boolean_mask(x, ~tf.math.is_nan(x)) if spec.missing else x
-        return _admitted(x, spec.admits(x), expected, present)
-
     def _checked_label(self, label: Tensor) -> Tensor:
         """Refuse labels of no class, which would be taken for none of all."""
         count: Any = self.vae.num_classes
         expected = f"expected labels from 0 to {count - 1}; received labels between"
         fits = tf.reduce_all((label >= 0) & (label < count))
         return _admitted(label, fits, expected, label)
+
+
+def _log_joint(vae: VAE, x: Tensor, z: Tensor, label: Tensor | None) -> Outputs:
+    """Compute log p(x, z) and its two terms, each `[n, B]`, nats, of z `[n, B, d]`."""
+    log_likelihood = vae.log_likelihood(x, z, label)
+    log_prior = vae.prior_of(label).log_prob(z)
+    return {
+        "log_joint": log_likelihood + log_prior,
+        "log_likelihood": log_likelihood,
+        "log_prior": log_prior,
+    }
+
+
+def _checked(spec: EventSpec, x: Tensor) -> Tensor:
+    """Refuse events with values that have no density, as the model does outside of a graph."""
+    expected = f"{spec.owner} expects {spec.support}; received values between"
+    present = tf.boolean_mask(x, ~tf.math.is_nan(x)) if spec.missing else x
+    return _admitted(x, spec.admits(x), expected, present)
 
 
 def _admitted(value: Tensor, fits: Tensor, expected: str, received: Tensor) -> Tensor:
