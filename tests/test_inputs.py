@@ -312,3 +312,14 @@ def test_models_load_whatever_was_imported_first(code, tmp_path):
     command = [sys.executable, "-c", f"import sys; {code}", str(tmp_path / "model.keras")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_one_weight_an_event(x):
+    for weight in (np.ones(x.shape), np.ones((60, 2))):
+        with pytest.raises(InputError, match=r"one sample weight for each image, \[batch\]"):
+            make().fit(slices(x, np.zeros(60), weight.astype("float32")), verbose=0)
+
+
+def test_a_split_is_no_batches():
+    with pytest.raises(InputError, match=r"received a Split: give it data\.train\.batches"):
+        make().fit(tfvae.datasets.load("digits").train, verbose=0)

@@ -37,6 +37,8 @@ from tfvae.training.monitoring import MetricsFile, Pictures
 from tfvae.training.precision import best_precision
 
 _DEFAULT_STEPS = 1500
+# The likelihood of a table: what its columns are says which.
+COLUMNS = "columns"
 _MAP_EVENTS = 5000
 
 
@@ -193,7 +195,7 @@ class _Job:
             data.event_shape,
             latent_dim=config.latent_dim,
             network=config.network,
-            likelihood=config.likelihood or _default_likelihood(data),
+            likelihood=_likelihood(config.likelihood or _default_likelihood(data), data),
             posterior=config.posterior,
             prior=config.prior,
             objective=objectives.get(config.objective, {"dataset_size": len(data.train)}),
@@ -380,10 +382,28 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     )
 
 
+def _likelihood(name: str, data: datasets.Dataset) -> Likelihood | str:
+    """Return the likelihood of a name; "columns" is that of the table's own schema.
+
+    Raises:
+        InputError: if the data are no table and have no columns.
+    """
+    if name != COLUMNS:
+        return name
+    if data.schema is None:
+        raise InputError(
+            f"likelihood 'columns' is for tables with a schema; {data.name} has none: give another, "
+            "such as normal:scale=learned"
+        )
+    return data.schema.likelihood()
+
+
 def _default_likelihood(data: datasets.Dataset) -> str:
-    """Return the likelihood that fits most data of a kind: of bits, of grey values, of numbers."""
+    """Return the likelihood that fits most data of a kind: of images, tables, bits and numbers."""
     if data.kind == "image":
         return "bernoulli"
+    if data.schema is not None:
+        return COLUMNS
     x, _ = data.train.arrays(limit=256)
     return "bernoulli" if np.isin(x[~np.isnan(x)], (0, 1)).all() else "normal:scale=learned"
 

@@ -149,7 +149,7 @@ def score(
     threshold, why = _threshold(trained, method, num_samples, rate, seed)
     columns: dict[str, Any] = {"row": range(len(scores))}
     if found.names is not None:
-        columns["file"] = found.names
+        columns["name"] = found.names
     columns["score"] = scores
     if threshold is not None:
         columns["is_anomaly"] = scores > threshold

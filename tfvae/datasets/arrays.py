@@ -280,7 +280,9 @@ def _numbered(
         split: array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
         for split, array in labels.items()
     }
-    if not labels or all(array.dtype.kind in "iub" for array in labels.values()):
+    if not labels or all(
+        array.dtype.kind in "iub" and array.min(initial=0) >= 0 for array in labels.values()
+    ):
         return dict(labels), None
     for split, array in labels.items():
         is_whole = array.dtype.kind == "f" and bool((array == np.floor(array)).all())

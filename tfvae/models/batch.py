@@ -147,7 +147,7 @@ def weight_vector(weight: ArrayLike, spec: EventSpec) -> Tensor:
         InputError: if there is not one for each event.
     """
     weight = tf.cast(tf.convert_to_tensor(weight), tf.float32)
-    if weight.shape.rank is not None and weight.shape.rank > 1 and weight.shape[-1] != 1:
+    if weight.shape.rank not in (None, 0, 1) and tuple(weight.shape[1:]) != (1,):
         raise InputError(
             f"expected one sample weight for each {NOUN[spec.rank]}, [batch]; received shape "
             f"{weight.shape}"

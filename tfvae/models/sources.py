@@ -37,6 +37,11 @@ def checked_source(model: keras.Model, x: Any, y: Any = None, *, only_x: bool = 
             if shape.rank is not None:
                 model.event_spec.check_shape(tuple(shape))
         return x.map(model.checked_elements) if model.runs_in_xla else x
+    if hasattr(x, "batches") and hasattr(x, "arrays"):
+        raise InputError(
+            f"fit takes arrays or batches; received a {type(x).__name__}: give it "
+            "data.train.batches(128, shuffle=True)"
+        )
     events: Any = None
     label: Any = None
     if x is not None:
