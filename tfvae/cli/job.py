@@ -23,6 +23,7 @@ from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.evaluation import ELBOEstimate, elbo
+from tfvae.likelihoods import Likelihood
 from tfvae.models.vae import VAE
 from tfvae.priors import VampPrior
 from tfvae.saving.card import Card, licence_of
@@ -399,7 +400,7 @@ def _likelihood(name: str, data: datasets.Dataset) -> Likelihood | str:
 
 
 def _default_likelihood(data: datasets.Dataset) -> str:
-    """Return the likelihood that fits most data of a kind: of images, tables, bits and numbers."""
+    """Return the likelihood that fits most data of a kind."""
     if data.kind == "image":
         return "bernoulli"
     if data.schema is not None:
