@@ -41,7 +41,7 @@ def test_help_names_every_choice(option, known):
         (["train", "--latent-dim", "2.5"], "expected a whole number, received 2.5"),
         (["train", "--latent-dim", "0"], "Must be >= 1"),
         (["train", "--beta", "4"], "Unknown option: --beta"),
-        (["sample", "taken", "--label", "-1"], "Must be >= 0"),
+        (["sample", "taken", "--n", "0"], "Must be >= 1"),
         (["train", "--binarize", "fully"], "Choose from"),
         (["train", "--dimension", "3"], "Unknown option"),
         (["train", "--config", "missing.toml"], "missing.toml: No such file"),
@@ -81,7 +81,7 @@ def test_mistakes_show_at_once_in_one_line(tmp_path, arguments, message):
     [
         (["train", "--dataset", "minst"], "unknown data set 'minst': expected digits, "),
         (["train", "--dataset", "bytes.npy"], "Bernoulli expects values in [0, 1]; received"),
-        (["train", "--dataset", "nan.npy"], "remove or replace NaN"),
+        (["train", "--dataset", "nan.npy"], "fill or leave out what is missing, or give --missing"),
         (["train", "--dataset", "flat.npy"], "flat.npy"),
         (["train", "--dataset", "empty.npy"], "empty.npy"),
         (["train", "--dataset", "corrupt"], "7.png"),
@@ -97,7 +97,7 @@ def test_what_does_not_fit_ends_in_one_line_and_leaves_nothing(tmp_path, argumen
     images = rng.random((30, 8, 8)).astype("float32")
     np.save(tmp_path / "bytes.npy", images * 255)
     np.save(tmp_path / "nan.npy", np.where(images > 0.9, np.nan, images))
-    np.save(tmp_path / "flat.npy", images.reshape(30, 64))
+    np.save(tmp_path / "flat.npy", images.reshape(-1))
     np.save(tmp_path / "empty.npy", images[:0])
     (tmp_path / "file.txt").write_text("keep")
     (tmp_path / "damaged.keras").write_bytes(b"PK\x03\x04 but no more")
