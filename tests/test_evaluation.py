@@ -292,7 +292,7 @@ def test_few_effective_draws_are_told(exact):
     few = evaluation.log_prob(vae, batches(x, 25), num_samples=9)
     assert few.low_effective == 1
     (warning,) = few.warnings
-    assert "fewer than 10 effective draws for 100% of the images (median 9.0 of 9)" in warning
+    assert "fewer than 10 effective draws for 100% of the events (median 9.0 of 9)" in warning
     enough = evaluation.log_prob(vae, batches(x, 25), num_samples=11)
     assert (enough.low_effective, enough.warnings) == (0, ())
     one = evaluation.log_prob(vae, batches(x, 25), num_samples=1)

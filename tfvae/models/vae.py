@@ -607,7 +607,7 @@ class VAE(LatentVariableModel):
 
         Networks, families and objective are those of this model, weights included; it has not been
         compiled. It is how a density that was fitted to the codes of a trained
-        model takes the place of its prior; see `tfvae.evaluation.expost`.
+        model takes the place of its prior; see `tfvae.evaluation.fit_prior`.
 
         Args:
             prior: as for the constructor.
