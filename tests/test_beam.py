@@ -201,3 +201,19 @@ def test_without_beam_the_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "tfvae.serving.beam")
     with pytest.raises(tfvae.InputError, match=r"pip install 'tfvae\[beam\]'"):
         importlib.import_module("tfvae.serving.beam")
+
+
+@pytest.mark.parametrize("shape", [(5,), (7, 2), (4, 5, 3, 1)])
+def test_events_of_any_rank_with_holes(shape, tmp_path, rng):
+    vae = tfvae.VAE.for_events(
+        shape, latent_dim=3, network="dense", likelihood="normal", missing=True, seed=0
+    )
+    vae.save(tmp_path / "model.keras")
+    x = rng.normal(size=(5, *shape)).astype("float32")
+    x[1, 0], x[3] = np.nan, np.nan
+    found = run(list(enumerate(x)), Encode(tmp_path))
+    for key, code in enumerate(vae.code(x)):
+        np.testing.assert_allclose(found[key]["code"], code, atol=1e-6)
+    name = {1: "vector", 2: "series", 4: "volume"}[len(shape)]
+    with pytest.raises(tfvae.InputError, match=f"{name} of key 'file': files are for images"):
+        run([("file", b"bytes")], Encode(tmp_path))

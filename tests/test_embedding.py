@@ -1,5 +1,6 @@
 """Codes of whole data sets in a file, and what kills, damage and mistakes leave of them."""
 
+import dataclasses
 import json
 import os
 import random
@@ -391,3 +392,45 @@ def test_a_kill_at_the_worst_moment_changes_nothing(moment, vae, data, whole, tm
 def test_memory_does_not_grow_with_the_images(tmp_path):
     assert processes.run(embedding_job.stay_small, tmp_path) == "done"
     assert [pq.read_metadata(tmp_path / f"{i}.parquet").num_rows for i in (0, 3)] == [2048, 20480]
+
+
+# --- events of any kind ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(5,), (7, 2), (4, 5, 3, 1)])
+def test_events_of_any_rank_with_holes(shape, tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, *shape)).astype("float32")
+    x[::3, 0] = np.nan
+    np.savez(tmp_path / "data.npz", x=x) if len(shape) == 4 else np.save(tmp_path / "data.npy", x)
+    data = tfvae.datasets.load(next(tmp_path.iterdir()))
+    assert (data.event_shape, data.missing) == (shape, True)
+    options = {"latent_dim": 3, "network": "dense", "likelihood": "normal", "seed": 0}
+    vae = tfvae.VAE.for_events(shape, missing=True, **options)
+    out = tmp_path / "embeddings.parquet"
+    assert embedding.encode(vae, data, out).events == 40
+    codes = vae.code(data.test.arrays()[0])
+    np.testing.assert_allclose(vectors(rows(out, "test")["code"]), codes, atol=1e-5)
+    facts = json.loads(pq.read_schema(out).metadata[b"tfvae"])
+    again = tfvae.datasets.load(**facts["data"])
+    np.testing.assert_array_equal(again.test.arrays()[0], data.test.arrays()[0])
+    with pytest.raises(tfvae.InputError, match=r"has missing values, and the model takes none"):
+        embedding.encode(tfvae.VAE.for_events(shape, **options), data, tmp_path / "o.parquet")
+
+
+def test_a_model_and_data_of_another_kind_are_one_line(data, tmp_path):
+    vae = tfvae.VAE.for_events((24, 1), network="dense", seed=0)
+    with pytest.raises(tfvae.InputError, match=r"takes series \(24, 1\); digits has images \(8, 8"):
+        embedding.encode(vae, data, tmp_path / "embeddings.parquet")
+
+
+def test_the_names_of_files_are_a_column(vae, data, tmp_path, monkeypatch):
+    named = tuple(f"{row}.png" for row in range(1797))
+    for split in SPLITS:
+        source = getattr(data, split).source
+        monkeypatch.setattr(
+            getattr(data, split), "_source", dataclasses.replace(source, names=named)
+        )
+    out = tmp_path / "embeddings.parquet"
+    embedding.encode(vae, data, out, splits="test", batch_size=64, part_events=64)
+    found = rows(out, "test")["name"].to_pylist()
+    assert found == [f"{row}.png" for row in data.test.rows]

@@ -320,3 +320,24 @@ def test_a_model_without_images_yet_cannot_be_exported(tmp_path):
         with pytest.raises(tfvae.InputError, match="does not know its event shape yet"):
             export(vae, tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(5,), (6, 2), (4, 4, 4, 1)])
+def test_events_of_any_rank_with_holes(shape, tmp_path):
+    vae = tfvae.VAE.for_events(
+        shape, latent_dim=D, likelihood="normal:scale=learned", missing=True, seed=0
+    )
+    rng = np.random.default_rng(0)
+    x, noise = rng.normal(size=(5, *shape)).astype("f"), rng.normal(size=(5, D)).astype("f")
+    x[1, 0], x[3] = np.nan, np.nan
+    q = vae.encode(x)
+    z = q.mean() + q.stddev() * noise
+    for name in EXPORTS:
+        vae.export(tmp_path / name, format=name)
+        assert len(list((tmp_path / name).iterdir())) == 5
+        found = session(tmp_path / name, "elbo")(x=x, noise=noise)
+        np.testing.assert_allclose(found["log_likelihood"], vae.log_likelihood(x, z), **CLOSE)
+        found = session(tmp_path / name, "reconstruct")(x=x)
+        (reconstruction,) = found.values()
+        assert list(found) == ["reconstructions" if name == "onnx" else "x"]
+        np.testing.assert_allclose(reconstruction, vae.reconstruct(x), **CLOSE)

@@ -393,8 +393,8 @@ def _likelihood(name: str, data: datasets.Dataset) -> Likelihood | str:
         return name
     if data.schema is None:
         raise InputError(
-            f"likelihood 'columns' is for tables with a schema; {data.name} has none: give another, "
-            "such as normal:scale=learned"
+            f"likelihood 'columns' is for tables with a schema; {data.name} has none: give "
+            "another, such as normal:scale=learned"
         )
     return data.schema.likelihood()
 
