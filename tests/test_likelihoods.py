@@ -288,6 +288,7 @@ FLAT = [c for c in CASES if c.kind(**c.options).flat_parameters]
 def test_maps_besides_the_first_start_flat(case, network, rng):
     likelihood = case.kind(**case.options)
     vae = VAE.for_images((8, 6, 3), latent_dim=2, network=network, likelihood=likelihood, seed=0)
+    likelihood = vae.likelihood_family
     features = vae.decoder(rng.normal(size=(5, 2)) * 10)
     raw = likelihood.head(features).numpy().reshape(5, 8, 6, likelihood.parameters_per_value, 3)
     varying = likelihood.parameters_per_value - likelihood.flat_parameters
@@ -303,6 +304,7 @@ def test_training_starts_at_a_moderate_loss(case, rng):
     # On images of about unit size, as networks want their input.
     likelihood = case.kind(**case.options)
     vae = VAE.for_images((8, 8, 1), latent_dim=2, network="dense", likelihood=likelihood, seed=0)
+    likelihood = vae.likelihood_family
     log_likelihood = vae.elbo(case.images(rng, 8, (8, 8, 1)), seed=0).log_likelihood
     # A Poisson of mean 1 and step 1/255 gives a black pixel log p = -255, and is the dearest.
     assert np.all(log_likelihood >= -256 * 64)
@@ -315,6 +317,7 @@ def test_parameters_and_densities_are_float32_under_mixed_precision(case, rng):
     keras.config.set_dtype_policy("mixed_bfloat16")
     likelihood = case.kind(**case.options)
     vae = VAE.for_images((4, 3, 3), latent_dim=2, network="dense", likelihood=likelihood)
+    likelihood = vae.likelihood_family
     assert all(variable.dtype == "float32" for variable in likelihood.variables)
     x = case.images(rng, 2, (4, 3, 3))
     features = vae.decoder(np.ones((2, 2)))

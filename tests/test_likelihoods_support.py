@@ -209,6 +209,7 @@ def test_complaints_of_arrays_and_graphs(likelihood, values, message):
     # Inside a graph, as `fit` on a data set finds them; of categories that do not exist,
     # TensorFlow itself must not complain first.
     vae = VAE.for_images((4, 4, 1), latent_dim=2, network="dense", likelihood=likelihood)
+    likelihood = vae.likelihood_family
     vae.compile()
     with pytest.raises(InputError) as error:
         vae.fit(tf.data.Dataset.from_tensors(x), verbose=0)
