@@ -206,7 +206,7 @@ def test_vamp_does_not_hold_the_model_as_a_part():
     whole, family = Whole(), priors.get("vamp:pseudo_inputs=2")
     whole.encode_unchecked = Model().encode_unchecked
     whole.prior = family
-    whole.event_shape, whole.missing = SHAPE, False
+    whole.event_shape, whole.num_classes, whole.missing = SHAPE, None, False
     whole.likelihood_family = types.SimpleNamespace(support=Support())
     family.bind((4,), 0)
     family.attach(whole)
