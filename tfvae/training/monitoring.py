@@ -74,7 +74,8 @@ class Pictures(keras.callbacks.Callback):
         few = slice(10 if self._x.ndim > 2 else 200)
         labels = None if self._labels is None else self._labels[few]
         # Vectors are drawn by how each column is distributed, which takes draws, and many.
-        count, are_means = (1000, False) if self._x.ndim == 2 else (64, True)
+        # A series has axes of its own, and they take long to draw.
+        count, are_means = {2: (1000, False), 4: (64, True)}.get(self._x.ndim, (12, True))
         given = plotting.grid_labels(vae.num_classes, count)
         samples = vae.sample(count, label=given, seed=self._seed, mean=are_means)
         codes = vae.code(self._x, self._labels)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One bar over all epochs on standard error: the terms of the ELBO, images/s, the time left."""
+    """One bar over all epochs on standard error: the terms of the ELBO, events/s, the time left."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -16,8 +16,8 @@ class ProgressBar(keras.callbacks.Callback):
         self._done = 0
         self._validation: dict[str, float] = {}
         self._skipped = 0
-        # Calls, their images and seconds; the first one has traced a graph, and is left out.
-        self._calls, self._images, self._seconds = 0, 0, 0.0
+        # Calls, their events and seconds; the first one has traced a graph, and is left out.
+        self._calls, self._events, self._seconds = 0, 0, 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Open the bar."""
@@ -56,11 +56,11 @@ class ProgressBar(keras.callbacks.Callback):
         self._bar.refresh()
         self._done = step
 
-    def count(self, images: int, seconds: float, skipped: int) -> None:
-        """Tell how many images a call has trained on, how long it took, and the skipped batches."""
+    def count(self, events: int, seconds: float, skipped: int) -> None:
+        """Tell how many events a call has trained on, how long it took, and the skipped batches."""
         self._calls += 1
         if self._calls > 1:
-            self._images, self._seconds = self._images + images, self._seconds + seconds
+            self._events, self._seconds = self._events + events, self._seconds + seconds
         self._skipped = skipped
 
     def _show(self, logs: dict[str, float]) -> None:
@@ -69,7 +69,7 @@ class ProgressBar(keras.callbacks.Callback):
         }
         shown |= {name: f"{value:.2f}" for name, value in self._validation.items()}
         if self._seconds:
-            shown["images/s"] = f"{self._images / self._seconds:,.0f}"
+            shown["events/s"] = f"{self._events / self._seconds:,.0f}"
         if self._skipped:
             shown["skipped"] = str(self._skipped)
         self._bar.set_postfix(shown, refresh=False)
