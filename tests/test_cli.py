@@ -169,8 +169,8 @@ def test_a_model_without_its_run_needs_to_be_told_the_images(run, tmp_path):
 
 def test_help_answers_before_tensorflow_could_load():
     code = (
-        "import sys, tfvae.cli\n"
-        "try: tfvae.cli.main(sys.argv[1:])\n"
+        "import sys, tfvae.cli.main\n"
+        "try: tfvae.cli.main.main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
         "loaded = {'tensorflow', 'keras', 'numpy', 'matplotlib'} & set(sys.modules)\n"
         "assert not loaded, loaded"
@@ -215,7 +215,7 @@ def test_encode_writes_codes_and_goes_on(run, tmp_path):
 
     done = forked_command("encode", run[0], "--limit", "300", "--json", cwd=tmp_path)
     facts = json.loads(done.stdout)
-    assert facts["images"] == 300 + 180 + 180
+    assert facts["events"] == 300 + 180 + 180
     table = pyarrow.parquet.read_table(tmp_path / "embeddings.parquet")
     vae = keras.models.load_model(run[0] / "model.keras")
     x, labels = datasets.load("digits", seed=3).test.arrays()

@@ -62,9 +62,9 @@ def test_sample_takes_labels(conditional, tmp_path, monkeypatch, arguments, expe
     seen = []
     sample = tfvae.VAE.sample
 
-    def spy(vae, n, *, label, seed):
+    def spy(vae, n, *, label, seed, mean):
         seen.append((np.broadcast_to(label, n), type(vae.prior_family)))
-        return sample(vae, n, label=label, seed=seed)
+        return sample(vae, n, label=label, seed=seed, mean=mean)
 
     monkeypatch.setattr(tfvae.VAE, "sample", spy)
     within("sample", conditional[0], "--n", 20, "--out", tmp_path / "x.png", *arguments)
@@ -119,6 +119,9 @@ def test_the_other_commands_take_a_conditional_model(conditional, tmp_path, monk
 
     out, _ = within("evaluate", folder, "--json")
     assert json.loads(out)["kl"] == pytest.approx(score["kl"], rel=1e-4)
+    # The encoder is given the label: that its codes tell it would be no finding.
+    out, _ = within("evaluate", folder, "--latent", "--num-samples", 2)
+    assert "labels       not probed" in out
     within("export", folder, "--out", tmp_path / "served")
     assert (tmp_path / "served" / "1" / "saved_model.pb").exists()
 

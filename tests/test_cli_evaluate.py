@@ -144,7 +144,7 @@ def test_an_interrupted_evaluation_reports_what_it_has(run, tmp_path):
     assert found["complete"] is False
     assert found["importance_sampling"]["complete"] is False
     assert 0 < found["events"] < 180
-    assert b"interrupted: these are the figures of the images so far" in shown
+    assert b"interrupted: these are the figures of the events so far" in shown
     assert b"Traceback" not in shown
 
 

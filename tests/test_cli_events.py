@@ -180,7 +180,7 @@ def test_data_that_have_moved_are_named(tmp_path):
     within("train", "--dataset", data, "--run-dir", tmp_path / "run", *QUICK)
     data.rename(tmp_path / "moved.npy")
     line = refused("evaluate", tmp_path / "run")
-    assert f"the data are no longer at {data}" in line
+    assert f"the run's data are no longer at {data}" in line
     assert "--dataset" in line
     within("evaluate", tmp_path / "run", "--dataset", tmp_path / "moved.npy", "--num-samples", 2)
 

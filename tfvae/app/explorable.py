@@ -138,7 +138,7 @@ class CompiledVAE:
 
     def elbo(self, x: np.ndarray, label: np.ndarray | None, seed: int) -> Score:
         """Score one image with `ELBO_DRAWS` draws of z."""
-        self._vae.checked(x)
+        self._vae.checked(x, label)
         found = self._score(tf.constant(x, tf.float32), tf.constant(seed), *self._labels(label))
         each = found.get("kl_per_dimension")
         elbo, log_likelihood, kl = (

@@ -23,13 +23,21 @@ from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.evaluation import ELBOEstimate, elbo
+from tfvae.finite import without_nan
 from tfvae.likelihoods import Likelihood
 from tfvae.models.vae import VAE
 from tfvae.priors import VampPrior
 from tfvae.saving.card import Card, licence_of
 from tfvae.saving.config import TrainConfig
 from tfvae.saving.files import new_directory, new_file, refuse_existing
-from tfvae.saving.run import SCHEMA_FILE, default_run_dir, load_data, read_metrics, read_schema
+from tfvae.saving.run import (
+    SCHEMA_FILE,
+    check_place,
+    default_run_dir,
+    load_data,
+    read_metrics,
+    read_schema,
+)
 from tfvae.serving.calibration import DEFAULT_RATE, calibrate
 from tfvae.serving.export import export_saved_model
 from tfvae.training import replicas, train
@@ -107,7 +115,9 @@ def resume(run_dir: Path, until: int | None = None) -> Done:
         raise InputError(
             f"expected a run directory of tfvae train, with its config.toml; received {run_dir}"
         )
-    job = _Job(dataclasses.replace(TrainConfig.read(file), run_dir=run_dir))
+    config = TrainConfig.read(file)
+    check_place(config, "move them back, or write their new place into its config.toml")
+    job = _Job(dataclasses.replace(config, run_dir=run_dir))
     job.prepare(read_schema(run_dir))
     return job.run(until)
 
@@ -348,7 +358,8 @@ class _Job:
             schema=data.schema,
             preprocessing=Preprocessing.like(data.validation),
             training=training,
-            metrics=dataclasses.asdict(score),
+            # One event alone has no standard error.
+            metrics=without_nan(dataclasses.asdict(score)),
             anomaly=calibrate(vae, validation) if enough else None,
         )
 

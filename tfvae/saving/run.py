@@ -40,15 +40,24 @@ def load_data(options: TrainConfig, schema: datasets.Schema | None = None) -> da
         schema: what the columns of a table were when a model was trained on it.
 
     Raises:
-        InputError: if they cannot be read, or are no longer where they were.
+        InputError: if they cannot be read.
+    """
+    return datasets.load(**options.data_options(), schema=schema)
+
+
+def check_place(options: TrainConfig, advice: str) -> None:
+    """Check that the data of a run are still where they were; runs remember absolute paths.
+
+    Args:
+        options: of the run.
+        advice: what to do if they are not.
+
+    Raises:
+        InputError: if they are not.
     """
     place = Path(options.dataset)
     if place.is_absolute() and not place.exists():
-        raise InputError(
-            f"the data are no longer at {place}: move them back, or name their new place with "
-            "--dataset"
-        )
-    return datasets.load(**options.data_options(), schema=schema)
+        raise InputError(f"the run's data are no longer at {place}: {advice}")
 
 
 def check_data(vae: VAE, data: datasets.Dataset) -> None:
@@ -210,6 +219,7 @@ class TrainedModel:
             )
         run = self.config or TrainConfig()
         if "dataset" not in given:
+            check_place(run, "move them back, or name their new place with --dataset")
             return dataclasses.replace(run, **given)
         # Other data come without the options that the run's data needed, but for those that say
         # what a value means, and what the splits of the same data in another place depend on.
