@@ -249,7 +249,7 @@ class Examples:
         return int(number)
 
     def most_active(self, model: LatentModel, most: int = 8) -> list[int]:
-        """Return the latent dimensions whose codes vary most over the images, the most active first.
+        """Return the latent dimensions whose codes vary most over the images, in that order.
 
         The codes of an unused dimension are all the same.
         """
