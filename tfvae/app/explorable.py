@@ -49,10 +49,10 @@ class LatentModel(Protocol):
     num_classes: int | None
 
     def code(self, x: np.ndarray, label: np.ndarray | None) -> np.ndarray:
-        """Give the latent vectors `[B, d]` that stand for images `[B, H, W, C]`."""
+        """Return the latent vectors `[B, d]` that stand for images `[B, H, W, C]`."""
 
     def decode(self, z: np.ndarray, label: np.ndarray | None) -> np.ndarray:
-        """Give the mean images `[B, H, W, C]` of latent vectors `[B, d]`."""
+        """Return the mean images `[B, H, W, C]` of latent vectors `[B, d]`."""
 
     def draw(self, n: int, label: np.ndarray | None, seed: int) -> np.ndarray:
         """Draw latent vectors `[n, d]` from the prior."""
@@ -68,7 +68,7 @@ class LatentModel(Protocol):
         """
 
     def admitted(self, x: np.ndarray) -> np.ndarray:
-        """Give the images of [0, 1] nearest to `x` that the model takes, the same shape."""
+        """Return the images of [0, 1] nearest to `x` that the model takes, the same shape."""
 
 
 class CompiledVAE:
@@ -118,11 +118,11 @@ class CompiledVAE:
         return [] if label is None else [tf.constant(label, tf.int32)]
 
     def code(self, x: np.ndarray, label: np.ndarray | None) -> np.ndarray:
-        """Give the codes of images."""
+        """Return the codes of images."""
         return self._code(tf.constant(x, tf.float32), *self._labels(label)).numpy()
 
     def decode(self, z: np.ndarray, label: np.ndarray | None) -> np.ndarray:
-        """Give the mean of p(x|z)."""
+        """Return the mean of p(x|z)."""
         return self._decode(tf.constant(z, tf.float32), *self._labels(label)).numpy()
 
     def draw(self, n: int, label: np.ndarray | None, seed: int) -> np.ndarray:
@@ -231,7 +231,7 @@ class Examples:
         return cls("samples of the model", images, labels, codes)
 
     def condition(self, model: LatentModel, rows: Any) -> np.ndarray | None:
-        """Give the labels of some images where the model takes labels."""
+        """Return the labels of some images where the model takes labels."""
         if model.num_classes is None or self.labels is None:
             return None
         return self.labels[rows]
@@ -249,7 +249,7 @@ class Examples:
         return int(number)
 
     def most_active(self, model: LatentModel, most: int = 8) -> list[int]:
-        """Give the latent dimensions whose codes vary most over the images, the most active first.
+        """Return the latent dimensions whose codes vary most over the images, in that order.
 
         The codes of an unused dimension are all the same.
         """

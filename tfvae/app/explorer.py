@@ -23,7 +23,7 @@ _MOST_SEED = 2**31 - 1
 
 
 def page(model: LatentModel, examples: Examples | None = None, *, title: str = "tfvae") -> Any:
-    """Make the page of a model.
+    """Build the page of a model.
 
     Args:
         model: what to explore; `CompiledVAE` makes one of a `VAE`.
@@ -348,7 +348,7 @@ class _Explorer:
     def _label(
         self, name: str, part: str, *, value: int | None = 0, some_of_each: bool = False
     ) -> Any:
-        """Give the control for a label; for a model without, a state that is always None."""
+        """Return the control for a label; for a model without, a state that is always None."""
         classes = self._model.num_classes
         if classes is None:
             return self._gr.State(None)
@@ -360,7 +360,7 @@ class _Explorer:
         )
 
     def _choice(self, name: str, row: int) -> tuple[Any, Any, Any]:
-        """Give the controls to choose an image, and the state of the one that is chosen."""
+        """Return the controls to choose an image, and the state of the one that is chosen."""
         gr = self._gr
         number = gr.Number(
             row, label=f"{name}: no.", precision=0, min_width=90, elem_id=f"number-{name}"
@@ -413,7 +413,7 @@ def _heading(title: str, text: str) -> str:
 
 
 def _told(show: Callable[[], str]) -> str:
-    """Give what is to be shown, or else what was wrong."""
+    """Return what is to be shown, or else what was wrong."""
     try:
         return show()
     except InputError as error:

@@ -67,7 +67,7 @@ def is_loopback(host: str) -> bool:
 
 
 def read_password(file: Path | None) -> str | None:
-    """Give the password that a file or else the environment variable TFVAE_PASSWORD holds.
+    """Return the password that a file or else the environment variable TFVAE_PASSWORD holds.
 
     A command line would show it to every user of the machine.
 

@@ -129,7 +129,7 @@ element.addEventListener("click", event => {
 
 
 def escaped(text: str) -> str:
-    """Give text as HTML."""
+    """Return text as HTML."""
     return html.escape(text)
 
 
@@ -254,7 +254,7 @@ def latent_map(model: LatentModel, examples: Examples, size: int = 640) -> str:
 
 
 def plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
-    """Give places in the plane `[N, 2]` of latent vectors `[N, d]`, and the names of its axes.
+    """Return places in the plane `[N, 2]` of latent vectors `[N, d]`, and the names of its axes.
 
     Of two dimensions they are z itself, of more the first two principal components; one is spread
     at random heights, so that points do not hide each other.
@@ -273,7 +273,7 @@ def plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
 
 
 def one_label(model: LatentModel, label: int | None) -> np.ndarray | None:
-    """Give the label of one image as the model takes it."""
+    """Return the label of one image as the model takes it."""
     return None if model.num_classes is None else np.array([label or 0])
 
 
@@ -346,7 +346,7 @@ def _picture(image: np.ndarray, name: str) -> str:
 
 
 def _url(image: np.ndarray) -> str:
-    """Give an image `[H, W, C]` of values in [0, 1] as a data URL of a PNG file.
+    """Return an image `[H, W, C]` of values in [0, 1] as a data URL of a PNG file.
 
     Of channels other than three the first is shown; other values are clipped.
     """
