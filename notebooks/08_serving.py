@@ -541,11 +541,11 @@ own, other = scores(x), scores(strange)
 threshold = anomaly.threshold
 checked = np.mean(scores(data.validation.arrays()[0]) > threshold)
 false_positives, caught = np.mean(own > threshold), np.mean(other > threshold)
-error = np.sqrt(rate * (1 - rate) * (1 / len(own) + 1 / anomaly.images))
+error = np.sqrt(rate * (1 - rate) * (1 / len(own) + 1 / anomaly.events))
 print(f"threshold {threshold:.1f} nats: above it {checked:.1%} of the validation images,")
 print(f"{false_positives:.2%} of the test images (calibrated: {rate:.0%}, error {error:.2%}),")
 print(f"and {caught:.1%} of the images of {strange_name}")
-assert abs(checked - rate) <= 2 / anomaly.images
+assert abs(checked - rate) <= 2 / anomaly.events
 assert abs(false_positives - rate) < 4 * error
 
 # %%
