@@ -537,7 +537,7 @@ assert estimate.elbo.elbo < estimate.log_prob
 # assert clearly_above(far["evenly from the box"], image_distances(decoded(ae, drawn)))
 # # It generates, and has no density of images: what it draws is a surface of two dimensions among
 # # D. Ghosh et al. (2020) do this on purpose; `tfvae.evaluation.expost` fits such densities to a
-# VAE.
+# # VAE.
 # ```
 #
 # </details>
@@ -584,6 +584,6 @@ assert estimate.elbo.elbo < estimate.log_prob
 # - P. Ghosh et al. (2020), *From variational to deterministic autoencoders*,
 #   https://arxiv.org/abs/1903.12436, section 4: a density fitted to the codes afterwards.
 # - In the library: [`autoencoder.py`](../tfvae/models/autoencoder.py),
-#   [`networks.py`](../tfvae/networks/networks.py), [`model.py`](../tfvae/models/vae.py),
+#   [`networks/`](../tfvae/networks), [`vae.py`](../tfvae/models/vae.py),
 #   [`expost.py`](../tfvae/evaluation/expost.py). Next: `02_elbo_from_scratch`, where the bound is
 #   derived.

@@ -479,5 +479,5 @@ tfvae.plotting.latent_map(vae2.code(x_test[:1500]), labels_test[:1500], manifold
 # - In the library: [`model.py`](../tfvae/models/vae.py) for the model,
 #   [`step.py`](../tfvae/models/step.py) for
 #   the step that `fit` takes, [`training.py`](../tfvae/training/loop.py) for the loop,
-#   [`networks.py`](../tfvae/networks/networks.py) and
-#   [`plotting.py`](../tfvae/plotting/figures.py).
+#   [`networks/`](../tfvae/networks) and
+#   [`plotting/`](../tfvae/plotting).

@@ -59,12 +59,20 @@ def run(request, tmp_path_factory):
     return request.param, folder, data, json.loads(out), err
 
 
+# What training takes where none is given.
+LIKELIHOODS = {
+    "series": "normal:scale=learned",
+    "table": "columns",
+    "volume": "normal:scale=learned",
+}
+
+
 def test_from_training_to_the_loaded_export(run, tmp_path):
     kind, folder, data, score, err = run
     assert np.isfinite(score["elbo"])
     plural = {"series": "series", "table": "rows", "volume": "volumes"}[kind]
     assert f"{data}: 120 {plural} of " in err
-    assert "likelihood normal:scale=learned" in err
+    assert f"likelihood {LIKELIHOODS[kind]}" in err
     for name in ("samples", "reconstructions", "latent", "curves"):
         with Image.open(folder / "run" / f"{name}.png") as image:
             assert min(image.size) > 100
@@ -83,7 +91,7 @@ def test_options_of_a_run_come_back(run):
     kind, folder, data, *_ = run
     config = TrainConfig.read(folder / "run" / "config.toml")
     assert config.dataset == str(data.resolve())
-    assert tomllib.loads(config.to_toml())["likelihood"] == "normal:scale=learned"
+    assert tomllib.loads(config.to_toml())["likelihood"] == LIKELIHOODS[kind]
     assert config.missing == (kind != "volume")
     if kind == "table":
         assert (config.column, config.drop, config.label) == (("visits=number",), ("note",), "sort")

@@ -389,11 +389,11 @@ def test_a_saved_model_loads_without_this_library(rng, tmp_path):
     x = rows(rng, 4)
     vae.export(tmp_path / "model")
     loaded = tf.saved_model.load(tmp_path / "model")
-    found = loaded.signatures["reconstruct"](images=tf.constant(x))["images"]
+    found = loaded.signatures["reconstruct"](x=tf.constant(x))["x"]
     np.testing.assert_allclose(found, vae.reconstruct(x), rtol=1e-5, atol=1e-6)
     x[0, 1] = 0.5
     with pytest.raises(tf.errors.InvalidArgumentError, match="columns"):
-        loaded.signatures["encode"](images=tf.constant(x))
+        loaded.signatures["encode"](x=tf.constant(x))
 
 
 @pytest.mark.parametrize("prior", ["mixture:components=3", "realnvp"])

@@ -191,7 +191,7 @@ def test_a_model_with_the_layer_is_saved_and_loaded(tmp_path, rng):
 def test_a_model_saved_with_keras_own_layer_loads(shape, tmp_path, monkeypatch, rng):
     with monkeypatch.context() as patched:
         patched.setattr(
-            "tfvae.likelihoods.base.ConvToPixels",
+            "tfvae.likelihoods.heads.ConvToPixels",
             lambda filters, **options: keras.layers.Conv2D(filters, 3, padding="same", **options),
         )
         before = tfvae.VAE.for_images(shape, latent_dim=2, seed=0)

@@ -186,7 +186,9 @@ class TestOptions:
 
     def test_other_pictures_have_the_background_of_the_run(self, tmp_path, config, images):
         write_images(tmp_path / "other", images)
-        vae = SimpleNamespace(image_shape=(6, 5, 1), event_shape=(6, 5, 1), num_classes=None)
+        vae = SimpleNamespace(
+            image_shape=(6, 5, 1), event_shape=(6, 5, 1), num_classes=None, missing=False
+        )
         trained = TrainedModel(vae, tmp_path, config)
         for given, background in (({}, "black"), ({"background": "#102030"}, "#102030")):
             options = DataOptions(dataset=str(tmp_path / "other"), **given)

@@ -10,7 +10,7 @@ from replicas_job import CASES, FEW, REFUSED, SHAPE, job
 
 import tfvae
 from tfvae import posteriors
-from tfvae.share import share
+from tfvae.share import share, share_of_worker
 from tfvae.training import replicas, train
 
 
@@ -97,7 +97,7 @@ def test_a_worker_holds_the_rows_of_its_devices():
                 for index in range(of):
                     worker = index // devices
                     held = share(total, worker, workers)
-                    begin, rows = replicas.share_of_worker(total, index, of, worker, workers)
+                    begin, rows = share_of_worker(total, index, of, worker, workers)
                     assert begin >= 0
                     assert begin + (rows.stop - rows.start) <= held.stop - held.start
                     if float(rows.counts):

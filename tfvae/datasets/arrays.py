@@ -281,7 +281,7 @@ def _numbered(
         for split, array in labels.items()
     }
     if not labels or all(
-        array.dtype.kind in "iub" and array.min(initial=0) >= 0 for array in labels.values()
+        array.dtype.kind in "iub" and array.min(initial=0) >= -1 for array in labels.values()
     ):
         return dict(labels), None
     for split, array in labels.items():

@@ -40,6 +40,11 @@ class Family(keras.layers.Layer):
             )
         return self._event_shape
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether the family belongs to a model, or `bind` has been called."""
+        return self._event_shape is not None
+
     def bind(self, event_shape: tuple[int, ...], seed: int | None) -> None:
         """Say which event the family describes; a model does so before it builds the family.
 

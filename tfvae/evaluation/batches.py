@@ -67,7 +67,7 @@ def check_vae(vae: Any) -> None:
         raise InputError("the model does not know its event shape yet: call it on events first")
     label = None if vae.num_classes is None else [0]
     spec = vae.event_spec
-    posterior = vae.encode(tf.fill((1, *spec.shape), float(spec.support.fill)), label)
+    posterior = vae.encode(spec.blank(1), label)
     complaint = f"log p(x) needs a posterior with a density; {type(posterior).__name__} has none"
     atoms = (tfd.Deterministic, tfd.VectorDeterministic)
     if isinstance(posterior, atoms) or (

@@ -299,6 +299,8 @@ class Likelihood(Family, abc.ABC):
     ) -> Distribution:
         """Build p(x|z) from its parameters.
 
+        While the likelihood belongs to no model, all axes but the first are those of an event.
+
         Args:
             parameters: what `call` returns, with any leading axes.
             observed: booleans that broadcast to `[..., *event_shape]`, False where a value is
@@ -319,7 +321,9 @@ class Likelihood(Family, abc.ABC):
                 f"value_distribution of {type(self).__name__} has event shape "
                 f"{values.event_shape}, expected scalar events: override distribution instead"
             )
-        return tfd.Independent(self._masked(values, observed), len(self.event_shape))
+        # Of one that belongs to no model yet, all axes but the batch's are those of an event.
+        rank = len(self.event_shape) if self.is_bound else values.batch_shape.rank - 1
+        return tfd.Independent(self._masked(values, observed), rank)
 
     def _masked(self, values: Distribution, observed: Tensor | None) -> Distribution:
         """Leave out of the distributions of values those that were not observed."""

@@ -177,6 +177,11 @@ class ColumnsSupport:
         return f"rows of the {len(self.names)} columns {', '.join(map(repr, self.names))}"
 
     @property
+    def is_unbounded(self) -> bool:
+        """Whether every value has a density: rows are scaled by their schema, and not warned of."""
+        return False
+
+    @property
     def low(self) -> np.ndarray:
         """The lowest value of each column, float32 `[D]`."""
         return np.array([support.low for support in self.supports], np.float32)

@@ -1,5 +1,6 @@
 """The deterministic autoencoder, for comparison."""
 
+import math
 from typing import Any, NoReturn, Self, Unpack
 
 import keras
@@ -13,7 +14,7 @@ from tfvae.models.batch import Batch
 from tfvae.models.step import Losses
 from tfvae.networks import Network
 from tfvae.share import Share
-from tfvae.typing import ArrayLike, Config, Shape, Tensor
+from tfvae.typing import ArrayLike, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -63,7 +64,12 @@ class Autoencoder(LatentVariableModel):
             seed=seed,
             **kwargs,
         )
-        self.bottleneck = Bottleneck(self.latent_dim, self._derived_seed(1), name="bottleneck")
+        self.bottleneck = Bottleneck(
+            self.latent_dim,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=self._derived_seed(1)),
+            dtype="float32",
+            name="code",
+        )
         self._build_if_known()
 
     @classmethod
@@ -177,36 +183,18 @@ class Autoencoder(LatentVariableModel):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Bottleneck(keras.layers.Layer):
-    """Features of any shape to a code `[B, d]`, in float32.
+class Bottleneck(keras.layers.Dense):
+    """Features of any shape to a code `[B, d]`, in float32: a dense layer on all of them.
 
     Args:
-        latent_dim: d.
-        seed: seed of the initial weights.
-        **kwargs: those of `keras.layers.Layer`.
+        units: d.
+        **kwargs: those of `keras.layers.Dense`.
     """
 
-    def __init__(self, latent_dim: int, seed: int | None = None, **kwargs: Any):
-        super().__init__(autocast=False, **kwargs)
-        self.latent_dim = latent_dim
-        self.seed = seed
-        self.flatten = keras.layers.Flatten(dtype="float32")
-        self.dense = keras.layers.Dense(
-            latent_dim,
-            kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
-            dtype="float32",
-            name="code",
-        )
+    def build(self, input_shape: Shape) -> None:
+        """Create the weights for flattened features."""
+        super().build((None, math.prod(input_shape[1:])))
 
-    def build(self, input_shape: Any) -> None:
-        """Create the dense layer."""
-        self.dense.build(self.flatten.compute_output_shape(input_shape))
-        self.built = True
-
-    def call(self, features: Any) -> Tensor:
+    def call(self, features: Tensor) -> Tensor:
         """Compute the code."""
-        return self.dense(self.flatten(features))
-
-    def get_config(self) -> Config:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "latent_dim": self.latent_dim, "seed": self.seed}
+        return super().call(keras.ops.reshape(features, (-1, self.kernel.shape[0])))

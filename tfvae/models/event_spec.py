@@ -152,6 +152,10 @@ class EventSpec:
             return seen
         return tf.concat([seen, tf.cast(observed, seen.dtype)], axis=-1)
 
+    def blank(self, count: int) -> Tensor:
+        """Return events of nothing but `support.fill`, `[count, *shape]`."""
+        return tf.broadcast_to(tf.constant(self.support.fill, tf.float32), (count, *self.shape))
+
     # --- labels -----------------------------------------------------------------------------------
 
     def labels(self, label: ArrayLike | None) -> Tensor:

@@ -224,8 +224,7 @@ class VAE(LatentVariableModel):
         """Compute q(z|x) of a blank event, and p(z)."""
         spec = self._require_built("an example")
         label = None if self.num_classes is None else [0]
-        blank = tf.broadcast_to(tf.constant(spec.support.fill, tf.float32), (1, *spec.shape))
-        features = self._features(blank, label, training=False)
+        features = self._features(spec.blank(1), label, training=False)
         q = self.posterior_family.distribution(self.posterior_family(features))
         return q, self.prior_family.distribution(label)
 
