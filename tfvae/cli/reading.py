@@ -41,7 +41,7 @@ def data(
     """
     check_out(out, overwrite)
     load_tensorflow()
-    from tfvae import plotting
+    from tfvae import datasets, plotting
     from tfvae.cli.drawing import Units
     from tfvae.cli.suspicions import inspect
     from tfvae.saving.run import load_data
@@ -59,7 +59,11 @@ def data(
     lines += [f"suspicious: {text}" for text in seen.values() if text]
     if not (any(seen.values()) or (holes and not options.missing)):
         lines.append("nothing suspicious")
-    x, labels = found.train.arrays(limit=2000)
+    # Files are often sorted: rows from all over show what the first would hide.
+    few = found.train.batches(min(2000, len(found.train)), shuffle=True, epoch=0)
+    with datasets.input_errors():
+        batch = next(few.as_numpy_iterator())
+    x, labels = batch if found.has_labels else (batch, None)
     units = Units(found.schema)
     figure = plotting.data_figure(units.of(x), labels, found.class_names, units.names)
     save_picture(figure, out, overwrite)
