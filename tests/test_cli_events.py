@@ -14,6 +14,7 @@ from command_line import QUICK, refused, within
 from PIL import Image
 
 import tfvae
+from tfvae.cli.drawing import Units
 from tfvae.saving.config import DataOptions, TrainConfig
 from tfvae.saving.run import TrainedModel
 
@@ -241,3 +242,14 @@ def test_mistakes_about_a_table_end_in_one_line(tmp_path, arguments, said):
     line = refused("train", "--dataset", table, "--run-dir", tmp_path / "run", *arguments)
     assert said in line
     assert not (tmp_path / "run").exists()
+
+
+def test_tables_are_drawn_in_their_own_units():
+    """Logarithms of the events included, which skewed columns enter by."""
+    frame = pd.DataFrame(
+        {"skewed": np.exp(np.random.default_rng(0).normal(size=200) * 2), "plain": np.arange(200.0)}
+    )
+    schema = tfvae.datasets.Schema.from_frame(frame)
+    assert [column.log for column in schema.columns] == [True, False]
+    drawn = Units(schema).of(schema.to_events(frame))
+    np.testing.assert_allclose(drawn, frame.to_numpy(), rtol=1e-4, atol=1e-4)

@@ -21,7 +21,7 @@ def is_whole(value: Any, least: int) -> bool:
 
 
 def checked_count(name: str, value: Any, least: int = 1) -> int:
-    """Give the value of an option that is a whole number of at least `least`.
+    """Return the value of an option that is a whole number of at least `least`.
 
     Raises:
         InputError: if it is none.
@@ -32,7 +32,7 @@ def checked_count(name: str, value: Any, least: int = 1) -> int:
 
 
 def checked_weight(name: str, value: Any) -> float:
-    """Give the value of an option that is a finite number of at least 0.
+    """Return the value of an option that is a finite number of at least 0.
 
     Raises:
         InputError: if it is none.

@@ -25,7 +25,7 @@ class Share(NamedTuple):
 
 
 def share(total: Any, index: Any, of: int) -> Share:
-    """Give the rows of the taker `index` of `of`; sizes differ by one at most.
+    """Return the rows of the taker `index` of `of`; sizes differ by one at most.
 
     Args:
         total: rows of the batch, from 1, a scalar tensor.
@@ -39,7 +39,7 @@ def share(total: Any, index: Any, of: int) -> Share:
 def share_of_worker(
     total: Any, index: Any, of: int, worker: int = 0, workers: int = 1
 ) -> tuple[Any, Share]:
-    """Give the rows of a taker, and the place of the first among those that its worker holds.
+    """Return the rows of a taker, and the place of the first among those that its worker holds.
 
     Args:
         total: as for `share`.
@@ -69,7 +69,7 @@ def summed(values: Any) -> Any:
 
 
 def batch_mean(values: Any, rows: Share | None) -> Any:
-    """Give the mean over a batch of values `[B, ...]`, of all of it or of a replica's share."""
+    """Return the mean over a batch of values `[B, ...]`, of all of it or of a replica's share."""
     if rows is None:
         return tf.reduce_mean(values, axis=0)
     return summed(rows.counts * tf.reduce_sum(values, axis=0)) / tf.cast(rows.total, values.dtype)

@@ -28,11 +28,16 @@ class Units:
         self.names = tuple(column.name for column in columns)
         self._center = np.array([column.center for column in columns])
         self._scale = np.array([column.scale for column in columns])
+        self._log = np.array([column.log for column in columns], bool)
 
     def of(self, x: ArrayLike) -> np.ndarray:
         """Return events `[..., D]` in the units of the table; categories are numbers still."""
         x = np.asarray(x)
-        return x * self._scale + self._center if self.names else x
+        if not self.names:
+            return x
+        numbers = x * self._scale + self._center
+        # Of columns that are no logarithms, none is taken: it may overflow.
+        return np.where(self._log, np.exp(np.where(self._log, numbers, 0.0)), numbers)
 
 
 def samples_figure(

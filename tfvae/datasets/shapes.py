@@ -44,7 +44,7 @@ _LOCK = threading.Lock()
 
 
 def factors(rows: Any) -> np.ndarray:
-    """Give the factors of rows of the data set.
+    """Return the factors of rows of the data set.
 
     Args:
         rows: `[n]` whole numbers from 0 to `COUNT` - 1. The kind changes most slowly with them,
@@ -71,7 +71,7 @@ def factors(rows: Any) -> np.ndarray:
 
 
 def row_of(factors: Any) -> np.ndarray:
-    """Give the rows that have these factors: the inverse of `factors`.
+    """Return the rows that have these factors: the inverse of `factors`.
 
     Args:
         factors: `[n, 5]` whole numbers, each from 0 to the number of its factor's values - 1.
@@ -111,7 +111,7 @@ def render(factors: Any) -> np.ndarray:
 
 
 def source() -> Source:
-    """Give the source of all images, in the order of their rows; an image's label is its kind."""
+    """Return the source of all images, in the order of their rows; an image's label is its kind."""
 
     def read(rows: np.ndarray) -> Batch:
         chosen = factors(rows)
@@ -128,7 +128,7 @@ def _are_whole(numbers: np.ndarray) -> bool:
 
 
 def _checked(factors: Any) -> np.ndarray:
-    """Give factors as int64 `[n, 5]`, each in its range."""
+    """Return factors as int64 `[n, 5]`, each in its range."""
     factors = np.asarray(factors)
     if factors.ndim != 2 or factors.shape[1] != len(FACTORS) or not _are_whole(factors):
         raise InputError(
@@ -165,7 +165,7 @@ def _glyphs() -> np.ndarray:
 
 @functools.cache
 def _outlines() -> tuple[np.ndarray, ...]:
-    """Give the corners `[m, 2]` of each kind, y upwards, of area 1 about its centre of mass."""
+    """Return the corners `[m, 2]` of each kind, y upwards, of area 1 about its centre of mass."""
     t = np.linspace(0, 2 * np.pi, 400, endpoint=False)
     heart = np.stack(
         [

@@ -64,7 +64,7 @@ class Family(keras.layers.Layer):
         self._head_seed = seed
 
     def get_build_config(self) -> None:
-        """Give nothing: the model that binds the family builds it."""
+        """Return nothing: the model that binds the family builds it."""
 
     def build_from_config(self, config: Any) -> None:
         """Leave building to the model."""
@@ -129,7 +129,7 @@ def resolve(
 
 
 def _parse(identifier: str) -> tuple[str, dict[str, Any]]:
-    """Give the name and the options of ``name:options`` or ``name(options)``."""
+    """Return the name and the options of ``name:options`` or ``name(options)``."""
     found = re.fullmatch(r"\s*([^:(]*?)\s*(?::(.*)|\((.*)\)\s*)?", identifier)
     if found is None:
         raise InputError(f"expected 'name:option=value,option=value', received {identifier!r}")

@@ -67,7 +67,7 @@ class Conditioner(keras.layers.Layer):
         self.build()
 
     def masks(self) -> list[Any]:
-        """Give what the three kernels are multiplied by, None where all units connect."""
+        """Return what the three kernels are multiplied by, None where all units connect."""
         return [None, None, None]
 
     def build(self, input_shape: Any = None) -> None:
@@ -96,7 +96,7 @@ class Conditioner(keras.layers.Layer):
         )
 
     def call(self, z: Any, context: Any = None) -> tuple[Any, Any]:
-        """Give shift and log-scale, each `[..., m]`, for z `[..., n]` and context `[..., c]`."""
+        """Return shift and log-scale, each `[..., m]`, for z `[..., n]` and context `[..., c]`."""
         first, second, third = (
             tf.convert_to_tensor(kernel) if mask is None else kernel * mask
             for kernel, mask in zip(self.kernels, self._masks, strict=True)
@@ -119,7 +119,7 @@ class Conditioner(keras.layers.Layer):
 
 
 def _product(values: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Give `[..., n]` times `[n, m]`, `[..., m]`.
+    """Return `[..., n]` times `[n, m]`, `[..., m]`.
 
     Not by `tf.tensordot`, which makes some twenty operations of it where a size is not known before
     the graph runs.
@@ -131,7 +131,7 @@ def _product(values: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def _with_axes_of(values: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Give rows `[N, m]` the axes of values `[..., n]` before the last: `[..., m]`."""
+    """Return rows `[N, m]` with the axes of values `[..., n]` before the last: `[..., m]`."""
     if values.shape.rank == 2:
         return rows
     restored = tf.reshape(rows, tf.concat([tf.shape(values)[:-1], rows.shape[1:]], axis=0))
@@ -155,7 +155,7 @@ class MADE(Conditioner):
         super().__init__(size, size, **kwargs)
 
     def masks(self) -> list[Any]:
-        """Give the three masks of zeros and ones."""
+        """Return the three masks of zeros and ones."""
         inputs = np.arange(1, self.inputs + 1)[:: -1 if self.reverse else 1]
         # Spread evenly, so that few hidden units see the whole range of degrees as well.
         hidden = np.arange(self.hidden) * self.inputs // self.hidden
@@ -328,7 +328,7 @@ class Flow(keras.layers.Layer):
         self.built = True
 
     def bijector(self, context: Any = None) -> tfb.Bijector:
-        """Give the flow under a context `[..., c]`: a bijector of events `[d]`.
+        """Return the flow under a context `[..., c]`: a bijector of events `[d]`.
 
         Forward takes one pass of each network. After a change of weights, ask for a new one:
         bijectors of TFP remember what they have computed.

@@ -122,7 +122,7 @@ class FullCovarianceNormal(tfd.MultivariateNormalTriL):
 
 
 def diagonal_normal(loc: Any, log_var: Any) -> Any:
-    """Give N(loc, diag exp(log_var)), a `tfd.Independent` with event shape `[d]`.
+    """Return N(loc, diag exp(log_var)), a `tfd.Independent` with event shape `[d]`.
 
     Args:
         loc: `[..., d]`.

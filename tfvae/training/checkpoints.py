@@ -70,13 +70,13 @@ class Checkpoints:
         return self.directory / name
 
     def files(self) -> list[Path]:
-        """Give the files of checkpoints, whole or damaged, those with most steps first."""
+        """Return the files of checkpoints, whole or damaged, those with most steps first."""
         found = [path for path in self.directory.glob("step-*.npz") if _NAME.fullmatch(path.name)]
         # Of one step the last written: after a fall-back it is taken anew.
         return sorted(found, key=lambda path: (_steps(path), path.stat().st_mtime_ns), reverse=True)
 
     def read(self) -> bytes | None:
-        """Give the newest whole checkpoint, None where there is no file of one.
+        """Return the newest whole checkpoint, None where there is no file of one.
 
         It says on standard error which files it had to pass over, and puts them aside.
 
@@ -119,7 +119,7 @@ def pack(meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unpack(state: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Give back what `pack` took.
+    """Restore what `pack` took.
 
     Raises:
         InputError: if it is no checkpoint.
@@ -133,7 +133,7 @@ def unpack(state: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _plain(value: Any) -> Any:
-    """Give numbers and arrays of NumPy as JSON can hold them."""
+    """Return numbers and arrays of NumPy as JSON can hold them."""
     if not hasattr(value, "tolist"):
         raise TypeError(f"expected what JSON can hold; received {type(value).__name__}")
     return value.tolist()

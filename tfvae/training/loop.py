@@ -170,7 +170,7 @@ class _Source:
         self._run = self._chunk if model.run_eagerly else tf.function(self._chunk)
 
     def open(self, epoch: int, step: int) -> Any:
-        """Give the epoch from a step on, as `run` takes it."""
+        """Return the epoch from a step on, as `run` takes it."""
         raise NotImplementedError
 
     def run(
@@ -200,7 +200,7 @@ class _Source:
 
 @_unconverted
 def _added(outcome: Outcome, sums: Any, skipped: Any, skip_non_finite: Any) -> tuple[Any, Any, Any]:
-    """Give the sums, the count of skipped batches, and the problem that ends it, 0 if none does."""
+    """Return the sums, the count of skipped batches, and the problem that ends it, 0 if none."""
     forgiven = tf.logical_and(skip_non_finite, outcome.problem > 0)
     fine = tf.equal(outcome.problem, 0)
     return (

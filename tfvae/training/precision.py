@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def best_precision() -> str:
-    """Give the Keras policy that trains fastest on this machine's devices at the same ELBO.
+    """Return the Keras policy that trains fastest on this machine's devices at the same ELBO.
 
     ``mixed_bfloat16`` where the device multiplies bfloat16 numbers itself: NVIDIA GPUs of compute
     capability 8.0 and more, and processors with AVX512-BF16 or AMX, whose oneDNN kernels TensorFlow

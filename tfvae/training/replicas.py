@@ -20,7 +20,7 @@ _LINGER = 2.0
 
 
 def strategy_of_environment() -> tf.distribute.Strategy:
-    """Give the strategy for the devices that the environment names.
+    """Return the strategy for the devices that the environment names.
 
     With several workers in ``TF_CONFIG``, as launchers of TensorFlow jobs set it, all of them; else
     all GPUs of this machine; else the one device that there is. Call it before TensorFlow has run
@@ -68,7 +68,7 @@ def workers_of_environment() -> int:
 
 
 def worker_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """Give the number of this process, from 0 for the chief, and how many there are."""
+    """Return the number of this process, from 0 for the chief, and how many there are."""
     resolver = strategy.cluster_resolver
     tasks = {} if resolver is None else resolver.cluster_spec().as_dict()
     counts = [len(tasks.get(task, ())) for task in ("chief", "worker")]
@@ -79,14 +79,14 @@ def worker_of(strategy: tf.distribute.Strategy) -> tuple[int, int]:
 
 
 def first(strategy: tf.distribute.Strategy, values: Any) -> Any:
-    """Give what the first replica of this process gave, where all gave the same."""
+    """Return what the first replica of this process gave, where all gave the same."""
     return tf.nest.map_structure(
         lambda value: strategy.experimental_local_results(value)[0], values
     )
 
 
 def broadcast(strategy: tf.distribute.Strategy, data: bytes | None) -> bytes | None:
-    """Give every process what the chief has.
+    """Send every process what the chief has.
 
     Args:
         strategy: that of all the processes.

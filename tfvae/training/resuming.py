@@ -124,6 +124,6 @@ def _remembered(callback: keras.callbacks.Callback) -> tuple[str, ...]:
 
 
 def _plain(variable: Any) -> np.ndarray:
-    """Give a variable's value in a type that NumPy can write: bfloat16 as its bits."""
+    """Return a variable's value in a type that NumPy can write: bfloat16 as its bits."""
     array = keras.ops.convert_to_numpy(variable)
     return array.view(np.uint16) if variable.dtype == "bfloat16" else array
