@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from tfvae.cli.options import AsJson
 from tfvae.cli.outputs import check_out, save_picture, show
-from tfvae.cli.start import load_tensorflow
+from tfvae.quiet import load_tensorflow
 from tfvae.saving.config import ReadingOptions, TrainConfig, whole
 
 
@@ -40,7 +40,7 @@ def data(
     is suspicious: events that are the same in two splits, constant events, NaN.
     """
     check_out(out, overwrite)
-    load_tensorflow()
+    load_tensorflow(start_devices=True)
     from tfvae import datasets, plotting
     from tfvae.cli.drawing import Units
     from tfvae.cli.suspicions import inspect
