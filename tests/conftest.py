@@ -1,6 +1,7 @@
 import gc
 import os
 import signal
+import time
 from pathlib import Path
 
 # Before TensorFlow is imported: its start-up messages would drown a failure's text.
@@ -8,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import processor_time
 import pytest
 
 # Tracing makes millions of objects that live: to look through them all, time and again, would take
@@ -18,6 +20,28 @@ gc.set_threshold(200_000, 20, 50)
 # Started in the background, this process ignores Ctrl-C, and those that it starts would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--times", metavar="FILE", help="append each test's processor time here")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    file = config.getoption("times")
+    if file and Path(file).exists():
+        terminalreporter.section("processor time")
+        terminalreporter.write_line(processor_time.table(file))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    file = item.config.getoption("times")
+    if not file:
+        return (yield)
+    before, started = processor_time.spent(), time.monotonic()
+    done = yield
+    processor_time.note(file, item.nodeid, before, started)
+    return done
 
 
 @pytest.fixture(autouse=True)
