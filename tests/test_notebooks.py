@@ -3,14 +3,14 @@
 import ast
 import re
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
+from scripts import ROOT
 
 import tfvae
 
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = ROOT / "notebooks"
 sys.path.insert(0, str(NOTEBOOKS))
 import build  # noqa: E402
 

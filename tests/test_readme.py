@@ -1,15 +1,14 @@
 """The README's examples run as they stand."""
 
 import re
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from command_line import within
 from model_server import model_server
+from scripts import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OWN_DATA = (ROOT / "docs" / "own_data.md").read_text(encoding="utf-8")
 

@@ -1,7 +1,6 @@
 """The trained models of the repository load, and compute what their cards say."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from tfvae.evaluation import elbo
 from tfvae.saving.card import licence_of
 from tfvae.saving.config import TrainConfig
 
-FOLDER = Path(__file__).parents[1] / "saved_models"
+FOLDER = scripts.ROOT / "saved_models"
 make = scripts.loaded(FOLDER / "make.py")
 
 pytestmark = pytest.mark.parametrize("name", make.names(), scope="module")

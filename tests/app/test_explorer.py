@@ -5,7 +5,6 @@ import io
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -346,7 +345,7 @@ def test_a_conditional_model_without_a_run_is_explored_by_label(browser):
 
 
 def test_the_benchmark_times_moves(url):
-    file = Path(__file__).parents[1] / "benchmarks" / "explorer.py"
+    file = scripts.ROOT / "benchmarks" / "explorer.py"
     benchmark = scripts.loaded(file)
     # In a thread of its own: in this one a browser is being driven already.
     with ThreadPoolExecutor(1) as pool:

@@ -9,8 +9,8 @@ import linear_vae
 import numpy as np
 import pytest
 import tensorflow as tf
+from combination_cases import SLOW_CASES, batch, model
 from scipy import special
-from test_combinations import SLOW_CASES, batch, model
 from without_density import Atom
 
 import tfvae

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_benchmarks import benchmark
+from scripts import benchmark
 
 for package in ("onnxruntime", "tf2onnx", "ai_edge_litert"):
     pytest.importorskip(package)

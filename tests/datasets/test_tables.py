@@ -341,7 +341,11 @@ class TestBadFiles:
         assert str(path) in said
 
     @pytest.mark.parametrize("name", ["x.parquet", "x.feather", "x.csv.gz"])
-    @pytest.mark.parametrize("content", [b"", b"hello", gzip.compress(b"a,b\n1,2\n" * 99)[:30]])
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"hello", gzip.compress(b"a,b\n1,2\n" * 99)[:30]],
+        ids=["nothing", "words", "half a file"],  # those bytes hold the time
+    )
     def test_damage(self, tmp_path, name, content):
         said = message(open_source, write(tmp_path, content, name))
         assert name in said

@@ -2,14 +2,14 @@
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from exported_model import inputs_for, png, shared
+from scripts import ROOT
 
-SOURCE = Path(__file__).parents[1] / "docs" / "serving" / "client.c"
+SOURCE = ROOT / "docs" / "serving" / "client.c"
 
 
 @pytest.fixture(scope="module")

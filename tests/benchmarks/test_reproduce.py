@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from test_benchmarks import ROOT, benchmark
+from scripts import ROOT, benchmark
 
 import tfvae
 from tfvae import datasets

@@ -46,7 +46,7 @@ def subclasses(base):
 
 
 def test_every_likelihood_is_known_and_tested():
-    # Of the values of a row; tests/test_columns.py has its cases.
+    # Of the values of a row; test_columns.py has its cases.
     defined = subclasses(Likelihood) - {LocationScale, Count, likelihoods.Columns}
     assert set(likelihoods.BY_NAME.values()) == defined
     assert {case.kind for case in CASES} == defined, "add the new likelihood to the cases"

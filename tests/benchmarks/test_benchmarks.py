@@ -1,20 +1,11 @@
 """The benchmarks run, and the README shows what they wrote."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-import scripts
+from scripts import ROOT, benchmark
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-# As when they run as scripts: they share modules.
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-
-def benchmark(name):
-    return scripts.loaded(ROOT / "benchmarks" / f"{name}.py")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import processes
 import pytest
 from resuming_job import job
 
-# One more of them each: TFVAE_RANDOM_KILLS=50 pytest tests/test_resuming.py -k random
+# One more of them each: TFVAE_RANDOM_KILLS=50 pytest tests/training/test_resuming.py -k random
 RANDOM_KILLS = int(os.environ.get("TFVAE_RANDOM_KILLS", "2"))
 
 
