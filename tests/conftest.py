@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import processor_time
 import pytest
+import sampling
 
 # Tracing makes millions of objects: to look through them all, time and again, would take a tenth of
 # the suite. A graph is a circle of references, though, and stays until they are looked through:
@@ -44,6 +45,11 @@ def pytest_runtest_protocol(item):
     done = yield
     processor_time.note(file, item.nodeid, before, started)
     return done
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    sampling.mark(items)
 
 
 def pytest_collection_finish():

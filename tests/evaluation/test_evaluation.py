@@ -4,12 +4,13 @@ import os
 import signal
 import threading
 
+import components
 import conditional_vae
 import linear_vae
 import numpy as np
 import pytest
 import tensorflow as tf
-from combination_cases import SLOW_CASES, batch, model
+from components import SLOW_CASES, batch, model
 from scipy import special
 from without_density import Atom
 
@@ -202,10 +203,11 @@ def test_a_network_of_convolutions_is_as_independent_of_chunks(rng):
     np.testing.assert_allclose(parts.kls, whole.kls, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("likelihood", "posterior", "prior"), SLOW_CASES)
-def test_every_family_agrees_with_quadrature(likelihood, posterior, prior):
-    vae = model(likelihood, posterior, prior)
-    x, label = batch(vae, likelihood)
+@pytest.mark.parametrize("case", SLOW_CASES, ids=str)
+def test_every_family_agrees_with_quadrature(case):
+    case = components.Case(*case[:3])
+    vae = model(case)
+    x, label = batch(vae, case)
     # Untrained, q(z|x) misses a sharp p(z|x), and the spread of weights does not tell; less so
     # where z says little of x, and x little of z.
     for weight in vae.encoder.weights + vae.decoder.weights:
