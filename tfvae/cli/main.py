@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cyclopts
 from cyclopts import App
@@ -40,10 +41,13 @@ for _command in (
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; a mistake in what was given ends with one line and status 2."""
     tokens = list(sys.argv[1:] if argv is None else argv)
+    # Of a call before this one in the same process.
+    app.config = ()
     try:
         command, bound, *_ = app.parse_args(tokens, exit_on_error=False, print_error=False)
         config = bound.arguments.get("config")
         if config is not None:
+            _check_text(config)
             app.config = (Toml(config, must_exist=True, use_commands_as_keys=False),)
             command, bound, *_ = app.parse_args(tokens, exit_on_error=False, print_error=False)
         command(*bound.args, **bound.kwargs)
@@ -56,8 +60,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         place = f" {error.filename}" if error.filename else ""
         _fail(f"cannot use{place}: {error.strerror or error}: choose another place")
+    except MemoryError as error:
+        _fail(_out_of_memory(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _check_text(config: Path) -> None:
+    """Refuse what is no file of text, for which the reader of TOML has no message."""
+    if config.is_dir():
+        raise InputError(f"--config is a TOML file; received the directory {config}")
+    try:
+        if config.exists():
+            config.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"--config is a TOML file; {config} is no text in UTF-8") from None
+
+
+def _out_of_memory(error: Exception) -> str:
+    return f"it takes more memory than there is: take fewer or smaller ones ({error})"
 
 
 def _fail(message: object, status: int = 2) -> None:

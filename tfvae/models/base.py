@@ -26,6 +26,7 @@ from tfvae.models.step import (
     Differentiated,
     Losses,
     apply,
+    check_optimizer,
     differentiate,
     weighted_mean,
 )
@@ -720,7 +721,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 reconstructions.
 
         Raises:
-            InputError: if a loss is given.
+            InputError: if a loss is given, or gradients are clipped to what is not finite.
         """
         if loss is not None or kwargs.get("loss_weights") is not None:
             raise InputError(
@@ -728,6 +729,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 "VAE(..., likelihood=..., objective=...)"
             )
         super().compile(optimizer=optimizer, **kwargs)
+        if self.optimizer is not None:
+            check_optimizer(self.optimizer)
         self._build_optimizer()
 
     def _build_optimizer(self) -> None:
