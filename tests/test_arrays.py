@@ -116,8 +116,9 @@ class TestKinds:
 
     def test_packed_or_flat_bytes_are_no_table(self, tmp_path):
         path = saved(tmp_path, np.full((9, 98), 255, np.uint8))
-        assert "received shape [9, 98] of bytes: reshape them, or give kind='table'" in message(
-            load, path
+        assert (
+            "received shape [9, 98] of bytes: if they are images, save x.reshape(-1, HEIGHT, WIDTH)"
+            in message(load, path)
         )
         x, _ = load(path, kind="table").train.arrays()
         assert (x == 255).all()
@@ -179,8 +180,8 @@ class TestValues:
     @pytest.mark.parametrize(
         ("high", "dtype", "choices"),
         [
-            (16, np.uint8, "value_range=(0, 16) to scale these, or (0, 255)"),
-            (4_080, np.uint16, "value_range=(0, 4095) to scale these, or (0, 65535)"),
+            (16, np.uint8, "value_range=(0, 16) to scale these, or value_range=(0, 255)"),
+            (4_080, np.uint16, "value_range=(0, 4095) to scale these, or value_range=(0, 65535)"),
         ],
     )
     def test_doubtful_ranges(self, tmp_path, high, dtype, choices):

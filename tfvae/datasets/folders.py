@@ -135,7 +135,7 @@ def laid_out(files: Files, layout: Layout, size: Size | None, options: PictureOp
                 raise InputError(
                     f"the images of {files.name} differ in size: {layout.names[0]} is "
                     f"{dimensions(sizes[0])} and {name} is {dimensions(other)} (height x width): "
-                    "give one with --image-size"
+                    "give image_size=64, or another"
                 )
 
     def content(row: int) -> tuple[str, Content]:
