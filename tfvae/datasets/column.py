@@ -131,7 +131,10 @@ class Column:
             numbers = np.clip(np.rint(np.where(missing, 0, events)), 0, len(self.levels) - 1)
             levels = np.array(self.levels, object)
             values = pd.Series(levels[numbers.astype(int)], dtype=object).mask(missing)
-            return values.infer_objects() if missing.any() else pd.Series(values.tolist())
+            if not missing.any():
+                return pd.Series(values.tolist())
+            are_whole = all(type(level) is int for level in self.levels)
+            return values.astype("Int64") if are_whole else values.infer_objects()
         numbers = self.center + self.scale * events
         if self.log:
             numbers = np.exp(numbers)
