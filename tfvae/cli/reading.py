@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from tfvae.cli.options import AsJson
 from tfvae.cli.outputs import check_out, save_picture, show
 from tfvae.cli.start import load_tensorflow
+from tfvae.cli.wording import as_options
 from tfvae.saving.config import ReadingOptions, TrainConfig, whole
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _look(config: TrainConfig, limit: int) -> "tuple[datasets.Dataset, list[str]
     # To look at what is missing, no decision on it is needed.
     found = load_data(dataclasses.replace(config, missing=True))
     seen = inspect(found, limit)
-    lines = [found.summary()]
+    lines = [as_options(found.summary())]
     if found.schema is not None:
         lines.append(str(found.schema))
     holes = seen.pop("holes")

@@ -35,9 +35,16 @@ def as_options(message: str) -> str:
     message = _ARGUMENT.sub(_option, message)
     message = message.replace("make it with num_classes=...", "train it with --conditional")
     # A file's values are scaled as it is read.
-    return message.replace(
-        "scale the values, for bytes x / 255.0", "scale the values, for bytes --value-range 0,255"
-    )
+    for said, option in (
+        (
+            "scale the values, for bytes x / 255.0",
+            "scale the values, for bytes --value-range 0,255",
+        ),
+        ("give fit x / 255.0", "give --value-range 0,255"),
+        ("give fit (x - x.mean(0)) / x.std(0)", "standardise those of the file"),
+    ):
+        message = message.replace(said, option)
+    return message
 
 
 def _option(found: re.Match[str]) -> str:

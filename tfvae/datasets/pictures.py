@@ -47,12 +47,14 @@ class Header:
         is_grey: whether one channel holds it.
         bits: of a channel, 8 or 16, where the range of its values can be in doubt; else None.
         is_deep_colour: whether several channels have 16 bits, of which the upper 8 are read.
+        has_alpha: whether it may be transparent in places.
     """
 
     size: Size
     is_grey: bool
     bits: int | None
     is_deep_colour: bool = False
+    has_alpha: bool = False
 
 
 def is_picture(name: str) -> bool:
@@ -99,7 +101,11 @@ def read_header(content: Content, described: str, background: str = BACKGROUND) 
             is_grey = is_grey and red == green == blue
         bits = {"L": 8, "RGB": 8}.get(image.mode, 16 if image.mode.startswith("I") else None)
         is_deep = _is_deep_colour(image)
-        return Header((height, width), is_grey, None if is_deep else bits, is_deep)
+        may_be_seen_through = (
+            has_alpha or "transparency" in image.info or image.mode in ("RGBA", "RGBa", "PA")
+        )
+        bits = None if is_deep else bits
+        return Header((height, width), is_grey, bits, is_deep, may_be_seen_through)
 
 
 def check_pixels(content: Content, described: str) -> None:
