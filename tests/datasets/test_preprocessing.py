@@ -174,10 +174,15 @@ def test_every_kind_of_file_is_decoded_as_by_a_folder(rng, background, channels)
     assert refused == (background == "black")
 
 
-@pytest.mark.parametrize("value_range", [(0, 4095), (100, 60_000), (0.5, 20.25), (0, 65_535)])
+@pytest.mark.parametrize("value_range", [(-5, 66_000), (-100.5, 70_000.25), (0, 65_535)])
 def test_value_ranges_are_those_of_a_folder(rng, value_range):
     files = kinds_of_files(rng)
     assert 0 < assert_same(files, 1, value_range=value_range) < len(files) / 2
+
+
+def test_values_outside_of_the_range_are_refused_as_by_a_folder(rng):
+    files = kinds_of_files(rng)
+    assert len(files) / 4 < assert_same(files, 1, value_range=(0, 200))
 
 
 def test_what_would_not_be_seen_is_refused(rng):
