@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
 from tfvae.cli.options import AsJson, Model, Out, Overwrite, Seed
 from tfvae.cli.outputs import NUMBERS, PICTURES, check_out, check_vectors, save_events, show
 from tfvae.cli.start import open_model
 from tfvae.errors import InputError
-from tfvae.saving.config import DataOptions, whole
+from tfvae.saving.config import DataOptions, real, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # A picture of more events could not be read.
 _MOST_IN_A_PICTURE = 50
+# All of them are in memory at once.
+_MOST_DRAWN = 10**6
 
 
 def sample(
@@ -26,7 +28,11 @@ def sample(
     *,
     n: Annotated[
         int | None,
-        whole("How many; by default 64 images, 16 series or volumes, 1000 vectors.", least=1),
+        whole(
+            "How many; by default 64 images, 16 series or volumes, 1000 vectors.",
+            least=1,
+            most=_MOST_DRAWN,
+        ),
     ] = None,
     label: Annotated[
         str | None,
@@ -128,8 +134,8 @@ def interpolate(
     model: Model,
     /,
     *,
-    pairs: Annotated[int, whole("Pairs of test events.", least=1)] = 6,
-    steps: Annotated[int, whole("Events in a row, both ends included.", least=2)] = 10,
+    pairs: Annotated[int, whole("Pairs of test events.", least=1, most=1000)] = 6,
+    steps: Annotated[int, whole("Events in a row, both ends included.", least=2, most=1000)] = 10,
     out: Out = Path("interpolation.png"),
     data: DataOptions = DataOptions(),  # noqa: B008 - frozen
     overwrite: Overwrite = False,
@@ -185,10 +191,8 @@ def traverse(
             negative=(),
         ),
     ] = None,
-    steps: Annotated[int, whole("Events in a row.", least=2)] = 11,
-    extent: Annotated[
-        float, Parameter(help="Walk from -EXTENT to EXTENT.", validator=validators.Number(gt=0))
-    ] = 3.0,
+    steps: Annotated[int, whole("Events in a row.", least=2, most=1000)] = 11,
+    extent: Annotated[float, real("Walk from -EXTENT to EXTENT.", gt=0)] = 3.0,
     out: Out = Path("traversal.png"),
     data: DataOptions = DataOptions(),  # noqa: B008 - frozen
     overwrite: Overwrite = False,
@@ -224,7 +228,8 @@ def explore(
         Parameter(help="Address to listen on; one that other machines reach needs a password."),
     ] = "127.0.0.1",
     port: Annotated[
-        int | None, whole("Port to listen on; by default the first free one from 7860.", least=1)
+        int | None,
+        whole("Port to listen on; by default the first free one from 7860.", least=1, most=65_535),
     ] = None,
     password_file: Annotated[
         Path | None,
