@@ -17,6 +17,7 @@ def blocks(language, page=README):
     return re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.exhaustive
 def test_the_python_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     example, _, _, extension, serving, client, runtimes = blocks("python")

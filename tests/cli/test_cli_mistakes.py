@@ -34,6 +34,7 @@ def test_help_names_every_choice(option, known):
     assert set(re.findall(r"\w+", names)) >= set(known)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -76,6 +77,7 @@ def test_mistakes_show_at_once_in_one_line(tmp_path, arguments, message):
     assert elapsed < 5
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

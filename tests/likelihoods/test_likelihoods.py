@@ -146,6 +146,7 @@ def test_batches_of_draws_broadcast(case, rng):
     assert distribution.mean().shape == distribution.sample(seed=(1, 2)).shape == (2, 3, *shape)
 
 
+@pytest.mark.few(3)
 @each
 def test_graphs_need_not_know_the_batch(case, rng):
     shape = (4, 3, 2)

@@ -29,6 +29,7 @@ def test_every_network_is_tested():
 # --- shapes ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.each_once
 @any_network
 @any_shape
 def test_shapes(name, shape):
@@ -195,6 +196,7 @@ def test_residual_blocks_start_as_the_identity():
 # --- labels ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.each_once
 @any_network
 @pytest.mark.parametrize("shape", [(8, 8, 1), (5, 3, 2), (7, 9, 3), (1, 1, 1)])
 def test_conditional_networks_take_a_label_beside(name, shape, rng):
@@ -341,6 +343,7 @@ def test_configurations_come_back(name, shape, num_classes, rng):
 # --- gradients ------------------------------------------------------------------------------------
 
 
+@pytest.mark.each_once
 @any_network
 @pytest.mark.parametrize("num_classes", [None, 3])
 def test_gradient_reaches_every_parameter(name, num_classes, rng):
@@ -353,7 +356,7 @@ def test_gradient_reaches_every_parameter(name, num_classes, rng):
         likelihood="normal:scale=learned",
         num_classes=num_classes,
     )
-    vae.compile(keras.optimizers.Adam(1e-3))
+    vae.compile(keras.optimizers.Adam(1e-3), run_eagerly=True)
     x = rng.random((8, *shape)).astype(np.float32)
     label = None if num_classes is None else np.arange(8) % num_classes
     # The second convolution of a residual block starts at zero and lets nothing through to the
