@@ -46,6 +46,11 @@ def reference(tmp_path_factory):
     return state
 
 
+def test_a_killed_training_goes_on_to_the_same_state(reference, tmp_path):
+    assert processes.run(job, tmp_path, at=("on_train_batch_end", 1, 1)) == "killed"
+    assert_same(finish(tmp_path), reference)
+
+
 @pytest.mark.exhaustive
 def test_killed_at_every_step_across_the_end_of_an_epoch(reference, tmp_path):
     for event in (
