@@ -328,7 +328,7 @@ def test_a_model_without_images_yet_cannot_be_exported(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", [(5,), (6, 2), (4, 4, 4, 1)])
 def test_events_of_any_rank_with_holes(shape, tmp_path):
     vae = tfvae.VAE.for_events(
