@@ -29,6 +29,7 @@ def run(tmp_path_factory):
     return folder / "run", json.loads(done.stdout)
 
 
+@pytest.mark.exhaustive
 def test_the_main_job_with_no_option(tmp_path):
     done = tfvae_command("train", cwd=tmp_path)
     (run,) = (tmp_path / "runs").iterdir()
@@ -198,6 +199,7 @@ def test_images_in_a_folder_train(tmp_path):
     assert vae.likelihood_family.scale == "learned"
 
 
+@pytest.mark.exhaustive
 def test_real_mnist(test_data, tmp_path):
     done = forked_command(
         "train", "--dataset", test_data / "mnist", "--binarize", "dynamic", "--network", "dense",
