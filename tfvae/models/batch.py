@@ -1,12 +1,13 @@
 """Batches as `fit`, data sets and people give them, and the parts of them that a step takes."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import keras
 import tensorflow as tf
 
 from tfvae.errors import InputError
+from tfvae.graph_errors import refuse_unless
 from tfvae.models.event_spec import NOUN, EventSpec
 from tfvae.typing import ArrayLike, Tensor
 
@@ -140,11 +141,16 @@ def _described(spec: EventSpec) -> str:
     return f"{spec.noun} [batch, {', '.join(map(str, spec.shape))}]"
 
 
-def weight_vector(weight: ArrayLike, spec: EventSpec) -> Tensor:
+def weight_vector(weight: ArrayLike, spec: EventSpec, *, guard: bool = False) -> Tensor:
     """Return sample weights as float32 `[B]`.
 
+    Args:
+        weight: `[B]` or `[B, 1]`.
+        spec: what the model takes in.
+        guard: whether their values are checked when the graph runs.
+
     Raises:
-        InputError: if there is not one for each event.
+        InputError: if there is not one for each event, or one is not finite or below 0.
     """
     weight = tf.cast(tf.convert_to_tensor(weight), tf.float32)
     if weight.shape.rank not in (None, 0, 1) and tuple(weight.shape[1:]) != (1,):
@@ -152,4 +158,21 @@ def weight_vector(weight: ArrayLike, spec: EventSpec) -> Tensor:
             f"expected one sample weight for each {NOUN[spec.rank]}, [batch]; received shape "
             f"{weight.shape}"
         )
-    return tf.reshape(weight, (-1,))
+    weight = tf.reshape(weight, (-1,))
+    if not guard:
+        return weight
+    fits = tf.reduce_all(_are_weights(weight))
+    with tf.control_dependencies([refuse_unless(fits, _complain_of_weights, [weight])]):
+        return tf.identity(weight)
+
+
+def _are_weights(weight: Tensor) -> Tensor:
+    return tf.math.is_finite(weight) & (weight >= 0)
+
+
+def _complain_of_weights(weight: Tensor) -> NoReturn:
+    place = int(tf.argmin(tf.cast(_are_weights(weight), tf.int32)))
+    raise InputError(
+        f"sample weights are finite numbers from 0; received {float(weight[place]):g} for event "
+        f"{place} of a batch: give what is not to count the weight 0"
+    )

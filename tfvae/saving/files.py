@@ -29,7 +29,7 @@ _LEFTOVER_SECONDS = 60.0
 _RANDOM = "?" * 8
 
 
-def find_model(path: Path) -> Path:
+def find_model(path: str | Path) -> Path:
     """Return the `.keras` file or the SavedModel that a user means.
 
     Args:
@@ -39,6 +39,9 @@ def find_model(path: Path) -> Path:
     Raises:
         InputError: if there is none.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"expected a path; received {path!r}")
+    path = Path(path)
     expected = "expected a run directory of tfvae train, a model.keras file or a SavedModel"
     if not path.exists():
         raise InputError(f"{expected}; there is nothing at {path}")
