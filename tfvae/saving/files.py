@@ -85,10 +85,10 @@ def new_directory(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
     if not replace:
         refuse_existing(path, "choose another name or remove it first")
     _make_parents(path)
-    _remove_leftovers(path.parent, f".{path.name}-{_RANDOM}")
+    remove_leftovers(path.parent, f".{path.name}-", "")
     with _named(path):
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        with _opened(partial):
+        with kept_open(partial):
             try:
                 yield partial
                 # A private directory by default; what is published has the rights of any new one.
@@ -128,7 +128,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     _make_parents(path)
-    _remove_leftovers(path.parent, f".{path.stem}-{_RANDOM}{path.suffix}")
+    remove_leftovers(path.parent, f".{path.stem}-", path.suffix)
     with _named(path):
         handle, name = tempfile.mkstemp(
             prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
@@ -136,7 +136,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
         os.close(handle)
         partial = Path(name)
         try:
-            with _opened(partial):
+            with kept_open(partial):
                 yield partial
             partial.chmod(0o666 & ~_umask())
             force_to_disk(partial)
@@ -219,8 +219,8 @@ def _named(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(partial: Path) -> Iterator[None]:
-    """Hold what is being written, so that it is known from what a killed process left."""
+def kept_open(partial: Path) -> Iterator[None]:
+    """Hold what is being written, so that `remove_leftovers` knows that somebody is at it."""
     try:
         handle = os.open(partial, os.O_RDONLY)
     except PermissionError:  # a directory on Windows
@@ -233,9 +233,15 @@ def _opened(partial: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _remove_leftovers(folder: Path, pattern: str) -> None:
-    """Remove what killed processes left of such a name."""
-    for path in folder.glob(_escaped(pattern)):
+def remove_leftovers(folder: Path, prefix: str, suffix: str) -> None:
+    """Remove what killed processes left in a folder.
+
+    Args:
+        folder: where to look.
+        prefix: how its name begins, as `tempfile` was told; what somebody `kept_open` stays.
+        suffix: how it ends.
+    """
+    for path in folder.glob(f"{glob.escape(prefix)}{_RANDOM}{glob.escape(suffix)}"):
         with contextlib.suppress(OSError):
             if path.is_symlink() or time.time() - path.stat().st_mtime < _LEFTOVER_SECONDS:
                 continue
@@ -249,12 +255,6 @@ def _remove_leftovers(folder: Path, pattern: str) -> None:
                     path.unlink()
             finally:
                 os.close(handle)
-
-
-def _escaped(pattern: str) -> str:
-    """Return a pattern whose only wildcards are those of `_RANDOM`."""
-    before, random, after = pattern.rpartition(_RANDOM)
-    return glob.escape(before) + random + glob.escape(after)
 
 
 def _make_parents(path: Path) -> None:
