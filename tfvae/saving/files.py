@@ -118,13 +118,14 @@ def _take_name(partial: Path, path: Path, replace: bool) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: str | Path) -> Iterator[Path]:
+def new_file(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """Make a path to write; the file takes its name when the block ends without an error.
 
     What was at `path` stays until then, and is replaced whole.
 
     Args:
         path: the name; parents are made. The path given has the same suffix.
+        sync: whether a power cut may leave no half of it; else it is known to whoever reads.
     """
     path = Path(path)
     _make_parents(path)
@@ -139,9 +140,11 @@ def new_file(path: str | Path) -> Iterator[Path]:
             with kept_open(partial):
                 yield partial
             partial.chmod(0o666 & ~_umask())
-            force_to_disk(partial)
+            if sync:
+                force_to_disk(partial)
             partial.replace(path)
-            force_to_disk(path.parent)
+            if sync:
+                force_to_disk(path.parent)
         finally:
             partial.unlink(missing_ok=True)
 

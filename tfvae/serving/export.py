@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from pathlib import Path
 
 import keras
@@ -11,7 +12,7 @@ from tfvae.errors import InputError
 from tfvae.models.tracing import networks_traced_once
 from tfvae.models.vae import VAE
 from tfvae.saving.card import Card
-from tfvae.saving.files import new_directory, unwritable, version_directories
+from tfvae.saving.files import new_directory, remove_leftovers, unwritable, version_directories
 from tfvae.saving.load import CONFIG_FILE
 from tfvae.saving.locks import one_after_another
 from tfvae.serving.signatures import signatures
@@ -114,6 +115,9 @@ def _no_versions(path: Path) -> str:
 
 
 def _publish(vae: VAE, path: Path, card: Card | None, num_samples: int) -> tuple[Path, list[str]]:
+    for left in path.glob(".*-????????"):
+        if re.fullmatch(r"\.\d+-.{8}", left.name):
+            remove_leftovers(path, left.name[:-8], "")
     versions = version_directories(path)
     # Hidden names are of exports that were killed.
     if not versions and any(not one.name.startswith(".") for one in path.iterdir()):

@@ -96,7 +96,8 @@ class Parts:
             content: bytes, or anything that has some.
         """
         path = self.directory / _file_name(name, content)
-        with new_file(path) as partial:
+        # What a power cut leaves of it has another digest, and is made again.
+        with new_file(path, sync=False) as partial:
             partial.write_bytes(content)
         for old in self._files.get(name, []):
             if old != path:
