@@ -19,12 +19,14 @@ from matplotlib.figure import Figure
 
 from tfvae import datasets, objectives, plotting
 from tfvae.cli.drawing import DEFAULT_RECONSTRUCTIONS, Units, samples_figure
+from tfvae.cli.wording import as_options
 from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.evaluation import ELBOEstimate, elbo
 from tfvae.finite import without_nan
 from tfvae.likelihoods import Likelihood
+from tfvae.models.sources import warn_of_scale
 from tfvae.models.vae import VAE
 from tfvae.priors import VampPrior
 from tfvae.saving.card import Card, licence_of
@@ -205,7 +207,7 @@ class _Job:
         config = self.config
         self.data = load_data(config, schema)
         if self.is_chief:
-            print(self.data.summary(), file=sys.stderr)
+            print(as_options(self.data.summary()), file=sys.stderr)
         if config.likelihood is None:
             config = dataclasses.replace(config, likelihood=_default_likelihood(self.data))
             self.config = config
@@ -236,6 +238,8 @@ class _Job:
         # Values outside the support show in the first events, before anything is written.
         x, labels = data.train.arrays(limit=256)
         vae.event_spec.check_array(x, labels)
+        if self.is_chief:
+            warn_of_scale(vae, x)
         if isinstance(vae.prior_family, VampPrior):
             x, _ = data.train.arrays(limit=vae.prior_family.pseudo_inputs)
             vae.prior_family.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from tfvae.cli.options import AsJson
 from tfvae.cli.outputs import show
+from tfvae.cli.reading import read_only
 from tfvae.cli.start import load_tensorflow
 from tfvae.errors import InputError
 from tfvae.saving.config import TrainConfig
@@ -27,6 +28,14 @@ def train(
             "its own options hold."
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            help="Read the data as for a training and say what was read, but train nothing: what "
+            "tfvae data does, but for its picture.",
+            negative=(),
+        ),
+    ] = False,
     options: TrainConfig = TrainConfig(),  # noqa: B008 - frozen
     as_json: AsJson = False,
 ) -> None:
@@ -43,6 +52,11 @@ def train(
     """
     from tfvae.saving.files import refuse_existing
 
+    if dry_run:
+        if resume is not None:
+            raise InputError("--dry-run shows the data of a new training: leave out --resume")
+        read_only(options, as_json)
+        return
     if resume is not None and (config is not None or options != TrainConfig()):
         raise InputError("--resume goes on with the options of the run: leave the others out")
     if options.run_dir is not None and "TF_CONFIG" not in os.environ:

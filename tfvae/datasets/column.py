@@ -53,13 +53,16 @@ class Column:
     holes: int = 0
     log: bool = False
 
-    def to_events(self, values: "pd.Series", *, unseen: str = "refuse") -> np.ndarray:
+    def to_events(
+        self, values: "pd.Series", *, unseen: str = "refuse", is_label: bool = False
+    ) -> np.ndarray:
         """Return values as they are in events, float32 `[N]`, NaN where they are missing.
 
         Args:
             values: of this column, of the type that the reader of tables gives it.
             unseen: what becomes of a category that the schema does not know: "refuse", or
                 "missing" to count it as a hole.
+            is_label: whether the column is that of labels, which may have no holes.
 
         Raises:
             InputError: if a value does not belong to the column.
@@ -85,7 +88,11 @@ class Column:
             shown = ", ".join(map(repr, unknown[:MOST_NAMES]))
             raise InputError(
                 f"the column {self.name!r} holds values that the schema does not know: {shown}: "
-                "correct them, or give unseen='missing' to count them as missing"
+                + (
+                    "correct them, or leave these rows out"
+                    if is_label
+                    else "correct them, or give unseen='missing' to count them as missing"
+                )
             )
         if len(distinct):
             numbers = np.array([number_of.get(key, np.nan) for key in distinct], np.float32)
@@ -131,7 +138,10 @@ class Column:
             numbers = np.clip(np.rint(np.where(missing, 0, events)), 0, len(self.levels) - 1)
             levels = np.array(self.levels, object)
             values = pd.Series(levels[numbers.astype(int)], dtype=object).mask(missing)
-            return values.infer_objects() if missing.any() else pd.Series(values.tolist())
+            if not missing.any():
+                return pd.Series(values.tolist())
+            are_whole = all(type(level) is int for level in self.levels)
+            return values.astype("Int64") if are_whole else values.infer_objects()
         numbers = self.center + self.scale * events
         if self.log:
             numbers = np.exp(numbers)

@@ -122,11 +122,19 @@ def column_of(
     return _categories(name, values, present, holes, wanted)
 
 
+def is_row_name(name: str, place: int) -> bool:
+    """Whether a column at a place is named as those of row numbers are."""
+    return name.lower() in _ROW_NAMES and (place == 0 or name != "")
+
+
 def _is_row_number(name: str, values: "pd.Series", place: int) -> bool:
     import pandas as pd
 
-    is_named_so = name.lower() in _ROW_NAMES and (place == 0 or name != "")
-    if not is_named_so or len(values) < 2 or not pd.api.types.is_integer_dtype(values.dtype):
+    if (
+        not is_row_name(name, place)
+        or len(values) < 2
+        or not pd.api.types.is_integer_dtype(values.dtype)
+    ):
         return False
     steps = values.to_numpy(np.float64, na_value=np.nan)
     return bool((np.diff(steps) == 1).all())

@@ -103,6 +103,7 @@ def load(
     label: str | None = None,
     drop: Sequence[str] = (),
     schema: Schema | None = None,
+    unseen: str = "refuse",
 ) -> Dataset:
     """Load a data set by its name or path.
 
@@ -151,6 +152,8 @@ def load(
         drop: the columns of a table to leave out.
         schema: what the columns of a table are, as another table told, instead of telling it from
             this one. The three arguments above count for nothing then.
+        unseen: what becomes of categories that `schema` does not know: "refuse", or "missing" to
+            count them as holes, which `Dataset.summary` says.
 
     Raises:
         InputError: if there is no such data set, it cannot be read, or an argument does not fit.
@@ -168,7 +171,7 @@ def load(
         raise InputError(f"binarize is one of {', '.join(BINARIZATIONS)}; received {binarize!r}")
     if dequantize and binarize != "none":
         raise InputError(
-            "images are dequantized or binarized, not both: leave out dequantize or "
+            "images are dequantized or binarized, not both: leave out dequantize=True or "
             f"binarize={binarize!r}"
         )
     checked_seed("seed", seed)
@@ -189,6 +192,7 @@ def load(
         label=label,
         drop=drop,
         schema=schema,
+        unseen=unseen,
     )
     if missing is False and source.missing:
         raise InputError(
@@ -199,7 +203,7 @@ def load(
     if dequantize and source.dtype != np.uint8:
         raise InputError(
             f"dequantizing takes images of bytes (uint8); those of {source.name} are "
-            f"{source.dtype}: leave out dequantize"
+            f"{source.dtype}: leave out dequantize=True"
         )
     rows = _split(source, seed, {"validation": validation, "test": test})
     source = _with_notes(source, seed, {"validation": validation, "test": test})

@@ -42,6 +42,7 @@ def open_source(
     label: str | None = None,
     drop: Sequence[str] = (),
     schema: Schema | None = None,
+    unseen: str = "refuse",
 ) -> Source:
     """Open a data set by its name or path.
 
@@ -73,6 +74,7 @@ def open_source(
         label: the column of a table to take labels from.
         drop: the columns of a table to leave out.
         schema: what the columns of a table are, as another table told.
+        unseen: what becomes of categories that `schema` does not know: "refuse" or "missing".
 
     Raises:
         InputError: if there is no such data set, or it does not hold events of one shape.
@@ -86,7 +88,15 @@ def open_source(
         ):
             if value is not None:
                 raise InputError(f"{option} is for arrays and images: leave it out for a table")
-        return table_source(name, columns=columns, label=label, drop=drop, schema=schema)
+        return table_source(
+            name,
+            columns=columns,
+            label=label,
+            drop=drop,
+            schema=schema,
+            unseen=unseen,
+            memory_limit=memory_limit,
+        )
     if columns or label is not None or drop:
         raise InputError(f"columns, label and drop are for tables: leave them out for {name}")
     size = parse_size(image_size)

@@ -4,6 +4,7 @@ Nothing is decoded before the header has told the size, and each reading of a he
 the length of the file.
 """
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -152,8 +153,14 @@ def _jpeg(file: Tensor, value_range: ValueRange | None) -> Tensor:
 
 
 def _scaled(values: Tensor, value_range: ValueRange) -> Tensor:
-    """Return int32 from 0 to 255 for int32, as `values.scaled_to_bytes` does."""
+    """Return int32 from 0 to 255 for int32, as `values.scaled_to_bytes` does.
+
+    Values outside the range are refused when the graph runs, as a folder's are.
+    """
     low, high = value_range
+    inside = tf.reduce_all((values >= math.ceil(low)) & (values <= math.floor(high)))
+    says = f"expected an image of values from {low:g} to {high:g}"
+    values = _checked(values, [(inside, [says])])
     if float(low).is_integer() and float(high).is_integer():
         whole = tf.clip_by_value(tf.cast(values, tf.int64), int(low), int(high)) - int(low)
         width = int(high) - int(low)

@@ -99,7 +99,7 @@ class Schema:
         if self.label is None or self.label.name not in table.columns:
             name = "none" if self.label is None else repr(self.label.name)
             raise InputError(f"expected a table with a column of labels; the schema names {name}")
-        numbers = self.label.to_events(table[self.label.name])
+        numbers = self.label.to_events(table[self.label.name], is_label=True)
         if np.isnan(numbers).any():
             raise InputError(f"the column of labels {self.label.name!r} has rows without a label")
         return numbers.astype(np.int32)

@@ -41,8 +41,8 @@ def tfds_source(name: str, size: Size | None, manual_dir: str | os.PathLike[str]
             )
     except Exception as error:
         raise InputError(
-            f"TFDS could not prepare {name}: {first_line(error)}: give the folder of its files "
-            "with --manual-dir where they cannot be downloaded, or set TFDS_DATA_DIR to another "
+            f"TFDS could not prepare {name}: {first_line(error)}: where its files cannot be "
+            "downloaded give manual_dir=FOLDER, where they are; or set TFDS_DATA_DIR to another "
             "folder where it was prepared in another format"
         ) from error
     features = dict(builder.info.features.items())
@@ -51,7 +51,7 @@ def tfds_source(name: str, size: Size | None, manual_dir: str | os.PathLike[str]
         raise InputError(f"the TFDS data set {name} has no feature 'image' of 8 bits a channel")
     if size is None and None in image.shape[:2]:
         raise InputError(
-            f"the images of the TFDS data set {name} differ in size: give one with --image-size"
+            f"the images of the TFDS data set {name} differ in size: give image_size=64, or another"
         )
     shape = (*(size or image.shape[:2]), 1 if image.shape[2] == 1 else 3)
     label = features.get("label")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfvae.checks import is_number
@@ -162,19 +163,25 @@ def differentiate(model: keras.Model, batch: Batch, seed: Tensor, share: Share) 
     return Differentiated(gradients, loss, losses)
 
 
-def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> None:
-    """Update the weights, unless that would make them NaN."""
+def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> Tensor:
+    """Update the weights, unless that would make them NaN.
+
+    Returns:
+        The loss `[B]` to report: NaN where the weights were left as they are.
+    """
     variables = model.trainable_variables
+    loss = taken.losses.loss
     if model.runs_in_xla:
-        # XLA compiles no check that raises. `DivergenceWatch` sees the NaN of the loss.
+        # XLA compiles no check that raises. `DivergenceWatch` sees the NaN.
 
         def update() -> Tensor:
             model.optimizer.apply_gradients(zip(taken.gradients, variables, strict=True))
-            return tf.constant(True)
+            return loss
 
-        tf.cond(are_finite(taken, model.optimizer), update, lambda: tf.constant(False))
-        return
+        finite = are_finite(taken, model.optimizer)
+        return tf.cond(finite, update, lambda: tf.fill(tf.shape(loss), np.nan))
     with tf.control_dependencies([refuse_divergence(taken, model.optimizer, batch)]):
         gradients = [tf.identity(gradient) for gradient in taken.gradients]
-    # Keras sums the gradients of replicas.
-    model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        # Keras sums the gradients of replicas.
+        model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    return loss

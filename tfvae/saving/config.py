@@ -144,6 +144,9 @@ class ReadingOptions(Validated):
         bool,
         _option("Leave out picture files that cannot be read instead of refusing.", negative=()),
     ] = False
+    folder_labels: Annotated[
+        bool, _option("Whether folders of pictures are classes; without, pictures have no labels.")
+    ] = True
     binarize: Annotated[
         Binarization,
         _option(
@@ -165,6 +168,13 @@ class ReadingOptions(Validated):
             "Training events to choose a model by, where the data set has no such split: below 1 a "
             "fraction, from 1 a number.",
             gt=0,
+        ),
+    ] = 0.1
+    test: Annotated[
+        float,
+        _option(
+            "Training events to report on, where the data set has no such split; as --validation.",
+            validator=validators.Number(gt=0),
         ),
     ] = 0.1
 
@@ -365,5 +375,13 @@ class DataOptions(Validated):
     ] = None
     background: Annotated[str | None, _option("As for train; by default that of the run.")] = None
     skip_damaged: Annotated[bool | None, _option("As for train.", negative=())] = None
+    folder_labels: Annotated[bool | None, _option("As for train.")] = None
+    unseen: Annotated[
+        Literal["refuse", "missing"] | None,
+        _option(
+            "What becomes of a table's categories that the model was not trained on: refuse them, "
+            "the default, or count them as missing."
+        ),
+    ] = None
     binarize: Annotated[Binarization | None, _option("As for train.")] = None
     dequantize: Annotated[bool | None, _option("As for train.")] = None

@@ -33,17 +33,20 @@ def default_run_dir(dataset: str) -> Path:
     return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
-def load_data(options: TrainConfig, schema: datasets.Schema | None = None) -> datasets.Dataset:
+def load_data(
+    options: TrainConfig, schema: datasets.Schema | None = None, *, unseen: str = "refuse"
+) -> datasets.Dataset:
     """Load the data that options name.
 
     Args:
         options: of a training.
         schema: what the columns of a table were when a model was trained on it.
+        unseen: what becomes of categories that the schema does not know.
 
     Raises:
         InputError: if they cannot be read.
     """
-    return datasets.load(**options.data_options(), schema=schema)
+    return datasets.load(**options.data_options(), schema=schema, unseen=unseen)
 
 
 def check_place(options: TrainConfig, advice: str) -> None:
@@ -179,7 +182,7 @@ class TrainedModel:
                 fit the model.
         """
         chosen = self._chosen(options)
-        data = load_data(chosen, self.schema)
+        data = load_data(chosen, self.schema, unseen=options.unseen or "refuse")
         check_data(self.vae, data)
         names = self.class_names if self.vae.num_classes is not None else None
         if names and data.class_names and data.class_names != names:
@@ -206,7 +209,13 @@ class TrainedModel:
         chosen = self._chosen(options)
         if options.dataset is None or not Path(options.dataset).exists():
             return Events.of_split(self.data(options).test, limit)
-        found = all_events(chosen, self.vae.event_shape, self.schema, limit)
+        found = all_events(
+            chosen,
+            self.vae.event_shape,
+            self.schema,
+            limit,
+            unseen=options.unseen or "refuse",
+        )
         name = chosen.dataset
         _check(self.vae, name, found.x.shape[1:], found.labels is not None)
         names = self.class_names if self.vae.num_classes is not None else None
@@ -224,13 +233,14 @@ class TrainedModel:
         given = {
             name: value for name, value in dataclasses.asdict(options).items() if value is not None
         }
+        given.pop("unseen", None)
         if self.config is None and "dataset" not in given:
             raise InputError(
-                f"there is no config.toml beside {self.path} to say which data: give --dataset"
+                f"there is no config.toml beside {self.path} to say which data: give dataset=PATH"
             )
         run = self.config or TrainConfig()
         if "dataset" not in given:
-            check_place(run, "move them back, or name their new place with --dataset")
+            check_place(run, "move them back, or name their new place with dataset=PATH")
             return dataclasses.replace(run, **given)
         # Other data come without the options that the run's data needed, but for those that say
         # what a value means, and what the splits of the same data in another place depend on.
@@ -246,7 +256,9 @@ class TrainedModel:
             image_size=run.image_size,
             background=run.background,
             seed=run.seed,
+            folder_labels=run.folder_labels,
             validation=run.validation,
+            test=run.test,
         )
         return dataclasses.replace(base, **given)
 

@@ -201,17 +201,14 @@ def encode(
 ) -> Embeddings:
     """Write the codes of a data set into a Parquet file, a row for each event.
 
-    ========= ======================= ===========================================================
-    column    type                    content
-    ========= ======================= ===========================================================
-    ``split`` dictionary of strings   train, validation or test
-    ``row``   int64                   position in the split, from 0
-    ``name``  string                  of the event's file, where a data set is made of files
-    ``label`` int32                   where the events have labels
-    ``code``  fixed list of d float32 the vector that stands for the event (`Posterior.code`)
-    ``scale`` fixed list of d float32 standard deviations of q(z|x), where they have a closed form
-    ``kl``    float32                 KL(q(z|x) ‖ p(z)), nats, where it has a closed form
-    ========= ======================= ===========================================================
+    - ``split``, dictionary of strings: train, validation or test
+    - ``row``, int64: position in the split, from 0
+    - ``name``, string: of the event's file, where a data set is made of files
+    - ``label``, int32: where the events have labels
+    - ``code``, fixed list of d float32: the vector that stands for the event (`Posterior.code`)
+    - ``scale``, fixed list of d float32: standard deviations of q(z|x), where they have a closed
+      form
+    - ``kl``, float32: KL(q(z|x) ‖ p(z)), nats, where it has a closed form
 
     Each row group holds events of one split. The schema's metadata has one entry, ``tfvae``: JSON
     that names the version, the model, and the data set with its options.
