@@ -164,9 +164,14 @@ def name_of_problem(call, value):
 def doors(tmp_path_factory):
     """The calls, none of which trains."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(keras.Model, "fit", lambda *args, **kwargs: None)
-        patched.setattr(loop._Training, "run", lambda self: None)
-        yield doors_of(tmp_path_factory.mktemp("calls"))
+        yield prepare(tmp_path_factory.mktemp("calls"), patched)
+
+
+def prepare(folder, patched):
+    """Give the calls, and let what trains be done by stand-ins."""
+    patched.setattr(keras.Model, "fit", lambda *args, **kwargs: None)
+    patched.setattr(loop._Training, "run", lambda self: None)
+    return doors_of(folder)
 
 
 @settings(

@@ -98,7 +98,14 @@ def lines(draw):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A directory with what the lines name, and commands that take no time."""
-    folder = tmp_path_factory.mktemp("lines")
+    with pytest.MonkeyPatch.context() as patched:
+        place = prepare(tmp_path_factory.mktemp("lines"), patched)
+        patched.chdir(place)
+        yield place
+
+
+def prepare(folder, patched):
+    """Write what the lines name, and let what takes long be done by stand-ins."""
     rng = np.random.default_rng(0)
     x = (rng.random((40, 4)) < 0.3).astype("float32")
     vae = tfvae.VAE.for_events((4,), latent_dim=2, network="dense:hidden=4", seed=0)
@@ -118,36 +125,29 @@ def folder(tmp_path_factory):
     np.save(folder / "nan.npy", np.where(x > 0, np.nan, x))
     np.save(folder / "empty.npy", x[:0])
     np.save(folder / "objects.npy", np.array([{}, 1], object), allow_pickle=True)
-    before = os.getcwd()  # noqa: PTH109
-    os.chdir(folder)
-    small = datasets.load("x.npy", kind="table")
-    opened = runs.TrainedModel.open
+    small = datasets.load(str(folder / "x.npy"), kind="table")
+    opened, load_data = runs.TrainedModel.open, runs.load_data
+    trained = opened(folder / "model.keras")
 
-    def quick_data(options, schema=None):
+    def quick_data(options, *args, **kwargs):
         # Digits and the like take longer to read than all the rest.
-        if options.dataset in ("digits", "shapes"):
-            return small
-        return runs_load_data(options, schema)
+        quick = options.dataset in ("digits", "shapes")
+        return small if quick else load_data(options, *args, **kwargs)
 
     def one_model(path):
         return trained if str(path) == "model.keras" else opened(path)
 
-    trained, runs_load_data = opened(folder / "model.keras"), runs.load_data
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(runs.TrainedModel, "open", one_model)
-        patched.setattr(runs, "load_data", quick_data)
-        patched.setattr(job, "load_data", quick_data)
-        patched.setattr(job._Job, "run", lambda self, until=None: job.Done(self.run_dir, None))
-        patched.setattr("tfvae.app.explorer.explore", lambda *args, **kwargs: None)
-        patched.setattr(
-            "tfvae.serving.export.publish_saved_model", lambda *args, **kwargs: ("", [])
-        )
-        patched.setattr("tfvae.serving.runtimes.export_onnx", _refused)
-        patched.setattr("tfvae.serving.runtimes.export_litert", _refused)
-        # Else a test may be of a picture of thousands of events.
-        patched.setattr("tfvae.plotting.save", lambda figure, file: None)
-        yield folder
-    os.chdir(before)
+    patched.setattr(runs.TrainedModel, "open", one_model)
+    patched.setattr(runs, "load_data", quick_data)
+    patched.setattr(job, "load_data", quick_data)
+    patched.setattr(job._Job, "run", lambda self, until=None: job.Done(self.run_dir, None))
+    patched.setattr("tfvae.app.explorer.explore", lambda *args, **kwargs: None)
+    patched.setattr("tfvae.serving.export.publish_saved_model", lambda *args, **kwargs: ("", []))
+    patched.setattr("tfvae.serving.runtimes.export_onnx", _refused)
+    patched.setattr("tfvae.serving.runtimes.export_litert", _refused)
+    # Else a test may be of a picture of thousands of events.
+    patched.setattr("tfvae.plotting.save", lambda figure, file: None)
+    return folder
 
 
 def _refused(*args, **kwargs):
@@ -166,6 +166,33 @@ def check(words):
     assert status in (0, 1, 2, 130), words
     assert len(lines) == (status != 0), (words, err.getvalue())
     assert "Traceback" not in err.getvalue()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("train --clip-norm inf", "train --checkpoint-seconds inf", "train --config folder"),
+        *("train --config wrong.toml", "train --config bytes.toml", "train --clip-norm -1.0"),
+        *(
+            "train --batch-size 2147483648",
+            "train --latent-dim 99999999999",
+            "train --validation nan",
+        ),
+        *(
+            "train --accumulate 9223372036854775808",
+            "train --patience 1000000000000000000000000000",
+        ),
+        *("train --seed 9007199254740992", "sample model.keras --seed 9223372036854775808"),
+        *("sample model.keras --n 2000000000", "traverse model.keras --extent inf"),
+        *("evaluate model.keras --seed 9007199254740992", "explore model.keras --port 99999"),
+        *("interpolate model.keras --steps 1000000000", "train --network dense:hidden=99999999"),
+    ],
+)
+def test_lines_that_once_ended_otherwise(folder, line):
+    words = line.split()
+    check(words)
+    with pytest.raises(SystemExit):
+        cli.main(words)
 
 
 @settings(

@@ -200,7 +200,7 @@ def _finite_weights(weight: Tensor, guard: bool) -> Tensor:
             "not to count the weight 0"
         )
 
-    if not guard:
+    if not (guard or tf.executing_eagerly()):
         return weight
     all_fit = tf.reduce_all(fits(weight))
     if tf.executing_eagerly():

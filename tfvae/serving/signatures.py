@@ -1,7 +1,8 @@
 """What a server can ask of a model: each function of a SavedModel, with its inputs and outputs.
 
 Every input and output has the batch `[B]` as its first axis, so that a server may join requests
-into one batch; and what comes out for an event depends on nothing else in the batch.
+into one batch; and what comes out for an event depends on nothing else in the batch. An event that
+has no density, or a damaged file, ends the call for its batch, with an error that says why.
 """
 
 import dataclasses
