@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfvae.checks import checked_count
+from tfvae.checks import MOST_UNITS, checked_count
 from tfvae.distributions.family import PACKAGE
 from tfvae.lazy import tfd
 from tfvae.likelihoods.base import Likelihood, Positive, check_floor, check_positive
@@ -52,7 +52,7 @@ class Bernoulli(Likelihood):
 
 def _level_support(levels: int, high: float) -> Support:
     """Return the lattice of `levels` values from 0 to `high`."""
-    checked_count("levels", levels, least=2)
+    checked_count("levels", levels, least=2, most=MOST_UNITS)
     check_positive("high", high)
     return Support(0.0, float(high), high / (levels - 1))
 
@@ -160,7 +160,7 @@ class DiscretizedLogisticMixture(Likelihood):
         **kwargs: Any,
     ):
         super().__init__(decoder_output=decoder_output, **kwargs)
-        self.components = checked_count("components", components)
+        self.components = checked_count("components", components, most=MOST_UNITS)
         check_floor(min_scale, DiscretizedLogistic.start)
         self.support = _level_support(levels, high)
         self.levels = int(levels)
