@@ -40,3 +40,14 @@ def checked_weight(name: str, value: Any) -> float:
     if not (is_number(value) and 0 <= value < math.inf):
         raise InputError(f"{name} is a number of at least 0; received {value!r}")
     return float(value)
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """Return the value of an option that is True or False.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is True or False; received {value!r}")
+    return value

@@ -283,7 +283,7 @@ class VAEDetector(OutlierMixin, _Estimator):
     """Which rows are unlike the others: those of low log p(x).
 
     A column may hold values a thousand times as far out as the others, which would leave these
-    undistinguished. So the model sees ``u = asinh((x − center_) / unit_)``, standardised: x near the
+    undistinguished. So the model sees ``u = asinh((x − center_)/unit_)``, standardised: x near the
     median, a logarithm far out. log p(x) is of the table's own numbers, and counts the density that
     this takes from values far out, ``log ∂u/∂x = −½ log(1 + ((x − center_)/unit_)²) − log unit_``.
 
