@@ -4,8 +4,8 @@
 
 FOLDER holds tables of ADBench (npz files with X and y, y = 1 for an anomaly). Every way is fitted
 to all rows without their labels, and scores these; of a table with more than 10,000 rows to as many
-of them, drawn by the seed. With the interpreter of an environment that has pyod and torch, PyOD's detectors
-stand beside. What has been measured is in the output file, and is not measured again.
+of them, drawn by the seed. With the interpreter of an environment that has pyod and torch, PyOD's
+detectors stand beside. What has been measured is in the output file, and is not measured again.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def measure(
 
 
 def report(found: dict[str, dict[str, float]]) -> str:
-    """Return a table of AUROC by data set and way, and the mean of the tables that all ways have."""
+    """Return a table of AUROC by data set and way, and the mean where all ways have one."""
     ways = [*WAYS, *PEERS]
     figures: dict[str, dict[str, list[float]]] = {}
     for key, figure in found.items():

@@ -200,7 +200,7 @@ class TestKinds:
             ({"columns": {"heigth": "number"}}, "no column 'heigth'; the table has 'height'"),
             ({"drop": ["x"]}, "there is no column 'x'"),
             ({"label": "x"}, "there is no column 'x'"),
-            ({"columns": {"height": "numeric"}}, "one of number, fraction, count, category, ordered"),
+            ({"columns": {"height": "numeric"}}, "one of number, fraction, count, category"),
             ({"columns": {"Größe": "number"}}, "holds numbers; received '"),
             ({"columns": {"height": "count"}}, "is no count: expected whole numbers from 0"),
             ({"columns": {"rating": "boolean"}}, "is no boolean: it has 5 different values"),

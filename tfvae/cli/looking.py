@@ -12,6 +12,7 @@ from tfvae.cli.outputs import (
     check_out,
     check_vectors,
     save_events,
+    save_picture,
     save_table,
     show,
 )
@@ -21,7 +22,10 @@ from tfvae.saving.config import DataOptions, whole
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure
 
+    from tfvae.datasets import Schema
     from tfvae.saving.run import TrainedModel
 
 # A picture of more events could not be read.
@@ -80,7 +84,7 @@ def sample(
     import numpy as np
 
     from tfvae import datasets, plotting
-    from tfvae.cli.drawing import Units, draw_samples
+    from tfvae.cli.drawing import draw_samples, made_up_rows
     from tfvae.evaluation import expost
     from tfvae.plotting.events import grid_labels
 
@@ -112,20 +116,36 @@ def sample(
             said.append("as many of each label")
     elif trained.schema is not None and trained.schema.label is not None:
         said.append(f"without {trained.schema.label.name}, which the model was not given")
-    units = Units(trained.schema)
-    if out.suffix.lower() == ".csv" and trained.schema is not None:
-        save_table(out, overwrite, trained.schema.to_frame(x, labels, within_range=True))
+    schema = trained.schema
+    rows = None if schema is None else made_up_rows(vae, schema, x, labels)
+    if rows is not None and out.suffix.lower() == ".csv":
+        save_table(out, overwrite, rows)
+    elif rows is not None and schema is not None and out.suffix.lower() in PICTURES:
+        save_picture(_beside_the_table(trained, data, schema, rows), out, overwrite)
     else:
         save_events(
             out,
             overwrite,
             {"x": x},
-            lambda: plotting.event_grid(units.of(x), units.names),
-            trained.schema,
+            lambda: plotting.event_grid(x),
+            schema,
             len(vae.event_shape),
         )
     facts = {"out": str(out), "n": len(x), "seed": seed, "how": said}
     show(facts, as_json, "; ".join([f"wrote {out}", *said]))
+
+
+def _beside_the_table(
+    trained: "TrainedModel", options: DataOptions, schema: "Schema", rows: "pd.DataFrame"
+) -> "Figure":
+    """Draw made-up rows beside the run's test rows, or by themselves if these are gone."""
+    from tfvae import plotting
+
+    try:
+        x, labels = trained.data(options).test.arrays(limit=5000)
+    except InputError:
+        return plotting.table_figure(rows, schema)
+    return plotting.table_figure(schema.to_frame(x, labels), schema, rows)
 
 
 def _given(
