@@ -1,6 +1,7 @@
 import gc
 import os
 import signal
+import time
 from pathlib import Path
 
 # Before TensorFlow is imported: its start-up messages would drown a failure's text.
@@ -8,16 +9,64 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import processor_time
 import pytest
+import sampling
 
-# Tracing makes millions of objects that live: to look through them all, time and again, would take
-# a tenth of the suite.
-gc.freeze()
+# Tracing makes millions of objects: to look through them all, time and again, would take a tenth of
+# the suite. A graph is a circle of references, though, and stays until they are looked through:
+# `pytest_runtest_teardown` does so where the process has grown.
 gc.set_threshold(200_000, 20, 50)
+GROWTH = 150  # in megabytes
+MEMORY = pytest.StashKey()
 
 # Started in the background, this process ignores Ctrl-C, and those that it starts would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--times", metavar="FILE", help="append each test's processor time here")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    file = config.getoption("times")
+    if file and Path(file).exists():
+        terminalreporter.section("processor time")
+        terminalreporter.write_line(processor_time.table(file))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    file = item.config.getoption("times")
+    if not file:
+        return (yield)
+    before, started = processor_time.spent(), time.monotonic()
+    done = yield
+    processor_time.note(file, item.nodeid, before, started)
+    return done
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    sampling.mark(items)
+
+
+def pytest_collection_finish():
+    # What TensorFlow and the tests' modules have made by now stays: it is looked through no more.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    done = yield
+    memory = item.config.stash.setdefault(MEMORY, {"left": processor_time.resident()})
+    if processor_time.resident() > memory["left"] + GROWTH:
+        gc.collect()
+        processor_time.give_back()
+        memory["left"] = processor_time.resident()
+    return done
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """The command that makes the trained models of the repository."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import scripts
 
 import tfvae
 
-FILE = Path(__file__).parents[1] / "saved_models" / "make.py"
+FILE = scripts.ROOT / "saved_models" / "make.py"
 CONFIG = 'dataset = "digits"\nlatent_dim = 2\nnetwork = "dense:hidden=8"\nepochs = 1\n'
 
 

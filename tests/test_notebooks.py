@@ -3,14 +3,14 @@
 import ast
 import re
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
+from scripts import ROOT
 
 import tfvae
 
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = ROOT / "notebooks"
 sys.path.insert(0, str(NOTEBOOKS))
 import build  # noqa: E402
 
@@ -121,7 +121,9 @@ def test_its_links_into_the_repository_lead_somewhere(script):
             assert (NOTEBOOKS / link.partition("#")[0]).exists(), link
 
 
-def test_a_line_of_the_readme_leads_to_each():
-    lines = (NOTEBOOKS.parent / "README.md").read_text().splitlines()
+def test_a_line_of_their_page_leads_to_each():
+    lines = (NOTEBOOKS.parent / "docs" / "notebooks.md").read_text().splitlines()
     for script in SCRIPTS:
-        assert [line for line in lines if f"](notebooks/{script.stem}.ipynb)" in line], script.stem
+        assert [line for line in lines if f"](../notebooks/{script.stem}.ipynb)" in line], (
+            script.stem
+        )

@@ -1,7 +1,6 @@
 """The trained models of the repository load, and compute what their cards say."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from tfvae.evaluation import elbo
 from tfvae.saving.card import licence_of
 from tfvae.saving.config import TrainConfig
 
-FOLDER = Path(__file__).parents[1] / "saved_models"
+FOLDER = scripts.ROOT / "saved_models"
 make = scripts.loaded(FOLDER / "make.py")
 
 pytestmark = pytest.mark.parametrize("name", make.names(), scope="module")
@@ -77,10 +76,10 @@ def test_it_is_that_of_its_configuration(folder, vae, card):
     assert vae.latent_dim == config.latent_dim
 
 
-def test_the_readme_has_its_line(name):
-    readme = (FOLDER.parent / "README.md").read_text("utf-8")
-    assert make.table() in readme
-    assert f"[`{name}`](saved_models/{name})" in make.table()
+def test_the_page_of_results_has_its_line(name):
+    page = (FOLDER.parent / "docs" / "results.md").read_text("utf-8")
+    assert make.table() in page
+    assert f"[`{name}`](../saved_models/{name})" in make.table()
 
 
 def test_it_is_small(folder):

@@ -1,10 +1,8 @@
 """Variational autoencoders as estimators of scikit-learn, for tables of numbers.
 
-========================== ====================================================================
-`VAETransformer`           rows to their codes and back; log p(x) and new rows
-`VAEDetector`              which rows are unlike the others
-`VAEImputer`               rows with missing values to rows without
-========================== ====================================================================
+- `VAETransformer`: rows to their codes and back; log p(x) and new rows
+- `VAEDetector`: which rows are unlike the others
+- `VAEImputer`: rows with missing values to rows without
 
 They take arrays and frames of numbers, NaN where a value is missing, standardise them, and choose
 network, latent dimension and number of steps by the size of the table. They follow scikit-learn's

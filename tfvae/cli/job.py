@@ -37,26 +37,28 @@ from tfvae.models.vae import VAE
 from tfvae.priors import VampPrior
 from tfvae.saving.card import Card, licence_of
 from tfvae.saving.config import TrainConfig
-from tfvae.saving.files import new_directory, new_file, refuse_existing
+from tfvae.saving.files import new_directory, new_file, refuse_existing, refuse_links, unwritable
+from tfvae.saving.locks import locked
 from tfvae.saving.run import (
     SCHEMA_FILE,
     check_place,
     default_run_dir,
     load_data,
-    read_metrics,
     read_schema,
 )
 from tfvae.serving.calibration import DEFAULT_RATE, calibrate
 from tfvae.serving.export import export_saved_model
 from tfvae.training import replicas, train
 from tfvae.training.checkpoints import Checkpoints
-from tfvae.training.monitoring import MetricsFile, Pictures
+from tfvae.training.monitoring import MetricsFile, Pictures, write_metrics
 from tfvae.training.precision import best_precision
 
 _DEFAULT_STEPS = 1500
 # The likelihood of a table: what its columns are says which.
 COLUMNS = "columns"
 _MAP_EVENTS = 5000
+# What a training writes into, where a link would be followed.
+_WRITTEN = ("checkpoints", "saved_model", "tensorboard")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +102,12 @@ def start(config: TrainConfig, until: int | None = None) -> Done:
             (partial / SCHEMA_FILE).write_text(f"{text}\n", encoding="utf-8")
     try:
         return job.run(until)
+    except UnwritableError:
+        raise  # says how to go on in this directory
     except InputError:
         # Images deep in the data that do not fit: there is nothing here that could go on.
         if not Checkpoints(run_dir / "checkpoints").files():
-            shutil.rmtree(run_dir)
+            shutil.rmtree(run_dir, ignore_errors=True)
         raise
 
 
@@ -123,6 +127,12 @@ def resume(run_dir: Path, until: int | None = None) -> Done:
         raise InputError(
             f"expected a run directory of tfvae train, with its config.toml; received {run_dir}"
         )
+    if _is_trained_without_checkpoints(run_dir):
+        raise InputError(
+            f"{run_dir} holds a trained model and no checkpoints to go on from, and would be "
+            "trained anew: train in another --run-dir, or remove its model.keras first"
+        )
+    refuse_links(run_dir, _WRITTEN)
     config = TrainConfig.read(file)
     check_place(config, "move them back, or write their new place into its config.toml")
     job = _Job(dataclasses.replace(config, run_dir=run_dir))
@@ -165,6 +175,15 @@ def start_or_resume(config: TrainConfig, until: int | None = None) -> Done:
                 "it, or give another directory"
             )
     return resume(run_dir, until)
+
+
+def _is_trained_without_checkpoints(run_dir: Path) -> bool:
+    has_model = (run_dir / "model.keras").exists()
+    return has_model and not any((run_dir / "checkpoints").glob("step-*.npz"))
+
+
+class UnwritableError(InputError):
+    """A run directory that cannot be written any more; the training goes on when it can be."""
 
 
 class _Job:
@@ -243,11 +262,18 @@ class _Job:
 
     def run(self, until: int | None = None) -> Done:
         """Train, or go on training, to the end or for so many epochs; fill the run directory."""
-        config, data, vae = self.config, self.data, self.vae
         epochs = min(until or self.epochs, self.epochs)
         if self.is_chief:
             self._announce()
-        with _stopping() as stopped, _one_line_errors(self.run_dir), datasets.input_errors():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_one_line_errors(self.run_dir))
+            if self.is_chief:
+                stack.enter_context(locked(self.run_dir / "checkpoints"))
+            return self._run(epochs)
+
+    def _run(self, epochs: int) -> Done:
+        config, data, vae = self.config, self.data, self.vae
+        with _stopping() as stopped, datasets.input_errors():
             history = train(
                 vae,
                 datasets.Batches(data.train, config.batch_size, shuffle=True),
@@ -298,6 +324,10 @@ class _Job:
         if not self.is_chief:
             return callbacks
         logs = self.run_dir / "tensorboard"
+        if logs.exists() and not logs.is_dir():
+            aside = logs.with_name("tensorboard.aside")
+            print(f"tfvae: {logs} is no directory: it is now {aside.name}", file=sys.stderr)
+            logs.replace(aside)
         x, labels = self.data.validation.arrays(limit=512)
         return [
             *callbacks,
@@ -314,13 +344,20 @@ class _Job:
         with new_file(run_dir / "model.keras") as partial:
             vae.save(partial)
         score = elbo(vae, data.test.batches(config.batch_size), seed=config.seed)
+        if not np.isfinite(score.elbo):
+            print(
+                f"tfvae: the ELBO of the test {vae.event_spec.noun} is not finite: do not use this "
+                "model; take a smaller --learning-rate, or look at the data with tfvae data",
+                file=sys.stderr,
+            )
         with new_file(run_dir / "test.json") as partial:
-            partial.write_text(json.dumps(dataclasses.asdict(score), indent=2) + "\n")
+            facts = without_nan(dataclasses.asdict(score))
+            partial.write_text(json.dumps(facts, indent=2) + "\n")
+        write_metrics(run_dir / "metrics.csv", self.vae.history.history)
         # As the first version of a model, which a server may watch.
         export_saved_model(
             vae, run_dir / "saved_model" / "1", card=self._card(vae, score), replace=True
         )
-
         for name, figure in self._pictures(vae).items():
             plotting.save(figure, run_dir / f"{name}.png")
         return score
@@ -341,7 +378,7 @@ class _Job:
             ),
             "latent": _latent_map(vae, x, labels),
         }
-        history = read_metrics(self.run_dir)
+        history = self.vae.history.history
         if history:
             pictures["curves"] = plotting.curves(history)
         return pictures
@@ -358,7 +395,7 @@ class _Job:
         data, config = self.data, self.config
         images = {"train": data.train, "validation": data.validation, "test": data.test}
         validation = data.validation.batches(config.batch_size)
-        enough = len(data.validation) >= 1 / DEFAULT_RATE
+        enough = len(data.validation) >= 1 / DEFAULT_RATE and np.isfinite(score.elbo)
         # Where files lie on this machine is nobody else's affair.
         name = Path(data.name).name
         training = {
@@ -513,14 +550,22 @@ def _stopping() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def _one_line_errors(run_dir: Path) -> Iterator[None]:
-    """Say in one line what a full disk means for a training."""
-    again = f"then go on with tfvae train --resume {run_dir}"
+    """Say in one line what a disk that is full or cannot be written means for a training."""
     try:
         yield
-    except OSError as error:
-        place = error.filename or run_dir
-        raise InputError(
-            f"cannot write {place}: {error.strerror or error}: make room for it, {again}"
+    except (OSError, tf.errors.OpError) as error:
+        reason = unwritable(error)
+        if reason is None:
+            raise
+        if not (run_dir / "config.toml").exists():
+            raise UnwritableError(
+                f"{run_dir} is gone: it was removed while the training ran, and what it held is "
+                "lost; train anew"
+            ) from error
+        place = getattr(error, "filename", None) or run_dir
+        raise UnwritableError(
+            f"cannot write {place}: {reason}: make room for it, then go on with tfvae train "
+            f"--resume {run_dir}"
         ) from error
 
 

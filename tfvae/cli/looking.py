@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
 from tfvae.cli.options import AsJson, Model, Out, Overwrite, Seed
 from tfvae.cli.outputs import (
@@ -18,7 +18,7 @@ from tfvae.cli.outputs import (
 )
 from tfvae.cli.start import open_model
 from tfvae.errors import InputError
-from tfvae.saving.config import DataOptions, whole
+from tfvae.saving.config import DataOptions, real, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # A picture of more events could not be read.
 _MOST_IN_A_PICTURE = 50
+# All of them are in memory at once.
+_MOST_DRAWN = 10**6
 
 
 def sample(
@@ -38,7 +40,11 @@ def sample(
     *,
     n: Annotated[
         int | None,
-        whole("How many; by default 64 images, 16 series or volumes, 1000 vectors.", least=1),
+        whole(
+            "How many; by default 64 images, 16 series or volumes, 1000 vectors.",
+            least=1,
+            most=_MOST_DRAWN,
+        ),
     ] = None,
     label: Annotated[
         str | None,
@@ -224,8 +230,8 @@ def interpolate(
     model: Model,
     /,
     *,
-    pairs: Annotated[int, whole("Pairs of test events.", least=1)] = 6,
-    steps: Annotated[int, whole("Events in a row, both ends included.", least=2)] = 10,
+    pairs: Annotated[int, whole("Pairs of test events.", least=1, most=1000)] = 6,
+    steps: Annotated[int, whole("Events in a row, both ends included.", least=2, most=1000)] = 10,
     out: Out = Path("interpolation.png"),
     data: DataOptions = DataOptions(),  # noqa: B008 - frozen
     overwrite: Overwrite = False,
@@ -281,10 +287,8 @@ def traverse(
             negative=(),
         ),
     ] = None,
-    steps: Annotated[int, whole("Events in a row.", least=2)] = 11,
-    extent: Annotated[
-        float, Parameter(help="Walk from -EXTENT to EXTENT.", validator=validators.Number(gt=0))
-    ] = 3.0,
+    steps: Annotated[int, whole("Events in a row.", least=2, most=1000)] = 11,
+    extent: Annotated[float, real("Walk from -EXTENT to EXTENT.", gt=0)] = 3.0,
     out: Out = Path("traversal.png"),
     data: DataOptions = DataOptions(),  # noqa: B008 - frozen
     overwrite: Overwrite = False,
@@ -320,7 +324,8 @@ def explore(
         Parameter(help="Address to listen on; one that other machines reach needs a password."),
     ] = "127.0.0.1",
     port: Annotated[
-        int | None, whole("Port to listen on; by default the first free one from 7860.", least=1)
+        int | None,
+        whole("Port to listen on; by default the first free one from 7860.", least=1, most=65_535),
     ] = None,
     password_file: Annotated[
         Path | None,

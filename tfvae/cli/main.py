@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cyclopts
@@ -48,10 +49,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(tokens: list[str]) -> None:
+    # Of a call before this one in the same process.
+    app.config = ()
     try:
         command, bound, *_ = app.parse_args(tokens, exit_on_error=False, print_error=False)
         config = bound.arguments.get("config")
         if config is not None:
+            _check_text(config)
             app.config = (Toml(config, must_exist=True, use_commands_as_keys=False),)
             command, bound, *_ = app.parse_args(tokens, exit_on_error=False, print_error=False)
         command(*bound.args, **bound.kwargs)
@@ -64,8 +68,25 @@ def _run(tokens: list[str]) -> None:
     except OSError as error:
         place = f" {error.filename}" if error.filename else ""
         _fail(f"cannot use{place}: {error.strerror or error}: choose another place")
+    except MemoryError as error:
+        _fail(_out_of_memory(error))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _check_text(config: Path) -> None:
+    """Refuse what is no file of text, for which the reader of TOML has no message."""
+    if config.is_dir():
+        raise InputError(f"--config is a TOML file; received the directory {config}")
+    try:
+        if config.exists():
+            config.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"--config is a TOML file; {config} is no text in UTF-8") from None
+
+
+def _out_of_memory(error: Exception) -> str:
+    return f"it takes more memory than there is: take fewer or smaller ones ({error})"
 
 
 def _let_warnings_be_lines() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from tfvae.checks import MOST_SEED
 from tfvae.cli.options import AsJson
 from tfvae.cli.outputs import check_out, save_picture, show
 from tfvae.cli.start import load_tensorflow
@@ -36,7 +37,7 @@ def data(
         int,
         whole("Events of each split to look at for what is suspicious, the first.", least=1),
     ] = _LIMIT,
-    seed: Annotated[int, whole("Seed of splits and binarization.", least=0)] = 0,
+    seed: Annotated[int, whole("Seed of splits and binarization.", least=0, most=MOST_SEED)] = 0,
     options: ReadingOptions = ReadingOptions(),  # noqa: B008 - frozen
     overwrite: Annotated[bool, Parameter(help="Replace what is at --out.", negative=())] = False,
     as_json: AsJson = False,

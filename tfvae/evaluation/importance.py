@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import checked_count
+from tfvae.checks import checked_count, checked_seed
 from tfvae.distributions.kl import exact_kl
 from tfvae.evaluation.batches import (
     BATCH_SIZE,
@@ -212,7 +212,7 @@ class _Sampler:
         check_vae(vae)
         self._vae = vae
         self._num_samples = num_samples
-        self._seed = checked_count("seed", seed, least=0)
+        self._seed = checked_seed("seed", seed)
         self._chunk = (
             default_chunk(vae) if chunk_size is None else checked_count("chunk_size", chunk_size)
         )

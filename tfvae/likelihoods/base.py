@@ -331,10 +331,32 @@ class Likelihood(Family, abc.ABC):
             return values
         from tfvae.distributions.masked import PartlyObserved
 
-        return PartlyObserved(
-            values,
-            tf.cast(observed, tf.bool),
-            safe_sample_fn=lambda values: tf.cast(self.support.fill, values.dtype),
+        return PartlyObserved(values, tf.cast(observed, tf.bool), safe_sample_fn=self._fill)
+
+    def _fill(self, values: Distribution) -> Tensor:
+        """Return what stands where a value was not observed."""
+        return tf.cast(self.support.fill, values.dtype)
+
+    def weighted(self, distribution: Distribution, weight: Tensor) -> Distribution:
+        """Let each value count by a weight of its own: Σ w·log p(value|z) in place of log p(x|z).
+
+        Args:
+            distribution: as `distribution` returns it.
+            weight: float32 `[B, *event_shape]`, from 0.
+
+        Raises:
+            InputError: if the likelihood has no distribution of single values.
+        """
+        from tfvae.distributions.masked import Weighted
+
+        if not isinstance(distribution, tfd.Independent):
+            raise InputError(
+                f"{type(self).__name__} has no distribution of single values that a sample weight "
+                "of each could belong to: give one for each event, [batch]"
+            )
+        return tfd.Independent(
+            Weighted(distribution.distribution, weight, safe_sample_fn=self._fill),
+            distribution.reinterpreted_batch_ndims,
         )
 
     def log_prob_by_value(

@@ -16,7 +16,7 @@ from tfvae.errors import InputError
 from tfvae.graph_errors import one_line_errors
 from tfvae.likelihoods import Likelihood
 from tfvae.models import keras_internals
-from tfvae.models.batch import Batch, events_and_labels, unpack, weight_vector
+from tfvae.models.batch import Batch, events_and_labels, unpack, value_weights, weight_vector
 from tfvae.models.building import check_keras, check_network, last_activation, run_symbolically
 from tfvae.models.callbacks import DivergenceWatch, say_directions
 from tfvae.models.event_spec import AXES, NOUNS, EventSpec
@@ -26,6 +26,7 @@ from tfvae.models.step import (
     Differentiated,
     Losses,
     apply,
+    check_optimizer,
     differentiate,
     weighted_mean,
 )
@@ -356,7 +357,10 @@ class LatentVariableModel(keras.Model, abc.ABC):
         if batch.target is not None:
             target, _ = check(batch.target, label)
         weight = None if batch.weight is None else weight_vector(batch.weight, spec)
-        return Batch(x, label, target, weight)
+        value_weight = None
+        if batch.value_weight is not None:
+            value_weight = value_weights(batch.value_weight, spec, guard)
+        return Batch(x, label, target, weight, value_weight)
 
     def _condition(self, label: ArrayLike | None, owner: Tensor, axes: int) -> list[Tensor]:
         """Return labels as the networks take them: ``[one-hot [N, num_classes]]``, or ``[]``.
@@ -447,21 +451,34 @@ class LatentVariableModel(keras.Model, abc.ABC):
         return parameters
 
     def _likelihood(
-        self, parameters: dict[str, Tensor], target: Tensor, training: bool
+        self,
+        parameters: dict[str, Tensor],
+        target: Tensor,
+        training: bool,
+        value_weight: Tensor | None = None,
     ) -> tuple[Distribution, Tensor]:
         """Return p(x|z) to evaluate at a target `[B, *event_shape]`, and the target to evaluate at.
 
-        Where values may be missing, it is the density of the observed ones.
+        Where values may be missing, it is the density of the observed ones; with a weight for each
+        value, see `Likelihood.weighted`.
         """
         spec = self._require_built("log_prob")
         target, observed = spec.observed(target)
         family = self.likelihood_family
+        if value_weight is not None and family.takes_missing:
+            # What a likelihood takes from the data, it takes from the values that count.
+            counts = value_weight > 0
+            observed = counts if observed is None else observed & counts
         if training:
-            return family.training_distribution(parameters, target, observed), target
-        if observed is None:
+            likelihood = family.training_distribution(parameters, target, observed)
+        elif observed is None:
             # Without a second argument, which a likelihood of the user's own need not have.
-            return family.distribution(parameters), target
-        return family.distribution(parameters, observed), target
+            likelihood = family.distribution(parameters)
+        else:
+            likelihood = family.distribution(parameters, observed)
+        if value_weight is not None:
+            likelihood = family.weighted(likelihood, value_weight)
+        return likelihood, target
 
     def log_likelihood(self, x: ArrayLike, z: ArrayLike, label: ArrayLike | None = None) -> Tensor:
         """Compute log p(x|z), over the observed values of x where some may be missing.
@@ -704,7 +721,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 reconstructions.
 
         Raises:
-            InputError: if a loss is given.
+            InputError: if a loss is given, or gradients are clipped to what is not finite.
         """
         if loss is not None or kwargs.get("loss_weights") is not None:
             raise InputError(
@@ -712,6 +729,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 "VAE(..., likelihood=..., objective=...)"
             )
         super().compile(optimizer=optimizer, **kwargs)
+        if self.optimizer is not None:
+            check_optimizer(self.optimizer)
         self._build_optimizer()
 
     def _build_optimizer(self) -> None:
@@ -750,8 +769,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             seed = tf.random.experimental.stateless_fold_in(seed, replica)
         taken = self.differentiate(batch, seed, whole)
-        apply(self, taken, batch)
-        return self._report(batch, taken.losses.loss, taken.losses)
+        loss = apply(self, taken, batch)
+        return self._report(batch, loss, taken.losses)
 
     def differentiate(self, batch: Batch, seed: Tensor, share: Share) -> Differentiated:
         """Differentiate the loss of a batch, or of one replica's share of it.
@@ -844,6 +863,9 @@ class LatentVariableModel(keras.Model, abc.ABC):
         at `y`, as in denoising. A conditional model takes `y` for the labels, or a list
         ``[x, labels]`` for `x`. Labels of a model without them are left aside. Batches may be
         dictionaries; see `tfvae.models.batch.unpack`.
+
+        `sample_weight` is one for each event `[N]`, or one for each value `[N, *event_shape]`: then
+        Σ w·log p(value|z) stands for log p(x|z).
 
         Raises:
             InputError: if events have a wrong shape, or values outside the likelihood's support, or

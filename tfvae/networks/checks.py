@@ -4,7 +4,7 @@ import operator
 from collections.abc import Iterable
 from typing import SupportsIndex
 
-from tfvae.checks import checked_count, is_whole
+from tfvae.checks import checked_count, checked_seed, is_whole
 from tfvae.errors import InputError
 from tfvae.typing import Shape
 
@@ -89,4 +89,4 @@ def check_seed(seed: SupportsIndex | None) -> int | None:
         return None
     if not is_whole(seed, least=0):
         raise InputError(f"seed is a whole number from 0, or None; received {seed!r}")
-    return operator.index(seed)
+    return checked_seed("seed", seed)

@@ -27,11 +27,16 @@ def save(figure: Figure, file: str | Path, *, dpi: float = 120) -> None:
         dpi: pixels an inch.
 
     Raises:
-        InputError: if matplotlib writes no such format.
+        InputError: if matplotlib writes no such format, or no picture of that size.
     """
     known = figure.canvas.get_supported_filetypes()
     if Path(file).suffix[1:].lower() not in known:
         endings = ", ".join(f".{one}" for one in sorted(known))
         raise InputError(f"expected a picture named {endings}; received {file}")
     with new_file(file) as partial:
-        figure.savefig(partial, dpi=dpi)
+        try:
+            figure.savefig(partial, dpi=dpi)
+        except ValueError as error:
+            if "too large" not in str(error):
+                raise
+            raise InputError(f"cannot draw {file}: {error} Take fewer events") from error

@@ -18,6 +18,7 @@ from tfvae.saving.config import DataOptions, Kind, TrainConfig
 from tfvae.saving.events import Events, all_events
 from tfvae.saving.files import find_model, version_directories
 from tfvae.saving.load import load
+from tfvae.saving.validation import from_json
 from tfvae.typing import Shape
 
 # What the columns of a table were when the model was trained.
@@ -99,19 +100,29 @@ def read_schema(folder: Path) -> datasets.Schema | None:
     if not file.is_file():
         return None
     try:
-        return datasets.Schema.from_config(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        return from_json(datasets.Schema, facts, "schema")
+    except ValueError as error:
         raise InputError(f"{file} holds no schema of a table: {error}") from error
 
 
 def read_metrics(run_dir: Path) -> dict[str, list[float]]:
-    """Return the columns of a run's metrics.csv, empty before the first epoch has ended."""
+    """Return the columns of a run's metrics.csv, empty before the first epoch has ended.
+
+    Raises:
+        InputError: if it is damaged.
+    """
     path = run_dir / "metrics.csv"
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
+    except (ValueError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"{path} is damaged ({error}): tfvae train --resume writes it anew"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)

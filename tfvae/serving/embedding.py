@@ -27,6 +27,7 @@ from tfvae.checks import checked_count
 from tfvae.datasets import Batches, Dataset, Split, input_errors
 from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.source import SPLITS, plural_of
+from tfvae.datasets.witnesses import digest_of_events
 from tfvae.distributions.kl import exact_kl
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress
@@ -42,8 +43,6 @@ _PART_BYTES = 2**24
 # What is read at once by those who read the file in pieces.
 _GROUP_EVENTS = 2**17
 _GROUP_BYTES = 2**25
-# Events whose values tell one data set from another of the same name and size.
-_WITNESSES = 16
 _SUPPORTED = "supported"
 
 
@@ -201,17 +200,14 @@ def encode(
 ) -> Embeddings:
     """Write the codes of a data set into a Parquet file, a row for each event.
 
-    ========= ======================= ===========================================================
-    column    type                    content
-    ========= ======================= ===========================================================
-    ``split`` dictionary of strings   train, validation or test
-    ``row``   int64                   position in the split, from 0
-    ``name``  string                  of the event's file, where a data set is made of files
-    ``label`` int32                   where the events have labels
-    ``code``  fixed list of d float32 the vector that stands for the event (`Posterior.code`)
-    ``scale`` fixed list of d float32 standard deviations of q(z|x), where they have a closed form
-    ``kl``    float32                 KL(q(z|x) ‖ p(z)), nats, where it has a closed form
-    ========= ======================= ===========================================================
+    - ``split``, dictionary of strings: train, validation or test
+    - ``row``, int64: position in the split, from 0
+    - ``name``, string: of the event's file, where a data set is made of files
+    - ``label``, int32: where the events have labels
+    - ``code``, fixed list of d float32: the vector that stands for the event (`Posterior.code`)
+    - ``scale``, fixed list of d float32: standard deviations of q(z|x), where they have a closed
+      form
+    - ``kl``, float32: KL(q(z|x) ‖ p(z)), nats, where it has a closed form
 
     Each row group holds events of one split. The schema's metadata has one entry, ``tfvae``: JSON
     that names the version, the model, and the data set with its options.
@@ -257,7 +253,7 @@ def encode(
         "options": {"splits": list(counts), "limit": limit, "batch_size": batch_size},
     }
     with input_errors():
-        events = {split: _digest_of_events(_split(data, split)) for split in counts}
+        events = {split: digest_of_events(_split(data, split)) for split in counts}
     path = str(model.path) if isinstance(model, TrainedModel) else None
     table = _Table(
         encoder, data.has_labels, data.train.source.names is not None, {**facts, "path": path}
@@ -473,15 +469,6 @@ def _digest_of_model(vae: VAE) -> str:
         array = keras.ops.convert_to_numpy(weight)
         digest.update(f"{weight.dtype}{array.shape}".encode())
         digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _digest_of_events(split: Split) -> str:
-    """Compute a digest of which events a split has, and of the content of some."""
-    positions = np.unique(np.linspace(0, len(split) - 1, _WITNESSES).astype(np.int64))
-    digest = hashlib.sha256(np.asarray(split.rows, np.int64).tobytes())
-    for tensor in split.fetch(tf.constant(positions)):
-        digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 
 

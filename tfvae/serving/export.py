@@ -1,5 +1,6 @@
 """SavedModels that load where nothing but TensorFlow is installed."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tfvae.errors import InputError
 from tfvae.models.tracing import networks_traced_once
 from tfvae.models.vae import VAE
 from tfvae.saving.card import Card
-from tfvae.saving.files import new_directory, version_directories
+from tfvae.saving.files import new_directory, unwritable, version_directories
 from tfvae.saving.load import CONFIG_FILE
 from tfvae.serving.signatures import signatures
 from tfvae.serving.warmup import write_warmup_requests
@@ -44,6 +45,7 @@ def export_saved_model(
     Raises:
         InputError: if something is at `path`, the model has not been built, a number does not
             fit, or the card has a preprocessing of bytes and the events are no images.
+        OSError: if it cannot be written.
     """
     card = card or Card()
     found = signatures(
@@ -60,7 +62,13 @@ def export_saved_model(
         graphs = {one.name: one.concrete() for one in found}
     graphs["serving_default"] = graphs[found[0].name]
     with new_directory(path, replace=replace) as partial:
-        tf.saved_model.save(module, str(partial), signatures=graphs)
+        try:
+            tf.saved_model.save(module, str(partial), signatures=graphs)
+        except tf.errors.OpError as error:
+            reason = unwritable(error)
+            if reason is None:
+                raise
+            raise OSError(errno.EIO, reason, str(path)) from error
         config = partial / CONFIG_FILE
         config.parent.mkdir(exist_ok=True)
         config.write_text(json.dumps(keras.saving.serialize_keras_object(vae)), encoding="utf-8")

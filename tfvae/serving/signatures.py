@@ -93,33 +93,27 @@ def signatures(
 ) -> list[Signature]:
     """Return the functions of a model, the default of a server first.
 
-    ======================== ======================== ============================================
-    name                     inputs                   outputs
-    ======================== ======================== ============================================
-    ``reconstruct``          x `[B, *event_shape]`    x `[B, *event_shape]`, the mean of p(x|z)
-    ``encode``               x                        loc (the code) `[B, d]`; and scale `[B, d]` of
-                                                      q(z|x), where that has a closed form
-    ``decode``               z `[B, d]`               x, the mean of p(x|z)
-    ``sample``               seed `[B, 2]`            x, the mean of p(x|z) at a z from p(z)
-    ``interpolate``          start, end (events),     x, decoded so far on the line from the code of
-                             weight `[B]`             start (weight 0) to that of end (weight 1)
-    ``elbo``                 x, seed                  elbo, log_likelihood, kl, each `[B]`, nats
-    ``log_prob``             x, seed                  log_prob `[B]`, nats, by importance sampling,
-                                                      and effective_sample_size `[B]`
-    ``anomaly_score``        x                        score `[B]`, −ELBO in nats; threshold `[B]`;
-                                                      and is_anomaly `[B]`, whether the score is
-                                                      above it
-    ``impute``               x, seed                  x with its holes filled; of models for missing
-                                                      values alone
-    ``log_joint``            x, z                     log_joint, log p(x, z); log_likelihood, log
-                                                      p(x|z); log_prior, log p(z), each `[B]`, nats
-    ``log_posterior``        x, z                     log_posterior, log q(z|x), `[B]`, nats
-    ``posterior_parameters`` x                        what q(z|x) is made from, such as loc and
-                                                      log_var `[B, d]`
-    ``sample_posterior``     x, seed                  z `[B, d]` from q(z|x); and log_posterior,
-                                                      log q(z|x), `[B]`, nats
-    ``sample_latent``        seed                     z `[B, d]` from p(z)
-    ======================== ======================== ============================================
+    - ``reconstruct``: of x `[B, *event_shape]`; returns x `[B, *event_shape]`, the mean of p(x|z)
+    - ``encode``: of x; returns loc (the code) `[B, d]`; and scale `[B, d]` of q(z|x), where that
+      has a closed form
+    - ``decode``: of z `[B, d]`; returns x, the mean of p(x|z)
+    - ``sample``: of seed `[B, 2]`; returns x, the mean of p(x|z) at a z from p(z)
+    - ``interpolate``: of start, end (events), weight `[B]`; returns x, decoded so far on the line
+      from the code of start (weight 0) to that of end (weight 1)
+    - ``elbo``: of x, seed; returns elbo, log_likelihood, kl, each `[B]`, nats
+    - ``log_prob``: of x, seed; returns log_prob `[B]`, nats, by importance sampling, and
+      effective_sample_size `[B]`
+    - ``anomaly_score``: of x; returns score `[B]`, −ELBO in nats; threshold `[B]`; and is_anomaly
+      `[B]`, whether the score is above it
+    - ``impute``: of x, seed; returns x with its holes filled; of models for missing values alone
+    - ``log_joint``: of x, z; returns log_joint, log p(x, z); log_likelihood, log p(x|z); log_prior,
+      log p(z), each `[B]`, nats
+    - ``log_posterior``: of x, z; returns log_posterior, log q(z|x), `[B]`, nats
+    - ``posterior_parameters``: of x; returns what q(z|x) is made from, such as loc and log_var `[B,
+      d]`
+    - ``sample_posterior``: of x, seed; returns z `[B, d]` from q(z|x); and log_posterior, log
+      q(z|x), `[B]`, nats
+    - ``sample_latent``: of seed; returns z `[B, d]` from p(z)
 
     With the last five a client can estimate log p(x) for itself, whatever prior and posterior are:
     it is the mean of ``exp(log_joint − log_posterior)`` over draws of ``sample_posterior``.

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import checked_count, is_number
+from tfvae.checks import checked_count, checked_weight
 from tfvae.datasets import Batches
 from tfvae.errors import DivergenceError, InputError, WorkerError
 from tfvae.graph_errors import own_error
 from tfvae.models import LatentVariableModel
 from tfvae.models.batch import events_and_labels
 from tfvae.models.callbacks import say_directions
-from tfvae.models.step import divergence_message
+from tfvae.models.step import check_optimizer, divergence_message
 from tfvae.training.checkpoints import Checkpoints
+from tfvae.training.identity import identity_of
 from tfvae.training.progress import ProgressBar
 from tfvae.training.replicas import any_of, broadcast
 from tfvae.training.resuming import Position, capture, restore
@@ -57,7 +58,8 @@ def train(
     from there when it is called again with the same arguments; with deterministic operations
     (``tf.config.experimental.enable_op_determinism()``) to the same weights, bit for bit. Data that
     are not `Batches` are then iterated anew and skipped to the place, and must give the same
-    batches each time for that.
+    batches each time for that. Checkpoints of another model or other data are refused, and one
+    training at a time has the directory.
 
     Args:
         model: a `VAE` or `Autoencoder` that has been compiled; an optimiser that has taken steps
@@ -86,7 +88,8 @@ def train(
 
     Raises:
         InputError: if the model has not been compiled, the data are empty, events do not fit, or
-            several devices cannot train the model.
+            several devices cannot train the model, or `checkpoint_dir` is in use or of another
+            training.
         DivergenceError: if a loss or a gradient is not finite; the weights are those of before.
         WorkerError: if another process of the training has ended.
         OSError: if a checkpoint cannot be written.
@@ -96,28 +99,32 @@ def train(
     checked_count("epochs", epochs)
     if steps_per_call is not None:
         checked_count("steps_per_call", steps_per_call)
-    if not is_number(checkpoint_seconds) or checkpoint_seconds < 0:
-        raise InputError(
-            f"checkpoint_seconds is a number of at least 0; received {checkpoint_seconds!r}"
-        )
+    checked_weight("checkpoint_seconds", checkpoint_seconds)
     updates = Updates(_built(model, data))
-    training = _source(updates, data, updates.train)
+    check_optimizer(model.optimizer)
+    batches = _source(updates, data, updates.train)
     validation = None
     if validation_data is not None:
         validation = _source(updates, validation_data, updates.test)
-    return _Training(
+    checkpoints = None if checkpoint_dir is None else Checkpoints(checkpoint_dir)
+    training = _Training(
         updates,
-        training,
+        batches,
         validation,
         epochs=epochs,
         callbacks=callbacks,
         steps_per_call=steps_per_call,
-        checkpoints=None if checkpoint_dir is None else Checkpoints(checkpoint_dir),
+        checkpoints=checkpoints,
         checkpoint_seconds=checkpoint_seconds,
         skip_non_finite=skip_non_finite,
         should_stop=should_stop,
         progress=progress,
-    ).run()
+        identity={} if checkpoints is None else identity_of(model, data),
+    )
+    with contextlib.ExitStack() as stack:
+        if checkpoints is not None and updates.worker == 0:
+            stack.enter_context(checkpoints.held())
+        return training.run()
 
 
 def _built(model: LatentVariableModel, data: Any) -> LatentVariableModel:
@@ -301,6 +308,7 @@ class _Training:
     skip_non_finite: bool
     should_stop: Callable[[], bool]
     progress: bool
+    identity: Mapping[str, str]
 
     def run(self) -> keras.callbacks.History:
         """Train to the end, or to where it is to stop."""
@@ -469,7 +477,7 @@ class _Training:
         state = broadcast(strategy, found)
         if state is None:
             return
-        self._at = restore(model, state, self._kept)
+        self._at = restore(model, state, self._kept, self.identity)
         model.history.history = self._at.history
         model.history.epoch = list(range(self._at.epoch))
         for bar in self._shown:
@@ -481,7 +489,8 @@ class _Training:
         due = time.monotonic() - self._saved >= self.checkpoint_seconds
         if self.checkpoints is not None and self.updates.worker == 0 and (due or now or stops):
             self.checkpoints.write(
-                self._at.taken, capture(self.updates.model, self._at, self._kept)
+                self._at.taken,
+                capture(self.updates.model, self._at, self._kept, self.identity),
             )
             self._saved = time.monotonic()
         return stops

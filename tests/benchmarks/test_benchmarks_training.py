@@ -1,0 +1,121 @@
+"""The parts of the training benchmark run at tiny sizes, and its table is that of its JSON."""
+
+import importlib
+import json
+import sys
+
+import numpy as np
+import pytest
+from scripts import ROOT
+
+PAGE = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+
+
+@pytest.fixture
+def training(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    before = set(sys.modules)
+    yield importlib.import_module("training")
+    for name in set(sys.modules) - before:
+        if str(ROOT / "benchmarks") in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def options(training, tmp_path, rng):
+    file = tmp_path / "images.npy"
+    np.save(file, (rng.random((400, 28, 28)) < 0.2).astype(np.uint8) * np.uint8(255))
+    return training.Options(
+        mnist=str(file),
+        images=256,
+        rounds=1,
+        train_images=256,
+        epochs=1,
+        steps=2,
+        seeds=1,
+        seconds=0.0,
+        timed_steps=1,
+    )
+
+
+def run(training, options, tmp_path, *only):
+    out = tmp_path / "training.json"
+    training.main(options, only=list(only), out=out, picture=tmp_path / "scaling.png")
+    return json.loads(out.read_text())
+
+
+def test_the_table_is_that_of_the_results(training, capsys):
+    training.main(show=True)
+    results = json.loads(training.RESULTS.read_text())
+    assert capsys.readouterr().out.strip() == training.table(results)
+    assert training.table(results) in PAGE
+    assert set(results) <= set(training.PARTS)
+
+
+def test_recipes_take_turns(training, options, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training.comparison, "OURS", ("tfvae bfloat16",))
+    found = run(training, options, tmp_path, "recipes")["recipes"]["found"]
+    assert list(found["rates"]) == ["Keras example", "TensorFlow tutorial", "tfvae bfloat16"]
+    assert found["of_fastest"][found["fastest"]] == 1
+    assert "| tfvae bfloat16 |" in capsys.readouterr().out
+
+
+def test_seconds_to_an_elbo(training, options, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training.comparison, "IN_TENSORFLOW", ("Keras example",))
+    found = run(training, options, tmp_path, "elbo")["elbo"]["found"]
+    for curve in found["curves"].values():
+        seconds = [point[0] for point in curve]
+        assert seconds == sorted(seconds) and len(seconds) == 2
+        assert all(elbo < 0 for _, elbo in curve)
+    assert "| Keras example |" in capsys.readouterr().out
+    assert training.comparison.seconds_to([[1.0, -9.0], [2.0, -7.0]], -8.0) == 2.0
+    assert training.comparison.seconds_to([[1.0, -9.0]], -8.0) is None
+
+
+def test_precisions(training, options, tmp_path):
+    found = run(training, options, tmp_path, "precision")["precision"]["found"]
+    assert found["float32"][0] == pytest.approx(found["mixed_bfloat16"][0], rel=0.05)
+
+
+def test_layers_and_the_roofline(training, options, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "PRECISIONS", ("mixed_bfloat16",))
+    found = run(training, options, tmp_path, "roofline")["roofline"]["found"]["mixed_bfloat16"]
+    # 128 images, 14 x 14 pixels, 3 x 3 weights, one channel to sixteen.
+    products, weights = 2 * 128 * 14 * 14 * 9 * 16, 4 * (9 * 16 + 16)
+    taken, given = 2 * 128 * 28 * 28, 2 * 128 * 14 * 14 * 16
+    forward, backward = (
+        found["rows"][f"encoder, Conv2D 1 to 16, {way}"] for way in ("forward", "backward")
+    )
+    assert forward["operations"] == backward["operations"] == products
+    assert forward["bytes"] == taken + given + weights
+    assert backward["bytes"] == taken + given + 2 * weights
+    assert all(row["seconds"] >= 0 and row["least"] > 0 for row in found["rows"].values())
+    assert found["step"] > 0
+
+
+def test_slopes(training, options, tmp_path, monkeypatch):
+    axes = {"batch size": (8, 16), "data set": (128, 256)}
+    monkeypatch.setattr(training.scaling, "AXES", axes)
+    found = run(training, options, tmp_path, "scaling")["scaling"]["found"]
+    assert {axis: tuple(map(int, points)) for axis, points in found.items()} == axes
+    assert (tmp_path / "scaling.png").stat().st_size > 0
+    assert training.scaling.fit({"1": 3.0, "10": 300.0}) == pytest.approx((2, 3))
+
+
+def test_startup(training, options, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.startup, "IN_TENSORFLOW", ())
+    monkeypatch.setattr(training.startup, "OURS", ("tfvae float32",))
+    found = run(training, options, tmp_path, "startup")["startup"]["found"]
+    assert not found["loads_tfp"]
+    assert found["tfvae"] > 0 and found["import"] > 0
+    assert all(seconds > 0 for seconds in found["first_step"].values())
+
+
+def test_workers(training, options, tmp_path):
+    found = run(training, options, tmp_path, "workers")["workers"]["found"]
+    assert found["one"] > 0 and found["two"] > 0
+
+
+def test_unknown_parts_are_refused(training, options, tmp_path):
+    with pytest.raises(SystemExit, match="no part 'speed'"):
+        run(training, options, tmp_path, "speed")

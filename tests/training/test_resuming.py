@@ -1,0 +1,114 @@
+"""Trainings killed with SIGKILL at any moment go on to the same state, bit for bit.
+
+Each is a process of its own, with deterministic operations; see `resuming_job`.
+"""
+
+import os
+import random
+import time
+
+import numpy as np
+import processes
+import pytest
+from resuming_job import job
+
+# One more of them each: TFVAE_RANDOM_KILLS=50 pytest tests/training/test_resuming.py -k random
+RANDOM_KILLS = int(os.environ.get("TFVAE_RANDOM_KILLS", "2"))
+
+
+def finish(directory, **options):
+    """Let the training come to its end; give all of its state then."""
+    assert processes.run(job, directory, **options) == "done"
+    with np.load(directory / "result.npz") as result:
+        return dict(result)
+
+
+def assert_same(state, expected):
+    assert state.keys() == expected.keys()
+    different = [
+        name
+        for name, value in state.items()
+        if value.dtype != expected[name].dtype or not np.array_equal(value, expected[name])
+    ]
+    assert not different
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The state at the end of a training that was never killed."""
+    state = finish(tmp_path_factory.mktemp("reference"))
+    # Else the tests below would not see all that there is to restore.
+    assert state["EarlyStopping stopped_epoch"] == 4
+    assert list(state["history epochs"]) == [0, 1, 2, 3, 4]
+    assert state["history learning_rate"][0] > state["history learning_rate"][-1]
+    for kind in ("seed_generator_state", "average", "gradient_accumulator", "velocity", "total"):
+        assert any(value.any() for name, value in state.items() if kind in name), kind
+    return state
+
+
+def test_killed_at_every_step_across_the_end_of_an_epoch(reference, tmp_path):
+    for event in (
+        ("on_train_batch_end", 0, 2),
+        ("on_train_batch_end", 0, 3),
+        ("on_train_batch_end", 0, 4),
+        ("on_test_batch_end", 0, 0),
+        ("on_epoch_end", 0, None),
+        ("on_train_batch_begin", 1, 0),
+        ("on_train_batch_end", 1, 0),
+        ("on_train_batch_end", 1, 1),
+    ):
+        assert processes.run(job, tmp_path, at=event) == "killed", event
+    state = finish(tmp_path)
+    assert_same(state, reference)
+    # A training that is over stays as it is.
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("step-*.npz")}
+    assert_same(finish(tmp_path), state)
+    assert files == {path: path.stat().st_mtime_ns for path in tmp_path.glob("step-*.npz")}
+
+
+def test_steps_without_a_checkpoint_are_taken_again(reference, tmp_path):
+    seldom = {"checkpoint_seconds": 1e9}
+    assert processes.run(job, tmp_path, at=("on_train_batch_end", 1, 2)) == "killed"
+    for steps, event in ((2, ("on_train_batch_end", 3, 3)), (3, ("on_test_batch_end", 4, 1))):
+        end = processes.run(job, tmp_path, at=event, steps_per_call=steps, **seldom)
+        assert end == "killed", event
+    (newest, _) = sorted(tmp_path.glob("step-*.npz"), reverse=True)
+    assert newest.name.startswith("step-000000007-")
+    assert_same(finish(tmp_path, steps_per_call=100), reference)
+
+
+def test_killed_while_a_checkpoint_is_written(reference, tmp_path):
+    for moment in (
+        "opened",
+        "half",
+        "before fsync",
+        "after fsync",
+        "after rename",
+        "after removal",
+    ):
+        assert processes.run(job, tmp_path, writing=(2, moment)) == "killed", moment
+    assert_same(finish(tmp_path), reference)
+
+
+def test_killed_at_random_moments(reference, tmp_path):
+    kills, trainings = 0, 0
+    while kills < RANDOM_KILLS:
+        directory = tmp_path / str(trainings)
+        while kills < RANDOM_KILLS:
+            begun = processes.event()
+            process = processes.start(job, directory, begun=begun)
+            begun.wait(60)
+            # From the first step on a training lasts about as long.
+            time.sleep(random.uniform(0.0, 0.5))
+            process.kill()
+            if processes.finish(process) == "done":
+                break
+            kills += 1
+        assert_same(finish(directory), reference)
+        trainings += 1
+    print(f"{kills} kills of {trainings} trainings")
+
+
+def test_more_epochs_go_on(reference, tmp_path):
+    assert len(finish(tmp_path, epochs=2)["history loss"]) == 2
+    assert_same(finish(tmp_path), reference)
