@@ -146,8 +146,8 @@ def load(
         skip_damaged: of picture files: whether to leave out those that cannot be read.
         folder_labels: of picture files: whether their folders are classes.
         columns: the kinds of a table's columns that look like another: a dictionary of "number",
-            "count", "category", "ordered", "boolean", "date", "text" (to leave a column out), or
-            lists of levels in ascending order.
+            "fraction", "count", "category", "ordered", "boolean", "date", "text" (to leave a column
+            out), or lists of levels in ascending order.
         label: the column of a table to take labels from.
         drop: the columns of a table to leave out.
         schema: what the columns of a table are, as another table told, instead of telling it from
