@@ -4,7 +4,7 @@
 
 trains the same dense networks once a row, with the same steps, batches and seed, and
 writes what the test images say to benchmarks/combinations.json, a row at a time: stopped, it goes
-on where it was. The README's table is what it prints at its end, or at once with --table.
+on where it was. The table of docs/results.md is what it prints at its end, or at once with --table.
 """
 
 import json

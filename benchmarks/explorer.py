@@ -4,9 +4,9 @@
 
 opens the page in Chromium, moves a slider to one place after another, and measures in the browser's
 own clock: from the slider's event to the new picture in the document, and to the end of the frame
-that shows it. MODEL is a run directory or a model.keras; without it, the default networks for
-28 x 28 images, 16 latent dimensions, which take as long untrained. It is written for two cores,
-which server and browser share. The README's table is what it prints at its end and writes to
+that shows it. MODEL is a run directory or a model.keras; without it, the default networks for 28 x
+28 images, 16 latent dimensions, which take as long untrained. It is written for two cores, which
+server and browser share. The table of docs/serve.md is what it prints at its end and writes to
 benchmarks/explorer.json, or at once with --table.
 """
 

@@ -6,8 +6,8 @@ counts latent vectors decoded in a second, of the same networks in the same run,
 the memory that is taken with few and with many draws. The bare decoder runs in the fastest of some
 batch sizes, traced and warm; of `log_prob` whole calls count, with all that they trace. `PYTHON` is
 the interpreter of an environment with pythae and torch; without it that column is left out. The
-README's tables are what it prints at its end and writes to benchmarks/log_prob.json, or at once
-with --table.
+tables of docs/evaluate.md are what it prints at its end and writes to benchmarks/log_prob.json, or
+at once with --table.
 """
 
 import json

@@ -5,8 +5,8 @@
 trains as benchmarks/reproduce/mnist-vae.toml says, into runs/reproduce/mnist-vae, which is a run
 directory of `tfvae train`; estimates log p(x) of the test images with as many draws as the paper
 took; and writes benchmarks/reproduce/mnist-vae.json, and samples beside it as a picture. Stopped in
-whatever way, the same command goes on where it was. The README's tables are what --table prints,
-and its curves are what --curves draws.
+whatever way, the same command goes on where it was. The tables of docs/results.md are what --table
+prints, and its curves are what --curves draws.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from tfvae.saving.config import TrainConfig, whole
 from tfvae.saving.files import new_file
 
 FOLDER = Path(__file__).with_suffix("")
-# Pixels an inch: a README is not a poster.
+# Pixels an inch: a page is not a poster.
 _DPI = 80
 # Seconds between two notes of how long a training has taken.
 _EVERY = 5.0
@@ -337,7 +337,7 @@ def samples_table() -> str:
     lines = ["| row | samples |", "| --- | --- |"]
     for row in rows():
         if row.picture_path.exists():
-            link = f"benchmarks/{FOLDER.name}/{row.picture_path.name}"
+            link = f"../benchmarks/{FOLDER.name}/{row.picture_path.name}"
             lines.append(f"| `{row.name}` | ![samples of {row.name}]({link}) |")
     return "\n".join(lines)
 

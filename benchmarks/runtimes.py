@@ -5,8 +5,9 @@
 takes the default model for 28 x 28 images with 16 latent dimensions, untrained, and calls each
 runtime in turns in one process, with two threads each, from NumPy arrays to NumPy arrays: batches
 of one for the latency, batches of 256 for the throughput. The bare decoder is network and last
-layer in a `tf.function`, which the SavedModel's signature is compared with. The README's tables
-are what it prints at its end and writes to benchmarks/runtimes.json, or at once with --table.
+layer in a `tf.function`, which the SavedModel's signature is compared with. The tables of
+docs/serve.md are what it prints at its end and writes to benchmarks/runtimes.json, or at once with
+--table.
 """
 
 import json

@@ -5,8 +5,8 @@
 measures a part at a time and keeps it in benchmarks/training.json: stopped, it goes on where it
 was, and --only measures parts anew. What is compared takes turns in one run, and ratios are medians
 over the turns; figures of different runs do not compare. `PYTHON` is the interpreter of an
-environment with torch and pythae; without it their rows are left out. The README's tables are what
-it prints at its end, or at once with --table.
+environment with torch and pythae; without it their rows are left out. The tables of
+docs/benchmarks.md are what it prints at its end, or at once with --table.
 """
 
 import json

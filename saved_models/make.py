@@ -7,7 +7,7 @@ of `tfvae train`, and puts what others need of it beside the configuration: mode
 optimiser, the SavedModel with its card, metrics and pictures. Stopped in whatever way, the same
 command goes on where it was. test_images.npz are the first test images, as the model takes them;
 their ELBO is in the card, so that whoever loads the model can see that it computes the same. The
-README's table is what --table prints.
+table of docs/results.md is what --table prints.
 """
 
 import dataclasses
@@ -104,7 +104,7 @@ def table() -> str:
             card[part] for part in ("data", "model", "training", "metrics")
         )
         cells = [
-            f"[`{name}`](saved_models/{name})",
+            f"[`{name}`](../saved_models/{name})",
             f"{data['name']}{', binarized' * (training['binarize'] != 'none')}",
             f"`{training['network']}`, `{training['prior']}`",
             f"`{training['likelihood']}`",
@@ -127,7 +127,8 @@ def main(
     ] = None,
     runs: Annotated[Path, Parameter(help="Where run directories go.")] = Path("runs/saved_models"),
     show: Annotated[
-        bool, Parameter(name="--table", help="Only print the README's table.", negative=())
+        bool,
+        Parameter(name="--table", help="Only print the table of results.md.", negative=()),
     ] = False,
 ) -> None:
     """Train models, and put them into this folder."""

@@ -122,7 +122,9 @@ def test_its_links_into_the_repository_lead_somewhere(script):
             assert (NOTEBOOKS / link.partition("#")[0]).exists(), link
 
 
-def test_a_line_of_the_readme_leads_to_each():
-    lines = (NOTEBOOKS.parent / "README.md").read_text().splitlines()
+def test_a_line_of_their_page_leads_to_each():
+    lines = (NOTEBOOKS.parent / "docs" / "notebooks.md").read_text().splitlines()
     for script in SCRIPTS:
-        assert [line for line in lines if f"](notebooks/{script.stem}.ipynb)" in line], script.stem
+        assert [line for line in lines if f"](../notebooks/{script.stem}.ipynb)" in line], (
+            script.stem
+        )

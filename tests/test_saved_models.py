@@ -76,10 +76,10 @@ def test_it_is_that_of_its_configuration(folder, vae, card):
     assert vae.latent_dim == config.latent_dim
 
 
-def test_the_readme_has_its_line(name):
-    readme = (FOLDER.parent / "README.md").read_text("utf-8")
-    assert make.table() in readme
-    assert f"[`{name}`](saved_models/{name})" in make.table()
+def test_the_page_of_results_has_its_line(name):
+    page = (FOLDER.parent / "docs" / "results.md").read_text("utf-8")
+    assert make.table() in page
+    assert f"[`{name}`](../saved_models/{name})" in make.table()
 
 
 def test_it_is_small(folder):

@@ -8,6 +8,6 @@ def without_nan(value: Any) -> Any:
     """Put None where there is no number, at any depth of dictionaries and lists."""
     if isinstance(value, dict):
         return {name: without_nan(one) for name, one in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [without_nan(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

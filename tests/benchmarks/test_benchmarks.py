@@ -1,11 +1,14 @@
-"""The benchmarks run, and the README shows what they wrote."""
+"""The benchmarks run, and the pages show what they wrote."""
 
 import json
 
 import pytest
 from scripts import ROOT, benchmark
 
-README = (ROOT / "README.md").read_text("utf-8")
+PAGES = "\n".join(
+    (ROOT / "docs" / name).read_text("utf-8")
+    for name in ("results.md", "benchmarks.md", "evaluate.md", "serve.md")
+)
 
 
 @pytest.fixture
@@ -18,29 +21,29 @@ def log_prob():
     return benchmark("log_prob")
 
 
-def test_the_readme_has_the_table_of_the_results(combinations):
+def test_the_pages_have_the_table_of_the_results(combinations):
     kept = json.loads(combinations.RESULTS.read_text())
     rows = [combinations.key_of(name, row) for name, of in combinations.ROWS.items() for row in of]
     assert sorted(kept["results"]) == sorted(rows)
-    assert combinations.table(kept["results"]).strip() in README
+    assert combinations.table(kept["results"]).strip() in PAGES
 
 
-def test_the_readme_has_the_tables_of_published_numbers():
+def test_the_pages_have_the_tables_of_published_numbers():
     reproduce = benchmark("reproduce")
-    assert reproduce.table().strip() in README
-    assert reproduce.samples_table() in README
+    assert reproduce.table().strip() in PAGES
+    assert reproduce.samples_table() in PAGES
 
 
 @pytest.mark.parametrize("name", ["explorer", "log_prob", "runtimes"])
-def test_the_readme_has_the_tables_of_speed(name):
+def test_the_pages_have_the_tables_of_speed(name):
     module = benchmark(name)
-    assert module.table(json.loads(module.RESULTS.read_text())) in README
+    assert module.table(json.loads(module.RESULTS.read_text())) in PAGES
 
 
 def test_memory_stays_flat_whatever_the_draws(log_prob):
     kept = json.loads(log_prob.RESULTS.read_text())
     assert sorted(kept["networks"]) == sorted(log_prob.NETWORKS)
-    assert kept["pythae"] in README
+    assert kept["pythae"] in PAGES
     memory = [kept["memory"][str(draws)] for draws in log_prob.DRAWS]
     assert max(memory) < 1.05 * memory[0]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scripts import ROOT
 
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_the_table_is_that_of_the_results(training, capsys):
     training.main(show=True)
     results = json.loads(training.RESULTS.read_text())
     assert capsys.readouterr().out.strip() == training.table(results)
-    assert training.table(results) in README
+    assert training.table(results) in PAGE
     assert set(results) <= set(training.PARTS)
 
 

@@ -86,8 +86,11 @@ def test_mistakes_show_at_once_in_one_line(tmp_path, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--dataset", "minst"], "unknown data set 'minst': expected digits, "),
-        (["train", "--dataset", "bytes.npy"], "Bernoulli expects values in [0, 1]; received"),
+        (["train", "--dataset", "minst"], "unknown data set 'minst': expected mnist-small, "),
+        (
+            ["train", "--dataset", "bytes.npy", "--likelihood", "bernoulli"],
+            "Bernoulli expects values in [0, 1]; received",
+        ),
         (["train", "--dataset", "nan.npy"], "fill or leave out what is missing, or give --missing"),
         (["train", "--dataset", "flat.npy"], "flat.npy"),
         (["train", "--dataset", "empty.npy"], "empty.npy"),

@@ -116,13 +116,16 @@ class TestKinds:
 
     def test_packed_or_flat_bytes_are_no_table(self, tmp_path):
         path = saved(tmp_path, np.full((9, 98), 255, np.uint8))
-        assert "received shape [9, 98] of bytes: reshape them, or give kind='table'" in message(
-            load, path
-        )
+        text = message(load, path)
+        assert "received shape [9, 98] of bytes: if they are images, save x.reshape(-1, " in text
+        assert "HEIGHT, WIDTH); if they are rows of numbers, give kind='table'" in text
         x, _ = load(path, kind="table").train.arrays()
         assert (x == 255).all()
         x, _ = load(path, kind="table", value_range=(0, 255)).train.arrays()
         assert (x == 1).all()
+        for values, shape in ((784, "28, 28"), (3072, "32, 32, 3")):
+            path = saved(tmp_path, np.full((9, values), 255, np.uint8))
+            assert f"save x.reshape(-1, {shape})" in message(load, path)
 
     def test_image_shape(self, tmp_path):
         data = load("digits")
@@ -179,8 +182,8 @@ class TestValues:
     @pytest.mark.parametrize(
         ("high", "dtype", "choices"),
         [
-            (16, np.uint8, "value_range=(0, 16) to scale these, or (0, 255)"),
-            (4_080, np.uint16, "value_range=(0, 4095) to scale these, or (0, 65535)"),
+            (16, np.uint8, "value_range=(0, 16) to scale these, or value_range=(0, 255)"),
+            (4_080, np.uint16, "value_range=(0, 4095) to scale these, or value_range=(0, 65535)"),
         ],
     )
     def test_doubtful_ranges(self, tmp_path, high, dtype, choices):
@@ -329,3 +332,32 @@ class TestSummary:
         assert lines[1].startswith(
             "columns: 6 numbers, 3 categories; left out: (nameless) (row number), name (text: 83 "
         )
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_values_are_refused(tmp_path, value):
+    x = normal(20, 3)
+    x[7, 1] = value
+    text = message(load, saved(tmp_path, x))
+    assert "expected finite values; received some from" in text
+    assert "inf" in text
+
+
+def test_labels_of_one_split_alone_are_left_aside_and_said(tmp_path):
+    np.savez(
+        tmp_path / "x.npz",
+        x_train=normal(20, 3),
+        y_train=np.arange(20) % 2,
+        x_test=normal(4, 3),
+    )
+    data = load(tmp_path / "x.npz")
+    assert not data.has_labels
+    assert "no labels: the test events have none" in data.summary()
+
+
+def test_classes_that_hardly_occur_are_warned_of(tmp_path):
+    labels = np.where(np.arange(20) < 9, 0, 69_999)
+    np.savez(tmp_path / "x.npz", x=normal(20, 3), y=labels)
+    with pytest.warns(UserWarning, match="2 distinct labels make 70,000 classes") as caught:
+        assert load(tmp_path / "x.npz").num_classes == 70_000
+    assert len(caught) == 1

@@ -93,7 +93,7 @@ class TestFolders:
         write_images(tmp_path, [images[0], images[1][:4]], ["a/1.png", "b/2.png"])
         text = message(tmp_path)
         assert "a/1.png is 6 x 5 and b/2.png is 4 x 5" in text
-        assert "--image-size" in text
+        assert "give image_size=64, or another" in text
         source = open_source(tmp_path, image_size="6x5")
         assert source.image_shape == (6, 5, 1)
         np.testing.assert_array_equal(everything(source)[0][0, ..., 0], images[0])

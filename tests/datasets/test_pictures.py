@@ -140,7 +140,9 @@ class TestPixels:
 
     def test_few_levels_are_in_doubt(self, tmp_path, rng):
         write_images(tmp_path, np.minimum(16, rng.integers(0, 40, (9, 6, 5))).astype(np.uint8))
-        assert "give value_range=(0, 16) to scale these, or (0, 255)" in message(tmp_path)
+        assert "give value_range=(0, 16) to scale these, or value_range=(0, 255)" in message(
+            tmp_path
+        )
         read, _ = everything(open_source(tmp_path, value_range="0,16"))
         assert read.max() == 255
 

@@ -357,7 +357,9 @@ class TestResizing:
 class TestNames:
     def test_unknown(self):
         text = message("mnits")
-        assert text.startswith("unknown data set 'mnits': expected digits, shapes, the name of ")
+        assert text.startswith(
+            "unknown data set 'mnits': expected mnist-small, digits, shapes, the name of "
+        )
 
     @pytest.mark.parametrize("name", ["no/such/folder", "./mnist", "missing.npy", "a/missing.npz"])
     def test_no_such_path(self, tmp_path, monkeypatch, name):
@@ -461,7 +463,7 @@ class TestTfds:
     def test_sizes_that_differ(self):
         text = message("loose_squares")
         assert "differ in size" in text
-        assert "--image-size" in text
+        assert "give image_size=64, or another" in text
         images, _ = everything(open_source("loose_squares", image_size=3))
         assert sorted(images[:, 0, 0, 0].tolist()) == list(range(10))
 
@@ -476,7 +478,7 @@ class TestTfds:
     def test_download_fails(self):
         text = message("far_squares")
         assert "TFDS could not prepare far_squares: host not found" in text
-        assert "--manual-dir" in text
+        assert "give manual_dir=FOLDER" in text
 
     def test_prepared_in_another_format(self, tfds):
         tfds.builder("fixed_squares").download_and_prepare()

@@ -65,7 +65,7 @@ def die_while_writing(number, moment):
 
     def opened(path, mode="r", *args, **kwargs):
         nonlocal written
-        if path.name != ".partial":
+        if not path.name.startswith(".partial"):
             return true_open(path, mode, *args, **kwargs)
         written += 1
         if written == number and moment == "opened":

@@ -227,8 +227,8 @@ def test_the_documented_example_is_a_likelihood(rng, tmp_path):
     expected = stats.gumbel_r.logpdf(x, loc, scale).sum((1, 2, 3))
     np.testing.assert_allclose(p.log_prob(x), expected, rtol=1e-5)
     vae.compile()
-    history = vae.fit(x, epochs=2, verbose=0).history
-    assert history["loss"][1] < history["loss"][0]
+    history = vae.fit(x, epochs=8, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
     assert vae.reconstruct(x).shape == x.shape
     vae.save(tmp_path / "vae.keras")
     again = keras.models.load_model(tmp_path / "vae.keras", custom_objects={"Gumbel": gumbel})

@@ -163,6 +163,19 @@ def test_a_skipped_batch_is_as_one_that_was_not_there(what, jit_compile):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_fit_ends_at_it_and_leaves_the_weights(what, jit_compile):
+    """Where XLA compiles the step, later batches may be taken, but never this one."""
+    model = choking(tfvae.VAE, what)
+    model.compile("adam", jit_compile=jit_compile)
+    words = r"the (loss|gradient|loss or its gradient) is not finite"
+    with pytest.raises(tfvae.DivergenceError, match=words):
+        model.fit(batches(images()), verbose=0)
+    assert model.optimizer.iterations == (STEPS - 1 if jit_compile else BAD)
+    assert all(np.isfinite(weight).all() for weight in weights_of(model))
+
+
 def test_without_leave_xla_stops_as_well():
     model = choking(tfvae.VAE, "kl")
     model.compile("adam", jit_compile=True)

@@ -62,7 +62,8 @@ def test_pictures_of_a_long_training_are_some_twenty(x, tmp_path):
 
 def test_metrics_are_a_row_an_epoch_and_replaced_from_where_a_training_goes_on(x, tmp_path):
     path = tmp_path / "metrics.csv"
-    history = trained(x, 4, MetricsFile(path)).history
+    done = trained(x, 4, MetricsFile(path))
+    history, model = done.history, done.model
 
     def rows():
         with path.open(newline="") as file:
@@ -73,10 +74,18 @@ def test_metrics_are_a_row_an_epoch_and_replaced_from_where_a_training_goes_on(x
         assert [float(row[name]) for row in rows()] == values
     before = rows()
     again = MetricsFile(path)
+    again.set_model(model)
+    model.history.history = {name: values[:2] for name, values in history.items()}
     again.on_epoch_end(2, dict.fromkeys(history, -1.0))
     assert rows()[:2] == before[:2]
     assert [float(row["loss"]) for row in rows()[2:]] == [-1.0]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+    # What became of the file in between is of no account.
+    for damage in (b"", b"epoch,loss\n0", b"\xff\x00"):
+        path.write_bytes(damage)
+        again.on_epoch_end(2, dict.fromkeys(history, -1.0))
+        assert rows()[:2] == before[:2]
+        assert len(rows()) == 3
 
 
 @pytest.mark.parametrize("shape", [(5,), (12, 2), (4, 4, 4, 1)])

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter, validators
+from cyclopts import Parameter
 
 from tfvae.cli.options import AsJson, BatchSize, Model, Overwrite, Seed
 from tfvae.cli.outputs import check_out, save_picture, save_table, show
 from tfvae.cli.start import open_model
 from tfvae.errors import InputError
-from tfvae.saving.config import DataOptions, whole
+from tfvae.saving.config import DataOptions, real, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,10 +122,11 @@ def score(
     ] = 100,
     rate: Annotated[
         float | None,
-        Parameter(
-            help="Share of ordinary events that may be taken for anomalies, which the validation "
+        real(
+            "Share of ordinary events that may be taken for anomalies, which the validation "
             "events tell the threshold of; by default that of the run, 0.01.",
-            validator=validators.Number(gt=0, lt=1),
+            gt=0,
+            lt=1,
         ),
     ] = None,
     seed: Seed = 0,

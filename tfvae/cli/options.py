@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tfvae.checks import MOST_SEED
 from tfvae.saving.config import whole
 
 Model = Annotated[
@@ -19,6 +20,6 @@ Out = Annotated[
 ]
 Overwrite = Annotated[bool, Parameter(help="Replace what is at --out.", negative=())]
 AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON.", negative=())]
-Seed = Annotated[int, whole("Seed of the draws.", least=0)]
+Seed = Annotated[int, whole("Seed of the draws.", least=0, most=MOST_SEED)]
 # What a data set's events are called by its splits.
 BatchSize = Annotated[int, whole("Events encoded at a time.", least=1)]

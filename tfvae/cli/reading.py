@@ -2,14 +2,22 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from tfvae.checks import MOST_SEED
 from tfvae.cli.options import AsJson
 from tfvae.cli.outputs import check_out, save_picture, show
-from tfvae.cli.start import load_tensorflow
+from tfvae.cli.wording import as_options
+from tfvae.quiet import load_tensorflow
 from tfvae.saving.config import ReadingOptions, TrainConfig, whole
+
+if TYPE_CHECKING:
+    from tfvae import datasets
+
+# Events of each split that are looked at for what is suspicious.
+_LIMIT = 20_000
 
 
 def data(
@@ -28,8 +36,8 @@ def data(
     limit: Annotated[
         int,
         whole("Events of each split to look at for what is suspicious, the first.", least=1),
-    ] = 20_000,
-    seed: Annotated[int, whole("Seed of splits and binarization.", least=0)] = 0,
+    ] = _LIMIT,
+    seed: Annotated[int, whole("Seed of splits and binarization.", least=0, most=MOST_SEED)] = 0,
     options: ReadingOptions = ReadingOptions(),  # noqa: B008 - frozen
     overwrite: Annotated[bool, Parameter(help="Replace what is at --out.", negative=())] = False,
     as_json: AsJson = False,
@@ -40,34 +48,52 @@ def data(
     is suspicious: events that are the same in two splits, constant events, NaN.
     """
     check_out(out, overwrite)
-    load_tensorflow()
-    from tfvae import datasets, plotting
-    from tfvae.cli.drawing import Units
-    from tfvae.cli.suspicions import inspect
-    from tfvae.saving.run import load_data
-
     config = TrainConfig(dataset=dataset, seed=seed, **vars(options))
-    # To look at what is missing, no decision on it is needed.
-    found = load_data(dataclasses.replace(config, missing=True))
-    seen = inspect(found, limit)
-    lines = [found.summary()]
-    if found.schema is not None:
-        lines.append(str(found.schema))
-    holes = seen.pop("holes")
-    if holes and not options.missing:
-        lines.append(f"suspicious: {holes}: train with --missing, or fill them")
-    lines += [f"suspicious: {text}" for text in seen.values() if text]
-    if not (any(seen.values()) or (holes and not options.missing)):
-        lines.append("nothing suspicious")
+    found, lines, facts = _look(config, limit)
+    from tfvae import datasets, plotting
+
     # Files are often sorted: rows from all over show what the first would hide.
     few = found.train.batches(min(2000, len(found.train)), shuffle=True, epoch=0)
     with datasets.input_errors():
         batch = next(few.as_numpy_iterator())
     x, labels = batch if found.has_labels else (batch, None)
-    units = Units(found.schema)
-    figure = plotting.data_figure(units.of(x), labels, found.class_names, units.names)
+    if found.schema is not None:
+        figure = plotting.table_figure(found.schema.to_frame(x, labels), found.schema)
+    else:
+        figure = plotting.data_figure(x, labels, found.class_names)
     save_picture(figure, out, overwrite)
     lines.append(f"wrote {out}")
+    show({**facts, "out": str(out)}, as_json, "\n".join(lines))
+
+
+def read_only(config: TrainConfig, as_json: bool) -> None:
+    """Print what a training would read.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    _, lines, facts = _look(config, _LIMIT)
+    show(facts, as_json, "\n".join([*lines, f"a picture: tfvae data {config.dataset}"]))
+
+
+def _look(config: TrainConfig, limit: int) -> "tuple[datasets.Dataset, list[str], dict[str, Any]]":
+    """Return data, what is to say of them in lines, and the same as facts."""
+    load_tensorflow(start_devices=True)
+    from tfvae.cli.suspicions import inspect
+    from tfvae.saving.run import load_data
+
+    # To look at what is missing, no decision on it is needed.
+    found = load_data(dataclasses.replace(config, missing=True))
+    seen = inspect(found, limit)
+    lines = [as_options(found.summary())]
+    if found.schema is not None:
+        lines.append(str(found.schema))
+    holes = seen.pop("holes")
+    if holes and not config.missing:
+        lines.append(f"suspicious: {holes}: train with --missing, or fill them")
+    lines += [f"suspicious: {text}" for text in seen.values() if text]
+    if not (any(seen.values()) or (holes and not config.missing)):
+        lines.append("nothing suspicious")
     facts = {
         "name": found.name,
         "kind": found.kind,
@@ -77,6 +103,5 @@ def data(
         "splits": {name: len(getattr(found, name)) for name in ("train", "validation", "test")},
         "summary": found.summary(),
         "suspicious": [text for text in (holes, *seen.values()) if text],
-        "out": str(out),
     }
-    show(facts, as_json, "\n".join(lines))
+    return found, lines, facts

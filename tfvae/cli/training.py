@@ -10,8 +10,9 @@ from cyclopts import Parameter
 
 from tfvae.cli.options import AsJson
 from tfvae.cli.outputs import show
-from tfvae.cli.start import load_tensorflow
+from tfvae.cli.reading import read_only
 from tfvae.errors import InputError
+from tfvae.quiet import load_tensorflow
 from tfvae.saving.config import TrainConfig
 
 
@@ -27,6 +28,14 @@ def train(
             "its own options hold."
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            help="Read the data as for a training and say what was read, but train nothing: what "
+            "tfvae data does, but for its picture.",
+            negative=(),
+        ),
+    ] = False,
     options: TrainConfig = TrainConfig(),  # noqa: B008 - frozen
     as_json: AsJson = False,
 ) -> None:
@@ -43,6 +52,11 @@ def train(
     """
     from tfvae.saving.files import refuse_existing
 
+    if dry_run:
+        if resume is not None:
+            raise InputError("--dry-run shows the data of a new training: leave out --resume")
+        read_only(options, as_json)
+        return
     if resume is not None and (config is not None or options != TrainConfig()):
         raise InputError("--resume goes on with the options of the run: leave the others out")
     if options.run_dir is not None and "TF_CONFIG" not in os.environ:
@@ -54,20 +68,29 @@ def train(
     done = job.start(options) if resume is None else job.resume(resume)
     run_dir, score = done.run_dir, done.score
     if score is not None:
-        facts = {"run_dir": str(run_dir), **dataclasses.asdict(score)}
+        facts = {
+            "run_dir": str(run_dir),
+            **dataclasses.asdict(score),
+            "active_units": done.active and done.active[0],
+            "warnings": list(done.warnings),
+        }
+        used = "; {} of {} latent dimensions in use".format(*done.active) if done.active else ""
         show(
             facts,
             as_json,
             f"""
 test ELBO   {score.elbo:.2f} ± {score.standard_error:.2f} nats per event ({score.events} events):
-            log-likelihood {score.log_likelihood:.2f}, KL {score.kl:.2f}
+            log-likelihood {score.log_likelihood:.2f}, KL {score.kl:.2f}{used}
 run         {run_dir}: model.keras, saved_model/, metrics.csv, config.toml, tensorboard/
 pictures    samples.png, reconstructions.png, latent.png, curves.png in the same place
 try next    tfvae sample {run_dir} --out samples.png
             tfvae traverse {run_dir} --out walk.png
+            tfvae explore {run_dir}
             tfvae evaluate {run_dir}
             tfvae export {run_dir} --out my_model""",
         )
+    for warning in done.warnings:
+        print(f"tfvae: warning: {warning}", file=sys.stderr)
     if done.stopped is not None:
         print(f"stopped: tfvae train --resume {run_dir} goes on from here", file=sys.stderr)
         # As a shell sees a program that a signal ended; a model that was kept is a success.

@@ -14,10 +14,12 @@ The option `kind` says otherwise.
 """
 
 import dataclasses
+import math
 import tempfile
+import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,8 @@ _SHAPES = {
 }
 _ANY_SHAPE = "[N, D], [N, T, C], [N, H, W], [N, H, W, C] or [N, D, H, W, C]"
 _CHANNELS = (1, 3, 4)
+# Up to so many classes none is too many, however few of them occur.
+_MANY_CLASSES = 1000
 
 
 def array_file(
@@ -162,8 +166,7 @@ def from_arrays(
     low = min(found[0] for found in ranges.values())
     high = max(found[1] for found in ranges.values())
     holes = sum(found[2] for found in ranges.values())
-    if low > high:
-        raise InputError(f"{name}: expected numbers; all values are NaN")
+    _check_finite(name, low, high)
     notes: list[str] = []
     if kind is None:
         kind = _kind_of(list(events.values()), low, high, holes)
@@ -175,13 +178,11 @@ def from_arrays(
     if holes:
         total = sum(array.size for array in events.values())
         notes.append(f"{holes / total:.2%} of the values are missing (NaN)")
-    if size is not None and kind != "image":
-        raise InputError(
-            f"{name} holds {PLURALS[kind]}: leave out the image size, or give kind='image'"
-        )
+    _check_size(name, size, kind)
     for split, array in events.items():
         value_range = value_range or _range_of_type(described[split], array, kind, high)
     numbers, class_names = _numbered(described, labels)
+    notes += _check_labels(name, list(events), numbers, class_names)
     sources = {}
     for split in sorted(events, key=SPLITS.index):
         source = _array_source(described[split], events[split], kind, numbers.get(split))
@@ -196,6 +197,40 @@ def from_arrays(
             source = scaled(source, value_range)
         sources[split] = source if size is None else _resizing(source, size)
     return joined(name, sources)
+
+
+def _check_finite(name: str, low: float, high: float) -> None:
+    """Refuse arrays of nothing but NaN, and infinite values."""
+    if low > high:
+        raise InputError(f"{name}: expected numbers; all values are NaN")
+    if np.isinf([low, high]).any():
+        raise InputError(
+            f"{name}: expected finite values; received some from {low:g} to {high:g}: leave these "
+            "events out, or write NaN for what was not observed"
+        )
+
+
+def _check_size(name: str, size: Size | None, kind: str) -> None:
+    """Refuse a size of images for what are none."""
+    if size is not None and kind != "image":
+        raise InputError(
+            f"{name} holds {PLURALS[kind]}: leave out the image size, or give kind='image'"
+        )
+
+
+def _check_labels(
+    name: str,
+    splits: list[str],
+    numbers: Mapping[str, np.ndarray],
+    class_names: tuple[str, ...] | None,
+) -> list[str]:
+    """Return a note where labels are left aside, and warn of labels far apart."""
+    without = [split for split in splits if split not in numbers]
+    if numbers and without:
+        return [f"no labels: the {' and '.join(without)} events have none"]
+    if numbers and class_names is None:
+        warn_of_sparse_labels(name, numbers.values())
+    return []
 
 
 def _check_array(described: str, array: np.ndarray, kind: str | None) -> None:
@@ -214,8 +249,18 @@ def _check_array(described: str, array: np.ndarray, kind: str | None) -> None:
     if array.ndim == 2 and kind is None and array.dtype == np.uint8:
         raise InputError(
             f"{described}: expected images [N, H, W]; received shape {list(array.shape)} of bytes: "
-            "reshape them, or give kind='table' for rows of numbers"
+            f"{_as_pictures(array.shape[1])}; if they are rows of numbers, give kind='table'"
         )
+
+
+def _as_pictures(values: int) -> str:
+    """Return how rows of bytes are saved as the images that they may be, for a message."""
+    for channels in (1, 3):
+        side = math.isqrt(values // channels)
+        if side > 1 and side * side * channels == values:
+            shape = f"{side}, {side}" + (", 3" if channels == 3 else "")
+            return f"if they are images, save x.reshape(-1, {shape}), in the order of their axes"
+    return "if they are images, save x.reshape(-1, HEIGHT, WIDTH)"
 
 
 def _text_of(kind: str) -> str:
@@ -306,6 +351,23 @@ def _numbered(
         for split, array in texts.items()
     }
     return numbers, tuple(names)
+
+
+def warn_of_sparse_labels(name: str, labels: Iterable[np.ndarray]) -> None:
+    """Warn of classes most of which no event has.
+
+    Args:
+        name: of the data.
+        labels: of the splits, whole numbers.
+    """
+    distinct = np.unique(np.concatenate([np.unique(array) for array in labels]))
+    classes = int(distinct[-1]) + 1
+    if max(_MANY_CLASSES, 10 * len(distinct)) < classes <= 2**31:
+        warnings.warn(
+            f"{name}: {len(distinct):,} distinct labels make {classes:,} classes, as the highest "
+            f"is {classes - 1:,}: number them from 0",
+            stacklevel=2,
+        )
 
 
 def _array_source(

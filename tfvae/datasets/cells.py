@@ -125,15 +125,15 @@ def _worded(name: str, text: "pd.Series", numbers: "pd.Series") -> "pd.Series":
     if present.str.fullmatch(_OTHER_DATE).all():
         raise InputError(
             f"the column {name!r} holds dates such as {present.iloc[0]!r}, whose day and month may "
-            "be either: write them as 2020-12-31, or give the column the kind 'text' to leave it "
-            "out"
+            f"be either: write them as 2020-12-31, or give columns={{{name!r}: 'text'}} to leave "
+            "the column out"
         )
     others = text[text.notna() & numbers.isna()]
     if len(others) <= 0.1 * len(present):
         shown = ", ".join(map(repr, others.unique()[:3]))
         raise InputError(
             f"the column {name!r} holds numbers, and other values beside them ({shown}): leave "
-            "these cells empty, or give the column the kind 'category'"
+            f"these cells empty, or give columns={{{name!r}: 'category'}}"
         )
     return text
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Level = str | int | float | bool
 
-COLUMN_KINDS = ("number", "count", "category", "ordered", "boolean", "date")
+COLUMN_KINDS = ("number", "fraction", "count", "category", "ordered", "boolean", "date")
 _WITH_LEVELS = ("category", "ordered", "boolean")
 _DAY = 86_400
 MOST_NAMES = 6
@@ -34,7 +34,7 @@ class Column:
             seconds since 1970.
         scale: the distance that becomes 1: of a number or date the interquartile range, over that
             of the standard normal distribution; the standard deviation where half of the values
-            are equal.
+            are equal; of a fraction 1, or 100 for per cents.
         low: the lowest value of a number or count, or date in seconds since 1970.
         high: the highest.
         decimals: how many digits the values have after the point, 0 for whole numbers; of dates
@@ -53,13 +53,16 @@ class Column:
     holes: int = 0
     log: bool = False
 
-    def to_events(self, values: "pd.Series", *, unseen: str = "refuse") -> np.ndarray:
+    def to_events(
+        self, values: "pd.Series", *, unseen: str = "refuse", is_label: bool = False
+    ) -> np.ndarray:
         """Return values as they are in events, float32 `[N]`, NaN where they are missing.
 
         Args:
             values: of this column, of the type that the reader of tables gives it.
             unseen: what becomes of a category that the schema does not know: "refuse", or
                 "missing" to count it as a hole.
+            is_label: whether the column is that of labels, which may have no holes.
 
         Raises:
             InputError: if a value does not belong to the column.
@@ -70,6 +73,8 @@ class Column:
             numbers = numbers_of(self.name, values, is_date=self.kind == "date")
             if self.kind == "count":
                 self._check_counts(numbers)
+            if self.kind == "fraction":
+                self._check_fractions(numbers)
             if self.log:
                 self._check_positive(numbers)
                 numbers = np.log(numbers)
@@ -85,12 +90,24 @@ class Column:
             shown = ", ".join(map(repr, unknown[:MOST_NAMES]))
             raise InputError(
                 f"the column {self.name!r} holds values that the schema does not know: {shown}: "
-                "correct them, or give unseen='missing' to count them as missing"
+                + (
+                    "correct them, or leave these rows out"
+                    if is_label
+                    else "correct them, or give unseen='missing' to count them as missing"
+                )
             )
         if len(distinct):
             numbers = np.array([number_of.get(key, np.nan) for key in distinct], np.float32)
             events[present] = numbers[places]
         return events
+
+    def _check_fractions(self, numbers: np.ndarray) -> None:
+        low, high = np.nanmin(numbers, initial=0.0), np.nanmax(numbers, initial=0.0)
+        if low < 0 or high > self.scale:
+            raise InputError(
+                f"the column {self.name!r} is a fraction: expected numbers from 0 to "
+                f"{self.scale:g}; received some from {low:g} to {high:g}"
+            )
 
     def _check_positive(self, numbers: np.ndarray) -> None:
         if (numbers <= 0).any():
@@ -131,10 +148,15 @@ class Column:
             numbers = np.clip(np.rint(np.where(missing, 0, events)), 0, len(self.levels) - 1)
             levels = np.array(self.levels, object)
             values = pd.Series(levels[numbers.astype(int)], dtype=object).mask(missing)
-            return values.infer_objects() if missing.any() else pd.Series(values.tolist())
+            if not missing.any():
+                return pd.Series(values.tolist())
+            are_whole = all(type(level) is int for level in self.levels)
+            return values.astype("Int64") if are_whole else values.infer_objects()
         numbers = self.center + self.scale * events
         if self.log:
             numbers = np.exp(numbers)
+        if self.kind == "fraction":
+            numbers = np.clip(numbers, 0.0, self.scale)
         if within_range:
             numbers = np.clip(numbers, self.low, self.high)
         if self.kind == "date":
@@ -158,7 +180,8 @@ class Column:
             # The softmax of two levels is the sigmoid of a Bernoulli.
             few = len(self.levels) <= 2
             return "bernoulli" if few else f"categorical:levels={len(self.levels)}"
-        return "negative_binomial" if self.kind == "count" else "student_t:scale=learned,df=learned"
+        others = {"count": "negative_binomial", "fraction": "beta"}
+        return others.get(self.kind, "student_t:scale=learned,df=learned")
 
     def __str__(self) -> str:
         """Return kind, range or levels, and holes in a few words."""

@@ -1,6 +1,7 @@
 """Folders of picture files: which files there are, their splits and their classes."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -135,7 +136,7 @@ def laid_out(files: Files, layout: Layout, size: Size | None, options: PictureOp
                 raise InputError(
                     f"the images of {files.name} differ in size: {layout.names[0]} is "
                     f"{dimensions(sizes[0])} and {name} is {dimensions(other)} (height x width): "
-                    "give one with --image-size"
+                    "give image_size=64, or another"
                 )
 
     def content(row: int) -> tuple[str, Content]:
@@ -143,25 +144,31 @@ def laid_out(files: Files, layout: Layout, size: Size | None, options: PictureOp
         return os.path.join(files.name, name), files.content(name)  # noqa: PTH118
 
     ordered = [headers[name] for name in layout.names]
+    transparent = sum(header.has_alpha for header in ordered)
+    if transparent:
+        layout.notes.append(
+            f"{transparent:,} files may be transparent in places: laid over {options.background}"
+        )
     value_range = options.value_range
     if value_range is None:
         value_range = range_of(files.name, ordered, content)
-        if value_range is not None:
-            layout.notes.append(
-                "values {:g} and {:g} of the files became 0 and 255".format(*value_range)
-            )
+    if value_range is not None:
+        layout.notes.append(
+            "values {:g} and {:g} of the files became 0 and 255".format(*value_range)
+        )
     is_grey = all(header.is_grey for header in ordered)
     shape = (*(size or sizes[0]), 1 if is_grey else 3)
     labels = layout.labels
 
     def read(rows: np.ndarray) -> Batch:
-        images = decode_files(
-            [content(row) for row in rows],
-            shape[2],
-            size,
-            background=options.background,
-            value_range=value_range,
-        )
+        with _advice():
+            images = decode_files(
+                [content(row) for row in rows],
+                shape[2],
+                size,
+                background=options.background,
+                value_range=value_range,
+            )
         return images, None if labels is None else labels[rows]
 
     return Source(
@@ -311,6 +318,17 @@ def _classes(
     return tuple(sorted(classes, key=natural_order))
 
 
+@contextlib.contextmanager
+def _advice() -> Iterator[None]:
+    """Say of a damaged file among others what can be done."""
+    try:
+        yield
+    except InputError as error:
+        if "is not a readable image" not in str(error):
+            raise
+        raise InputError(f"{error}: give skip_damaged=True to leave such files out") from error
+
+
 def _headers(
     files: Files, names: list[str], options: PictureOptions
 ) -> tuple[dict[str, Header], list[str]]:
@@ -319,14 +337,14 @@ def _headers(
     # Headers alone are read here, so that what does not fit is found before any image is decoded.
     def read(name: str) -> Header | None:
         described = os.path.join(files.name, name)  # noqa: PTH118
+        if not options.skip_damaged:
+            with _advice():
+                return read_header(files.content(name), described, options.background)
         try:
             content = files.content(name)
             header = read_header(content, described, options.background)
-            if options.skip_damaged:
-                check_pixels(content, described)
+            check_pixels(content, described)
         except InputError:
-            if not options.skip_damaged:
-                raise
             return None
         return header
 

@@ -47,12 +47,14 @@ class Header:
         is_grey: whether one channel holds it.
         bits: of a channel, 8 or 16, where the range of its values can be in doubt; else None.
         is_deep_colour: whether several channels have 16 bits, of which the upper 8 are read.
+        has_alpha: whether it may be transparent in places.
     """
 
     size: Size
     is_grey: bool
     bits: int | None
     is_deep_colour: bool = False
+    has_alpha: bool = False
 
 
 def is_picture(name: str) -> bool:
@@ -99,7 +101,11 @@ def read_header(content: Content, described: str, background: str = BACKGROUND) 
             is_grey = is_grey and red == green == blue
         bits = {"L": 8, "RGB": 8}.get(image.mode, 16 if image.mode.startswith("I") else None)
         is_deep = _is_deep_colour(image)
-        return Header((height, width), is_grey, None if is_deep else bits, is_deep)
+        may_be_seen_through = (
+            has_alpha or "transparency" in image.info or image.mode in ("RGBA", "RGBa", "PA")
+        )
+        bits = None if is_deep else bits
+        return Header((height, width), is_grey, bits, is_deep, may_be_seen_through)
 
 
 def check_pixels(content: Content, described: str) -> None:
@@ -296,6 +302,7 @@ def _bytes_of(
         raw = np.asarray(image.convert("L" if mode == "1" else "RGB"))
     raw = raw.reshape(*raw.shape[:2], -1)
     if value_range is not None:
+        _check_range(raw, described, value_range)
         raw = scaled_to_bytes(raw, value_range)
     return _composited(raw, alpha, under, described)
 
@@ -304,12 +311,29 @@ def _numbers(image: Any, described: str, value_range: ValueRange | None) -> np.n
     """Return the bytes `[h, w, 1]` of a picture of 16 or 32 bits."""
     values = np.asarray(image)[..., np.newaxis]
     low, high = values.min(), values.max()
-    if value_range is None and (image.mode == "F" or not 0 <= low <= high <= 65_535):
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise InputError(f"{described}: expected finite values; it holds NaN or infinite ones")
+    if value_range is not None:
+        _check_range(values, described, value_range)
+    elif image.mode == "F" or not 0 <= low <= high <= 65_535:
         raise InputError(
             f"{described} holds numbers from {low:g} to {high:g}: give value_range=(LOWEST, "
             "HIGHEST), which become black and white"
         )
     return scaled_to_bytes(values, value_range or (0, 65_535))
+
+
+def _check_range(values: np.ndarray, described: str, value_range: ValueRange) -> None:
+    """Refuse values that a range would cut off."""
+    low, high = float(values.min()), float(values.max())
+    # Whole numbers are not rounded.
+    slack = 1e-5 * (value_range[1] - value_range[0]) if values.dtype.kind == "f" else 0
+    if low < value_range[0] - slack or high > value_range[1] + slack:
+        raise InputError(
+            f"{described}: expected values in the range ({value_range[0]:g}, {value_range[1]:g}); "
+            f"received values from {low:g} to {high:g}: give value_range=(LOWEST, HIGHEST) of all "
+            "pictures"
+        )
 
 
 def _transparent_colour(image: Any) -> Any:

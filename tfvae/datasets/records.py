@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tfvae.datasets.arrays import warn_of_sparse_labels
 from tfvae.datasets.folders import Files, Layout, laid_out
 from tfvae.datasets.options import PictureOptions
 from tfvae.datasets.source import SPLIT_WORDS, SPLITS, Size, Source
@@ -20,6 +21,7 @@ TFRECORDS = (".tfrecord", ".tfrecords")
 
 _IMAGES = ("image", "img", "image/encoded", "image_raw", "picture")
 _LABELS = ("label", "labels", "image/class/label", "fine_label", "class")
+_MOST_CLASSES = 1_000_000
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 
 
@@ -181,11 +183,15 @@ def _numbers(
     if all(isinstance(label, int) for label in labels):
         low, high = min(labels), max(labels)
         count = len(class_names or ()) or high + 1
-        if not 0 <= low <= high < count:
+        last = min(count, _MOST_CLASSES) - 1
+        if not 0 <= low <= high <= last:
             raise InputError(
-                f"{name}: expected labels from 0 to {count - 1}; received some from {low} to {high}"
+                f"{name}: expected labels from 0 to {last}; received some from {low} to {high}"
             )
-        return np.array(labels, np.int32), class_names or tuple(map(str, range(count)))
+        numbers = np.array(labels, np.int32)
+        if class_names is None:
+            warn_of_sparse_labels(name, [numbers])
+        return numbers, class_names or tuple(map(str, range(count)))
     texts = [str(label) for label in labels]
     known = class_names or tuple(sorted(set(texts)))
     number = {text: index for index, text in enumerate(known)}

@@ -1,38 +1,21 @@
-"""Tables: CSV, TSV, Parquet and Feather files, and frames of pandas, polars and Arrow."""
+"""Tables: files of them, and frames of pandas, polars and Arrow."""
 
-import csv
 import dataclasses
-import gzip
-import itertools
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from tfvae.datasets.cells import HOLES, to_pandas, typed
-from tfvae.datasets.columns import check_kinds
-from tfvae.datasets.schema import Level, Schema
+from tfvae.datasets.cells import to_pandas
+from tfvae.datasets.large_tables import read_in_chunks
+from tfvae.datasets.schema import Schema
 from tfvae.datasets.source import Batch, Source
-from tfvae.datasets.text import first_line
+from tfvae.datasets.table_files import SUFFIXES, Kinds, is_table, memory_needed, read_table
 from tfvae.errors import InputError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_TEXT = (".csv", ".tsv", ".tab")
-_BINARY = (".parquet", ".feather", ".arrow")
-SUFFIXES = (*_TEXT, *(f"{suffix}.gz" for suffix in _TEXT), *_BINARY)
-_SEPARATORS = ",;\t|"
-
-Kinds = Mapping[str, str | Sequence[Level]]
-
-
-def is_table(name: Any) -> bool:
-    """Whether a name is that of a file of a table."""
-    return isinstance(name, str | os.PathLike) and str(name).lower().endswith(SUFFIXES)
+__all__ = ["SUFFIXES", "Kinds", "is_table", "read_table", "table_source"]
 
 
 def table_source(
@@ -42,8 +25,14 @@ def table_source(
     label: str | None = None,
     drop: Sequence[str] = (),
     schema: Schema | None = None,
+    unseen: str = "refuse",
+    memory_limit: int = 2**30,
 ) -> Source:
     """Return the source of the rows of a table.
+
+    A file that would take more memory than `memory_limit` to read is read in chunks, twice: once
+    to tell what its columns are, and once to write its events into a temporary file, from which
+    rows are read as they are used.
 
     Args:
         table: a file or a frame.
@@ -52,6 +41,8 @@ def table_source(
         drop: as for `Schema.from_frame`.
         schema: what the columns are, as another table told, instead of telling it from this one.
             A table without the column of labels has no labels then.
+        unseen: what becomes of categories that `schema` does not know: "refuse" or "missing".
+        memory_limit: in bytes; events that need no more are held in memory.
 
     Raises:
         InputError: if the file cannot be read, or a column does not fit its kind.
@@ -62,6 +53,16 @@ def table_source(
         columns = {column.name: column.kind for column in schema.columns}
         if schema.label is not None:
             columns[schema.label.name] = schema.label.kind
+    if is_file and memory_needed(Path(table)) > memory_limit:
+        found = read_in_chunks(
+            Path(table),
+            lambda frame: Schema.from_frame(frame, columns=columns, label=label, drop=drop),
+            columns or {},
+            schema=schema,
+            unseen=unseen,
+            memory_limit=memory_limit,
+        )
+        return _source(name, *found)
     frame = read_table(Path(table), columns) if is_file else to_pandas(table)
     if not len(frame):
         raise InputError(f"{name} has no rows: expected one at least")
@@ -70,15 +71,38 @@ def table_source(
             schema = Schema.from_frame(frame, columns=columns, label=label, drop=drop)
         elif schema.label is not None and schema.label.name not in frame.columns:
             schema = dataclasses.replace(schema, label=None)
-        events = schema.to_events(frame)
+        events = schema.to_events(frame, unseen=unseen)
+        labels = None if schema.label is None else schema.to_labels(frame)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    labels = None if schema.label is None else schema.to_labels(frame)
-    holes = int(np.isnan(events).sum())
-    notes = (f"{holes / events.size:.2%} of the values are missing",) if holes else ()
+    empty = sum(int(frame[column.name].isna().sum()) for column in schema.columns)
+    return _source(name, schema, events, labels, empty)
+
+
+def _source(
+    name: str, schema: Schema, events: np.ndarray, labels: np.ndarray | None, empty: int
+) -> Source:
+    """Return the source of the events of a table.
+
+    Args:
+        name: what to call it.
+        schema: what its columns are.
+        events: `[N, D]`, in memory or mapped.
+        labels: `[N]`, or None.
+        empty: how many cells of its columns are empty.
+    """
+    is_mapped = isinstance(events, np.memmap)
+    rows_at_a_time = max(1, 2**22 // events.shape[1])
+    holes = sum(
+        int(np.isnan(events[start : start + rows_at_a_time]).sum())
+        for start in range(0, len(events), rows_at_a_time)
+    )
+    notes = [f"{holes / events.size:.2%} of the values are missing"] if holes else []
+    if holes > empty:
+        notes.append(f"{holes - empty:,} of them of categories that the schema does not know")
 
     def read(rows: np.ndarray) -> Batch:
-        return events[rows], None if labels is None else labels[rows]
+        return np.asarray(events[rows]), None if labels is None else labels[rows]
 
     return Source(
         name,
@@ -87,155 +111,9 @@ def table_source(
         {"train": len(events)},
         None if schema.label is None else len(schema.label.levels),
         read,
-        in_memory=True,
+        in_memory=not is_mapped,
         class_names=None if schema.label is None else tuple(map(str, schema.label.levels)),
         missing=holes > 0,
-        notes=notes,
+        notes=tuple(notes),
         schema=schema,
     )
-
-
-def read_table(path: Path, columns: Kinds | None = None) -> "pd.DataFrame":
-    """Return the table of a file, each column of the type that its values have.
-
-    Args:
-        path: a CSV, TSV, Parquet or Feather file; text is UTF-8, its first line names the columns.
-        columns: the kinds of columns that look like another, as for `Schema.from_frame`.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
-    if not path.is_file():
-        raise InputError(f"no such file: {path}")
-    check_kinds(columns or {})
-    if path.suffix.lower() in _BINARY:
-        return to_pandas(_read_binary(path))
-    try:
-        return _read_text(path, columns or {})
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def _read_binary(path: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    read = pd.read_parquet if path.suffix.lower() == ".parquet" else pd.read_feather
-    try:
-        return read(path)
-    except ImportError as error:
-        raise InputError(f"{path} is read through Arrow: install tfvae[parquet]") from error
-    except Exception as error:  # Arrow raises many kinds for a damaged file.
-        raise InputError(f"{path} is not a readable table: {first_line(error)}") from error
-
-
-def _read_text(path: Path, columns: Kinds) -> "pd.DataFrame":
-    import pandas as pd
-
-    separator = _separator(path)
-    try:
-        cells = _cells(path, separator)
-    except pd.errors.EmptyDataError as error:
-        raise InputError("expected a line of column names; the file is empty") from error
-    except pd.errors.ParserError as error:
-        found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-        if found is None:
-            raise InputError(f"not a readable table: {first_line(error)}") from error
-        raise InputError(
-            f"line {found[2]} has {found[3]} cells; expected {found[1]}, as in the lines before: "
-            "quote cells that hold the separator"
-        ) from error
-    except UnicodeError as error:
-        raise InputError("expected text in UTF-8: save the file in this encoding") from error
-    except (OSError, EOFError) as error:
-        raise InputError(f"not a readable file: {first_line(error)}") from error
-    names = [cell.strip() for cell in cells.iloc[0]]
-    if all(_is_number(name) for name in names):
-        raise InputError(
-            f"expected column names in the first line; received numbers ({', '.join(names[:3])}): "
-            "add a line of names"
-        )
-    if (cells.iloc[1:, -1] == "").any():
-        _refuse_short_rows(path, separator, len(names))
-    named = [name or (f"column {place + 1}" if place else "") for place, name in enumerate(names)]
-    table = to_pandas(cells.iloc[1:].set_axis(named, axis=1))
-    commas = separator != ","
-    typed_columns = {}
-    for name in table.columns:
-        wanted = columns.get(name)
-        kind = wanted if isinstance(wanted, str) or wanted is None else "ordered"
-        typed_columns[name] = typed(name, table[name].astype(object), kind, commas=commas)
-    return pd.DataFrame(typed_columns)
-
-
-def _cells(path: Path, separator: str) -> "pd.DataFrame":
-    """Return all cells as they stand, so that what they mean is told here and in one way."""
-    import pandas as pd
-
-    def read(*, skip_blank_lines: bool) -> "pd.DataFrame":
-        return pd.read_csv(
-            path,
-            sep=separator,
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            na_filter=False,
-            skip_blank_lines=skip_blank_lines,
-            encoding="utf-8-sig",
-        ).astype(object)
-
-    cells = read(skip_blank_lines=True)
-    if cells.shape[1] > 1:
-        return cells
-    # In a file of one column an empty line between others is an empty cell.
-    cells = read(skip_blank_lines=False)
-    filled = np.flatnonzero(cells[0] != "")
-    if not len(filled):
-        raise InputError("expected a line of column names; all lines are empty")
-    return cells.iloc[filled[0] : filled[-1] + 1].reset_index(drop=True)
-
-
-def _refuse_short_rows(path: Path, separator: str, expected: int) -> None:
-    """Refuse a file with rows that end early, which pandas fills with empty cells."""
-    with _opened(path) as file:
-        for number, row in enumerate(csv.reader(file, delimiter=separator)):
-            if 0 < len(row) < expected:
-                raise InputError(
-                    f"row {number} has {len(row)} cells, fewer than the {expected} columns: write "
-                    "empty cells with their separators"
-                )
-
-
-def _opened(path: Path) -> Any:
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _separator(path: Path) -> str:
-    """Tell what separates columns: what parts the first rows into equally many, and most, cells."""
-    if path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")):
-        return "\t"
-    try:
-        with _opened(path) as file:
-            lines = file.read(2**16).splitlines(keepends=True)
-    except UnicodeError as error:
-        raise InputError("expected text in UTF-8: save the file in this encoding") from error
-    except (OSError, EOFError) as error:
-        raise InputError(f"not a readable file: {first_line(error)}") from error
-
-    def score(separator: str) -> tuple[bool, int]:
-        rows = itertools.islice(csv.reader(lines, delimiter=separator), 21)
-        # The last may be cut.
-        widths = [len(row) for row in rows if row]
-        widths = widths[:-1] if len(widths) > 2 else widths
-        return len(set(widths)) == 1 and widths[0] > 1, widths[0] if widths else 0
-
-    return max(_SEPARATORS, key=score)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return cell in HOLES
-    return True

@@ -23,9 +23,9 @@ def tfds_source(name: str, size: Size | None, manual_dir: str | os.PathLike[str]
         raise InputError(
             f"no such file or folder: {name}"
             if "/" in name
-            else f"unknown data set {name!r}: expected digits, shapes, the name of a TFDS image "
-            "set (mnist, fashion_mnist, cifar10, ...), or the path of an .npy or .npz file or of a "
-            "folder of IDX, PNG or JPEG files"
+            else f"unknown data set {name!r}: expected mnist-small, digits, shapes, the name of "
+            "a TFDS image set (mnist, fashion_mnist, cifar10, ...), or the path of an .npy or .npz "
+            "file or of a folder of IDX, PNG or JPEG files"
         )
     if manual_dir is not None and not Path(manual_dir).is_dir():
         raise InputError(f"no such folder: {manual_dir}")
@@ -41,8 +41,8 @@ def tfds_source(name: str, size: Size | None, manual_dir: str | os.PathLike[str]
             )
     except Exception as error:
         raise InputError(
-            f"TFDS could not prepare {name}: {first_line(error)}: give the folder of its files "
-            "with --manual-dir where they cannot be downloaded, or set TFDS_DATA_DIR to another "
+            f"TFDS could not prepare {name}: {first_line(error)}: where its files cannot be "
+            "downloaded give manual_dir=FOLDER, where they are; or set TFDS_DATA_DIR to another "
             "folder where it was prepared in another format"
         ) from error
     features = dict(builder.info.features.items())
@@ -51,7 +51,7 @@ def tfds_source(name: str, size: Size | None, manual_dir: str | os.PathLike[str]
         raise InputError(f"the TFDS data set {name} has no feature 'image' of 8 bits a channel")
     if size is None and None in image.shape[:2]:
         raise InputError(
-            f"the images of the TFDS data set {name} differ in size: give one with --image-size"
+            f"the images of the TFDS data set {name} differ in size: give image_size=64, or another"
         )
     shape = (*(size or image.shape[:2]), 1 if image.shape[2] == 1 else 3)
     label = features.get("label")

@@ -60,8 +60,8 @@ def inferred_range(described: str, largest: float, bits: int) -> ValueRange:
     likely = int(largest) if bits == 8 else 2 ** max(8, int(largest).bit_length()) - 1
     raise InputError(
         f"{described}: expected whole numbers from 0 to {top}, but the largest is "
-        f"{int(largest)}: give value_range=(0, {likely}) to scale these, or (0, {top}) if they "
-        "are meant to be dark"
+        f"{int(largest)}: give value_range=(0, {likely}) to scale these, or "
+        f"value_range=(0, {top}) if they are meant to be dark"
     )
 
 

@@ -1,4 +1,4 @@
-"""A distribution of values of which some were not observed.
+"""Distributions of values of which some were not observed, or count more than others.
 
 Loading this module loads TensorFlow Probability: import it where a distribution is made.
 """
@@ -44,3 +44,29 @@ class PartlyObserved(tfd.Masked):
 
     def _stddev(self) -> Tensor:
         return self.distribution.stddev()
+
+
+class Weighted(PartlyObserved):
+    """A distribution whose log-probabilities are multiplied by weights: Σ w·log p(x).
+
+    A value of weight 0 was not observed. The result is no density unless all weights are 0 or 1;
+    draws and means are those of the distribution below.
+
+    Args:
+        distribution: of scalar events.
+        weight: float32, broadcasts to the batch shape of the distribution.
+        safe_sample_fn: see `tfd.Masked`.
+    """
+
+    def __init__(self, distribution: tfd.Distribution, weight: Tensor, safe_sample_fn: Any):
+        super().__init__(distribution, weight > 0, safe_sample_fn=safe_sample_fn, name="Weighted")
+        self._weight = weight
+
+    @classmethod
+    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
+        properties = super()._parameter_properties(dtype, num_classes)
+        return {"distribution": properties["distribution"], "weight": properties["validity_mask"]}
+
+    def _log_prob(self, x: Tensor) -> Tensor:
+        log_prob = super()._log_prob(x)
+        return tf.cast(self._weight, log_prob.dtype) * log_prob

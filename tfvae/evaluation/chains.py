@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import checked_count
+from tfvae.checks import checked_count, checked_seed
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress, check_vae, compiled
 from tfvae.models.vae import VAE
@@ -67,7 +67,7 @@ class Chains:
         self._num_chains = checked_count("num_chains", num_chains)
         self._from_prior = initial == "prior"
         self._leapfrog_steps = checked_count("leapfrog_steps", leapfrog_steps)
-        self._seed = checked_count("seed", seed, least=0)
+        self._seed = checked_seed("seed", seed)
         self._walk = compiled(self._walked)
 
     def start(self, group: Group) -> Tensor:

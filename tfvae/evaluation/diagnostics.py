@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import checked_count
+from tfvae.checks import checked_count, checked_seed
 from tfvae.distributions.kl import factorizes, gaussian_kl, kl_per_dimension
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import (
@@ -206,7 +206,7 @@ def diagnose(
     """
     checked_count("num_samples", num_samples, least=2)
     checked_count("pair_limit", pair_limit, least=2)
-    checked_count("seed", seed, least=0)
+    checked_seed("seed", seed)
     check_vae(vae)
 
     @compiled

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.checks import checked_count, is_number
+from tfvae.checks import checked_count, checked_seed, is_number
 from tfvae.errors import InputError
 from tfvae.evaluation.probes import checked_codes, checked_labels
 from tfvae.typing import ArrayLike
@@ -151,7 +151,7 @@ def separated_attribute_predictability(
     from sklearn.tree import DecisionTreeClassifier
 
     found, columns = _checked(codes, factors)
-    rng = np.random.default_rng(checked_count("seed", seed, least=0))
+    rng = np.random.default_rng(checked_seed("seed", seed))
     if not is_number(test_fraction) or not 0 < test_fraction < 1:
         raise InputError(f"test_fraction lies between 0 and 1; received {test_fraction!r}")
     ranks = _ranks(found)
@@ -209,7 +209,7 @@ def dci(codes: ArrayLike, factors: ArrayLike, *, seed: int = 0) -> DCI:
     from sklearn.ensemble import ExtraTreesClassifier
 
     found, columns = _checked(codes, factors)
-    rng = np.random.default_rng(checked_count("seed", seed, least=0))
+    rng = np.random.default_rng(checked_seed("seed", seed))
     ranks = _ranks(found)
     importances = np.zeros((found.shape[1], len(columns)))
     accuracies = []
@@ -269,7 +269,7 @@ def factor_vae_score(
         InputError: if the codes, the factors or an option do not fit.
     """
     found, columns = _checked(codes, factors)
-    rng = np.random.default_rng(checked_count("seed", seed, least=0))
+    rng = np.random.default_rng(checked_seed("seed", seed))
     checked_count("votes", votes)
     checked_count("batch_size", batch_size, least=2)
     if not is_number(prune) or not 0 <= prune < 1:

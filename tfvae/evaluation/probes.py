@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.checks import checked_count
+from tfvae.checks import checked_count, checked_seed
 from tfvae.errors import InputError
 from tfvae.typing import ArrayLike
 
@@ -69,7 +69,7 @@ def linear_probe(
     from sklearn.preprocessing import StandardScaler
 
     x, y, test_x, test_y = _checked(train_codes, train_labels, test_codes, test_labels)
-    rng = np.random.default_rng(checked_count("seed", seed, least=0))
+    rng = np.random.default_rng(checked_seed("seed", seed))
     commonest = _commonest(y)
     if len(x) > MOST_CODES:
         rows = rng.choice(len(x), MOST_CODES, replace=False)

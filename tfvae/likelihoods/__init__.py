@@ -1,20 +1,16 @@
 """Likelihoods p(x|z).
 
-=============================== ========================== =============================
-name                            values                     p(x|z)
-=============================== ========================== =============================
-bernoulli                       0 or 1                     `Bernoulli`
-continuous_bernoulli, beta      [0, 1]                     `ContinuousBernoulli`, `Beta`
-normal, laplace, logistic,      finite values              `Normal`, `Laplace`,
-student_t                                                  `Logistic`, `StudentT`
-discretized_logistic,           evenly spaced levels,      `DiscretizedLogistic`,
-discretized_logistic_mixture,   such as bytes / 255        `DiscretizedLogisticMixture`,
-categorical                                                `Categorical`
-poisson, negative_binomial      counts 0, 1, 2, ...        `Poisson`, `NegativeBinomial`
-none                            rows of a table            `Columns`, of the others
-=============================== ========================== =============================
+- of 0 or 1: ``bernoulli``, `Bernoulli`;
+- of [0, 1]: ``continuous_bernoulli``, ``beta``: `ContinuousBernoulli`, `Beta`;
+- of any finite values: ``normal``, ``laplace``, ``logistic``, ``student_t``: `Normal`, `Laplace`,
+  `Logistic`, `StudentT`;
+- of evenly spaced levels, such as bytes / 255: ``discretized_logistic``,
+  ``discretized_logistic_mixture``, ``categorical``: `DiscretizedLogistic`,
+  `DiscretizedLogisticMixture`, `Categorical`;
+- of counts 0, 1, 2, ...: ``poisson``, ``negative_binomial``: `Poisson`, `NegativeBinomial`;
+- of a table's rows: `Columns`, made of the others.
 
-Log-densities of one row compare with each other; those of different rows do not. Only the
+Log-densities of one line compare with each other; those of different lines do not. Only the
 discrete ones (`Likelihood.is_discrete`) have bits per dimension.
 """
 
@@ -23,6 +19,7 @@ from typing import Any
 
 from tfvae.distributions.family import resolve
 from tfvae.likelihoods.base import Likelihood
+from tfvae.likelihoods.choice import Choice, for_values
 from tfvae.likelihoods.columns import Columns
 from tfvae.likelihoods.continuous import (
     Beta,
@@ -51,6 +48,7 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "Categorical",
+    "Choice",
     "Columns",
     "ColumnsSupport",
     "ContinuousBernoulli",
@@ -67,6 +65,7 @@ __all__ = [
     "Poisson",
     "StudentT",
     "Support",
+    "for_values",
     "get",
     "of_features",
 ]

@@ -149,7 +149,7 @@ class Autoencoder(LatentVariableModel):
         return self._code(x, label, training)
 
     def _code(self, x: Tensor, label: ArrayLike | None, training: bool) -> Tensor:
-        return self.bottleneck(self._features(x, label, training))
+        return self.bottleneck(self._features_of(x, label, training))
 
     def _code_layer(self) -> keras.layers.Layer:
         return self.bottleneck
@@ -158,10 +158,10 @@ class Autoencoder(LatentVariableModel):
         self, batch: Batch, seed: Tensor, training: bool, share: Share | None = None
     ) -> Losses:
         """Compute −log p(x|z) of each event; see `LatentVariableModel.batch_losses`."""
-        z = self._code(batch.x, batch.label, training)
+        z = self.encode(batch.x, batch.label, training)
         parameters = self.likelihood_parameters(z, batch.label, training)
         target = batch.x if batch.target is None else batch.target
-        likelihood, evaluated = self._likelihood(parameters, target, training)
+        likelihood, evaluated = self._likelihood(parameters, target, training, batch.value_weight)
         log_likelihood = likelihood.log_prob(evaluated)
         return Losses(
             loss=-log_likelihood,

@@ -1,12 +1,13 @@
 """Batches as `fit`, data sets and people give them, and the parts of them that a step takes."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import keras
 import tensorflow as tf
 
 from tfvae.errors import InputError
+from tfvae.graph_errors import refuse_unless
 from tfvae.models.event_spec import NOUN, EventSpec
 from tfvae.typing import ArrayLike, Tensor
 
@@ -24,12 +25,15 @@ class Batch(NamedTuple):
         target: the events that log p(x|z) is evaluated at, where they are others than `x`; else
             None.
         weight: sample weights `[B]`, else None.
+        value_weight: weights of the values that p(x|z) is evaluated at, `[B, *event_shape]`, else
+            None.
     """
 
     x: Any
     label: Any = None
     target: Any = None
     weight: Any = None
+    value_weight: Any = None
 
 
 def unpack(data: Any, spec: EventSpec) -> Batch:
@@ -42,6 +46,9 @@ def unpack(data: Any, spec: EventSpec) -> Batch:
     * a target of the event's own shape, at which p(x|z) is evaluated in place of x, as in
       denoising;
     * labels that a model without them leaves aside.
+
+    Sample weights are one for each event, or one for each value: then Σ w·log p(value|z) takes the
+    place of log p(x|z).
 
     Args:
         data: as Keras or a data set gives it.
@@ -64,6 +71,9 @@ def unpack(data: Any, spec: EventSpec) -> Batch:
             f"the target is {_described(spec)}, at which p(x|z) is evaluated, or labels; "
             f"received shape {tuple(y.shape)}"
         )
+    # A column of weights of single values is one for each event too: what is reported is the same.
+    if weight is not None and _has_event_shape(weight, spec) and spec.shape != (1,):
+        return Batch(x, label, target, value_weight=weight)
     return Batch(x, label, target, weight)
 
 
@@ -140,16 +150,62 @@ def _described(spec: EventSpec) -> str:
     return f"{spec.noun} [batch, {', '.join(map(str, spec.shape))}]"
 
 
-def weight_vector(weight: ArrayLike, spec: EventSpec) -> Tensor:
+def weight_vector(weight: ArrayLike, spec: EventSpec, *, guard: bool = False) -> Tensor:
     """Return sample weights as float32 `[B]`.
 
+    Args:
+        weight: `[B]` or `[B, 1]`.
+        spec: what the model takes in.
+        guard: whether their values are checked when the graph runs.
+
     Raises:
-        InputError: if there is not one for each event.
+        InputError: if there is not one for each event, or one is not finite or below 0.
     """
     weight = tf.cast(tf.convert_to_tensor(weight), tf.float32)
     if weight.shape.rank not in (None, 0, 1) and tuple(weight.shape[1:]) != (1,):
         raise InputError(
-            f"expected one sample weight for each {NOUN[spec.rank]}, [batch]; received shape "
-            f"{weight.shape}"
+            f"expected one sample weight for each {NOUN[spec.rank]}, [batch], or one for each of "
+            f"its values, [batch, {', '.join(map(str, spec.shape))}]; received shape {weight.shape}"
         )
-    return tf.reshape(weight, (-1,))
+    return _finite_weights(tf.reshape(weight, (-1,)), guard)
+
+
+def value_weights(weight: ArrayLike, spec: EventSpec, guard: bool) -> Tensor:
+    """Return weights of single values as float32 `[B, *event_shape]`.
+
+    Args:
+        weight: of the event's shape.
+        spec: what an event is.
+        guard: whether a graph checks them as it runs, and not their shape alone.
+
+    Raises:
+        InputError: if one is negative or not finite; in graphs by way of TensorFlow.
+    """
+    weight = tf.cast(tf.convert_to_tensor(weight), tf.float32)
+    weight = tf.ensure_shape(weight, (None, *spec.shape))
+    return _finite_weights(weight, guard)
+
+
+def _finite_weights(weight: Tensor, guard: bool) -> Tensor:
+    """Refuse weights below 0, NaN and infinity: one of these would reach all weights of a model."""
+
+    def fits(weight: Tensor) -> Tensor:
+        return tf.math.is_finite(weight) & (weight >= 0)
+
+    def complain(weight: Tensor) -> NoReturn:
+        flat = tf.reshape(weight, (-1,))
+        wrong = flat[tf.argmin(tf.cast(fits(flat), tf.int32))]
+        raise InputError(
+            f"sample weights are finite numbers from 0; received {float(wrong):g}: give what is "
+            "not to count the weight 0"
+        )
+
+    if not (guard or tf.executing_eagerly()):
+        return weight
+    all_fit = tf.reduce_all(fits(weight))
+    if tf.executing_eagerly():
+        if not bool(all_fit):
+            complain(weight)
+        return weight
+    with tf.control_dependencies([refuse_unless(all_fit, complain, [weight])]):
+        return tf.identity(weight)

@@ -30,4 +30,5 @@ class DivergenceWatch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Look at the mean loss of the epoch."""
         if not np.isfinite((logs or {}).get("loss", 0.0)):
-            raise DivergenceError(divergence_message("loss", f"in epoch {epoch + 1}", (0.0, 0.0)))
+            place = f"in epoch {epoch + 1}"
+            raise DivergenceError(divergence_message("loss or its gradient", place, (0.0, 0.0)))

@@ -6,12 +6,15 @@ double the gradient. What is reported is always the weighted mean ``Σ w·value 
 as of its terms, so that ``loss == −(log_likelihood − beta·kl)`` holds with weights too.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from tfvae.checks import is_number
 from tfvae.errors import DivergenceError, InputError
 from tfvae.graph_errors import refuse_unless
 from tfvae.models.batch import Batch
@@ -66,10 +69,29 @@ def scales_loss(optimizer: keras.optimizers.Optimizer) -> bool:
     return isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
 
+def check_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
+    """Refuse a clipping that makes NaN of finite gradients.
+
+    It multiplies with the length to clip to and divides by it: inf/inf arises after gradients have
+    been looked at.
+
+    Raises:
+        InputError: if a length or value to clip to is not finite or not above 0.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    for name in ("clipnorm", "global_clipnorm", "clipvalue"):
+        value = getattr(inner, name, None)
+        if value is not None and not (is_number(value) and 0 < value < math.inf):
+            raise InputError(
+                f"{name} of the optimizer is a finite number above 0; received {value!r}: leave it "
+                "out to clip nothing"
+            )
+
+
 def are_finite(differentiated: Differentiated, optimizer: keras.optimizers.Optimizer) -> Tensor:
     """Whether an update with these gradients leaves the weights finite; a scalar boolean."""
     loss, gradients = differentiated.loss, differentiated.gradients
-    finite = tf.math.is_finite(loss)
+    finite = tf.math.is_finite(loss) & tf.math.is_finite(optimizer.learning_rate)
     if scales_loss(optimizer):
         return finite
     return finite & tf.math.is_finite(tf.linalg.global_norm(gradients))
@@ -138,22 +160,32 @@ def differentiate(model: keras.Model, batch: Batch, seed: Tensor, share: Share) 
     gradients = tape.gradient(
         scaled, model.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
+    if replicas > 1:
+        # Sparse ones, such as of an embedding's rows, have a length that differs with the share of
+        # the batch, and devices sum what is of one shape.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
     return Differentiated(gradients, loss, losses)
 
 
-def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> None:
-    """Update the weights, unless that would make them NaN."""
+def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> Tensor:
+    """Update the weights, unless that would make them NaN.
+
+    Returns:
+        The loss `[B]` to report: NaN where the weights were left as they are.
+    """
     variables = model.trainable_variables
+    loss = taken.losses.loss
     if model.runs_in_xla:
-        # XLA compiles no check that raises. `DivergenceWatch` sees the NaN of the loss.
+        # XLA compiles no check that raises. `DivergenceWatch` sees the NaN.
 
         def update() -> Tensor:
             model.optimizer.apply_gradients(zip(taken.gradients, variables, strict=True))
-            return tf.constant(True)
+            return loss
 
-        tf.cond(are_finite(taken, model.optimizer), update, lambda: tf.constant(False))
-        return
+        finite = are_finite(taken, model.optimizer)
+        return tf.cond(finite, update, lambda: tf.fill(tf.shape(loss), np.nan))
     with tf.control_dependencies([refuse_divergence(taken, model.optimizer, batch)]):
         gradients = [tf.identity(gradient) for gradient in taken.gradients]
-    # Keras sums the gradients of replicas.
-    model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        # Keras sums the gradients of replicas.
+        model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    return loss

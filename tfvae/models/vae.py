@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, Self, Unpack
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfvae import likelihoods, networks, objectives, posteriors, priors
@@ -19,7 +20,7 @@ from tfvae.networks import Network
 from tfvae.objectives import Objective
 from tfvae.objectives.schedules import WarmUpWatch
 from tfvae.posteriors import Posterior
-from tfvae.priors import Prior
+from tfvae.priors import Prior, VampPrior
 from tfvae.share import Share
 from tfvae.typing import ArrayLike, Config, Distribution, Seed, Shape, Tensor
 
@@ -238,6 +239,13 @@ class VAE(LatentVariableModel):
             "objective": serialize(self.objective),
         }
 
+    def _start(self, x: np.ndarray, target: np.ndarray) -> None:
+        super()._start(x, target)
+        prior = self.prior_family
+        # Fewer events than pseudo-inputs leave these as they are.
+        if isinstance(prior, VampPrior) and not prior.adapted and len(x) >= prior.pseudo_inputs:
+            prior.adapt(self.event_spec.observed(tf.constant(x))[0])
+
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
         """Return the callback that warns of a warm-up longer than the training."""
         return [WarmUpWatch(self.objective.schedules)]
@@ -321,6 +329,7 @@ class VAE(LatentVariableModel):
         label: ArrayLike | None = None,
         *,
         target: ArrayLike | None = None,
+        value_weight: ArrayLike | None = None,
         num_samples: int = 1,
         seed: Seed = None,
         training: bool = False,
@@ -332,6 +341,7 @@ class VAE(LatentVariableModel):
             x: events `[B, *event_shape]`.
             label: of a conditional model, the labels of the events `[B]`.
             target: events at which p(x|z) is evaluated, where they are others than `x`.
+            value_weight: from 0, how much each value counts in log p(x|z), `[B, *event_shape]`.
             num_samples: K, draws of z for each event.
             seed: a whole number, a pair `[2]`, or None for the model's own next seed; or a pair
                 for each event, `[B, 2]`, which makes a draw independent of the rest of the batch.
@@ -367,7 +377,7 @@ class VAE(LatentVariableModel):
         else:
             target, _ = self.checked(target, label)
         parameters = self.likelihood_parameters(z, label, training)
-        likelihood, evaluated = self._likelihood(parameters, target, training)
+        likelihood, evaluated = self._likelihood(parameters, target, training, value_weight)
         return objectives.Terms.of(
             evaluated,
             z,
@@ -418,6 +428,7 @@ class VAE(LatentVariableModel):
             batch.x,
             batch.label,
             target=batch.target,
+            value_weight=batch.value_weight,
             num_samples=self.objective.num_samples if training else 1,
             seed=seed,
             training=training,
@@ -444,7 +455,8 @@ class VAE(LatentVariableModel):
     # --- events -----------------------------------------------------------------------------------
 
     def _code(self, x: Tensor, label: ArrayLike | None, training: bool) -> Tensor:
-        return self.posterior_family.code(self.encode(x, label, training))
+        parameters = self.posterior_family(self._features_of(x, label, training))
+        return self.posterior_family.code(self.posterior_family.distribution(parameters))
 
     def _code_layer(self) -> keras.layers.Layer:
         return PosteriorCode(self.posterior_family, (self.latent_dim,), name="code")
@@ -492,12 +504,10 @@ class VAE(LatentVariableModel):
         seeds = tf.random.experimental.stateless_split(tf.reshape(seed, (-1, 2))[0], 3)
         of_z = seed if seed.shape.rank == 2 else seeds[0]
         terms = self.terms(x, label, num_samples=num_samples, seed=of_z)
-        parameters = self.likelihood_parameters(terms.z, label)
         filled, observed = spec.observed(x)
-        likelihood = self.likelihood_family.distribution(parameters)
-        weights = tf.nn.softmax(terms.log_weight, axis=0)  # [K, B]
         if draws is None:
-            estimate = self.likelihood_family.mixture_mean(likelihood, weights)
+            weights = tf.nn.softmax(terms.log_weight, axis=0)  # [K, B]
+            estimate = self.likelihood_family.mixture_mean(terms.likelihood, weights)
             return tf.where(observed, filled, estimate)
         # [B, m], which of the K draws each completion takes.
         chosen = tf.random.stateless_categorical(tf.transpose(terms.log_weight), draws, seeds[1])
@@ -508,8 +518,7 @@ class VAE(LatentVariableModel):
             ],
             axis=-1,
         )
-        resampled = {name: tf.gather_nd(value, places) for name, value in parameters.items()}
-        completions = self.likelihood_family.distribution(resampled).sample(seed=seeds[2])
+        completions = self.decode(tf.gather_nd(terms.z, places), label).sample(seed=seeds[2])
         return tf.where(observed, filled, completions)
 
     def sample(
@@ -631,4 +640,5 @@ class VAE(LatentVariableModel):
         )
         if not model.built:
             model.build((None, *spec.shape))
+        model.adapted = self.adapted
         return model

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.schema import Schema
 from tfvae.datasets.source import KINDS
 from tfvae.errors import InputError
+from tfvae.finite import without_nan
 from tfvae.models.vae import VAE
+from tfvae.saving.validation import from_json
 
 # As their publishers state them.
 LICENCES = {
@@ -18,6 +20,7 @@ LICENCES = {
     "Digits, in scikit-learn)",
     "shapes": "none: the images are drawn by this package",
     "mnist": "CC BY-SA 3.0 (Yann LeCun, Corinna Cortes)",
+    "mnist-small": "CC BY-SA 3.0 (Yann LeCun, Corinna Cortes, Christopher J. C. Burges)",
     "fashion_mnist": "MIT (Zalando SE)",
     "kmnist": "CC BY-SA 4.0 (ROIS-DS Center for Open Data in the Humanities)",
 }
@@ -72,9 +75,9 @@ class Card:
             facts = json.loads(path.read_text(encoding="utf-8"))
             known = {field.name: facts.get(field.name) for field in dataclasses.fields(cls)}
             found = {name: value for name, value in known.items() if value is not None}
-            for name, read in _READERS.items():
+            for name, kind in _KINDS.items():
                 if name in found:
-                    found[name] = read(found[name])
+                    found[name] = from_json(kind, found[name], name)
             return cls(**found)
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             reason = " ".join(str(error).split())
@@ -98,17 +101,20 @@ class Card:
             "model": _model(vae),
             "signatures": dict(signatures),
         }
-        text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(without_nan(facts), indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "card.json").write_text(f"{text}\n", encoding="utf-8")
         (folder / "README.md").write_text(_readme(facts, vae.event_spec.noun), encoding="utf-8")
 
 
-# What makes of the types that JSON knows those that a card has.
-_READERS: dict[str, Callable[[Any], Any]] = {
-    "preprocessing": lambda facts: Preprocessing(**facts),
-    "anomaly": lambda facts: Anomaly(**facts),
-    "class_names": tuple,
-    "schema": Schema.from_config,
+# The types of what a card has.
+_KINDS: dict[str, Any] = {
+    "data": dict[str, Any],
+    "preprocessing": Preprocessing,
+    "training": dict[str, Any],
+    "metrics": dict[str, Any],
+    "anomaly": Anomaly,
+    "class_names": tuple[str, ...],
+    "schema": Schema,
 }
 
 

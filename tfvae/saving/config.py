@@ -4,6 +4,7 @@ This module loads no TensorFlow, so that ``tfvae train --help`` answers at once.
 """
 
 import dataclasses
+import math
 import re
 import tomllib
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token, validators
 
+from tfvae.checks import MOST, MOST_SEED
 from tfvae.errors import InputError
+from tfvae.saving.validation import Validated
 
 Binarization = Literal["none", "threshold", "static", "dynamic"]
 Kind = Literal["table", "series", "image", "volume"]
@@ -28,40 +31,74 @@ def _whole_number(type_: Any, tokens: Sequence[Token]) -> int:
     return int(text)
 
 
+def _real_number(type_: Any, tokens: Sequence[Token]) -> float:
+    """Read a finite number; Python reads inf, and a training with it ends in NaN."""
+    text = tokens[0].value
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"expected a finite number, received {text}")
+    return number
+
+
 def _option(text: str, **kwargs: Any) -> Parameter:
     return Parameter(help=text, **kwargs)
 
 
-def whole(text: str, *, least: int, name: tuple[str, ...] = ()) -> Parameter:
-    """Describe an option that takes a whole number from `least`, with its help text and names."""
+def whole(text: str, *, least: int, most: int = MOST, name: tuple[str, ...] = ()) -> Parameter:
+    """Describe an option that takes a whole number, with its help text and names.
+
+    Args:
+        text: the help text.
+        least: the smallest that it takes.
+        most: the largest; by default what TensorFlow counts up to.
+        name: its names, where they are not those of the argument.
+    """
     return Parameter(
         name=name,
         help=text,
         converter=_whole_number,
         n_tokens=1,
-        validator=validators.Number(gte=least),
+        validator=validators.Number(gte=least, lte=most),
+    )
+
+
+def real(text: str, **limits: float) -> Parameter:
+    """Describe an option that takes a finite number.
+
+    Args:
+        text: the help text.
+        limits: gt, gte, lt and lte, as `cyclopts.validators.Number` takes them.
+    """
+    return Parameter(
+        help=text,
+        converter=_real_number,
+        n_tokens=1,
+        validator=validators.Number(**limits),
     )
 
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
-class _Named:
+class _Named(Validated):
     """The option that names the data; a class of its own, so that it comes first."""
 
     dataset: Annotated[
         str,
         _option(
-            "digits (embedded), shapes (drawn from known factors), a TFDS image set such as mnist "
-            "or cifar10, or a path: a folder, zip or tar of pictures, a folder of IDX files, an "
-            ".npy or .npz file of images, series, volumes or vectors, or a table (.csv, .tsv, "
-            ".parquet, .feather)."
+            "mnist-small (13,000 images of MNIST, embedded), digits (8 x 8, embedded), shapes "
+            "(drawn from known factors), a TFDS image set such as mnist or cifar10, or a path: a "
+            "folder, zip or tar of pictures, a folder of IDX files, an .npy or .npz file of "
+            "images, series, volumes or vectors, or a table (.csv, .tsv, .parquet, .feather)."
         ),
-    ] = "digits"
+    ] = "mnist-small"
 
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
-class ReadingOptions:
+class ReadingOptions(Validated):
     """How data are read, whatever they are called."""
 
     manual_dir: Annotated[
@@ -89,7 +126,8 @@ class ReadingOptions:
         tuple[str, ...],
         _option(
             "NAME=KIND: what a column of a table is, where it looks like something else: number, "
-            "count, category, ordered, boolean, date, or text to leave it out. Repeatable.",
+            "fraction, count, category, ordered, boolean, date, or text to leave it out. "
+            "Repeatable.",
             negative=(),
         ),
     ] = ()
@@ -107,13 +145,17 @@ class ReadingOptions:
         bool,
         _option("Leave out picture files that cannot be read instead of refusing.", negative=()),
     ] = False
+    folder_labels: Annotated[
+        bool, _option("Whether folders of pictures are classes; without, pictures have no labels.")
+    ] = True
     binarize: Annotated[
-        Binarization,
+        Binarization | None,
         _option(
             "Keep grey values; cut them at one half; or draw each pixel with its value as the "
-            "probability, once (static) or anew each epoch (dynamic; validation and test once)."
+            "probability, once (static) or anew each epoch (dynamic; validation and test once). By "
+            "default none, and for mnist-small dynamic."
         ),
-    ] = "none"
+    ] = None
     dequantize: Annotated[
         bool,
         _option(
@@ -124,9 +166,16 @@ class ReadingOptions:
     ] = False
     validation: Annotated[
         float,
-        _option(
+        real(
             "Training events to choose a model by, where the data set has no such split: below 1 a "
             "fraction, from 1 a number.",
+            gt=0,
+        ),
+    ] = 0.1
+    test: Annotated[
+        float,
+        _option(
+            "Training events to report on, where the data set has no such split; as --validation.",
             validator=validators.Number(gt=0),
         ),
     ] = 0.1
@@ -140,7 +189,15 @@ class TrainConfig(ReadingOptions, _Named):
     The metadata of each field is its help text.
     """
 
-    latent_dim: Annotated[int, whole("Dimensions of the latent space.", least=1)] = 16
+    latent_dim: Annotated[
+        int | None,
+        whole(
+            "Dimensions of the latent space; by default 16, or half of the values of a smaller "
+            "event.",
+            least=1,
+            most=2**16,
+        ),
+    ] = None
     network: Annotated[
         str | None,
         _option(
@@ -155,8 +212,9 @@ class TrainConfig(ReadingOptions, _Named):
             "p(x|z): bernoulli, continuous_bernoulli, normal, laplace, logistic, student_t, beta, "
             "discretized_logistic, discretized_logistic_mixture, categorical, poisson or "
             "negative_binomial, with options: normal:scale=0.1, normal:scale=learned. By default "
-            "bernoulli for images and bits, normal:scale=learned for other vectors, series and "
-            "volumes."
+            "what the values ask for: bernoulli for 0 and 1, discretized_logistic for few levels "
+            "and for bytes, normal:scale=learned for real numbers, and for a table a likelihood "
+            "for each column."
         ),
     ] = None
     posterior: Annotated[
@@ -181,12 +239,17 @@ class TrainConfig(ReadingOptions, _Named):
     ] = False
     epochs: Annotated[
         int | None,
-        whole("Passes over the training data; by default as many as make 1500 steps.", least=1),
+        whole(
+            "Passes over the training data; by default as many as make 600 to 2000 steps, four "
+            "for each event.",
+            least=1,
+        ),
     ] = None
-    batch_size: Annotated[int, whole("Events in a step.", least=1)] = 128
-    learning_rate: Annotated[
-        float, _option("Adam's highest step size.", validator=validators.Number(gt=0))
-    ] = 2e-3
+    batch_size: Annotated[
+        int | None,
+        whole("Events in a step; by default 128, or about an eighth of a small data set.", least=1),
+    ] = None
+    learning_rate: Annotated[float, real("Adam's highest step size.", gt=0)] = 2e-3
     warm_up: Annotated[
         int, whole("Steps in which the step size rises from 0 to the highest.", least=0)
     ] = 0
@@ -199,23 +262,25 @@ class TrainConfig(ReadingOptions, _Named):
     ] = "cosine"
     clip_norm: Annotated[
         float | None,
-        _option(
-            "Shorten the gradient of all weights to this length where it is longer.",
-            validator=validators.Number(gt=0),
-        ),
+        real("Shorten the gradient of all weights to this length where it is longer.", gt=0),
     ] = None
     accumulate: Annotated[int, whole("Batches whose gradients make one update.", least=1)] = 1
     average: Annotated[
         float | None,
-        _option(
+        real(
             "Keep an exponential average of the weights, with this momentum (0.999), and validate "
             "and end with it.",
-            validator=validators.Number(gt=0, lt=1),
+            gt=0,
+            lt=1,
         ),
     ] = None
     patience: Annotated[
         int | None,
-        whole("Stop when the validation ELBO has not risen for so many epochs.", least=1),
+        whole(
+            "Stop when the validation ELBO has not risen for so many epochs, and keep the best; by "
+            "default, where --epochs is left open too, a quarter of them.",
+            least=1,
+        ),
     ] = None
     precision: Annotated[
         Precision,
@@ -239,14 +304,12 @@ class TrainConfig(ReadingOptions, _Named):
     ] = False
     checkpoint_seconds: Annotated[
         float,
-        _option(
-            "Write a checkpoint when so much time has passed since the last.",
-            validator=validators.Number(gte=0),
-        ),
+        real("Write a checkpoint when so much time has passed since the last.", gte=0),
     ] = 60.0
     profile: Annotated[bool, _option("Profile some steps for TensorBoard.", negative=())] = False
     seed: Annotated[
-        int, whole("Seed of splits, binarization, order, weights and noise.", least=0)
+        int,
+        whole("Seed of splits, binarization, order, weights and noise.", least=0, most=MOST_SEED),
     ] = 0
     run_dir: Annotated[
         Path | None, _option("Directory to make; by default runs/DATASET-DATE-TIME.")
@@ -276,7 +339,7 @@ class TrainConfig(ReadingOptions, _Named):
         """Read what `to_toml` wrote.
 
         Raises:
-            InputError: if the file is no TOML, or holds an unknown option.
+            InputError: if the file is no TOML, or holds an unknown option or one that does not fit.
         """
         try:
             options = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -286,13 +349,17 @@ class TrainConfig(ReadingOptions, _Named):
         for name in options:
             if name not in known:
                 raise InputError(f"unknown option {name!r} in {path}")
+        # TOML has neither paths nor tuples.
         for name in ("manual_dir", "run_dir"):
-            if name in options:
+            if isinstance(options.get(name), str):
                 options[name] = Path(options[name])
         for name in ("column", "drop"):
-            if name in options:
+            if isinstance(options.get(name), list):
                 options[name] = tuple(options[name])
-        return cls(**options)
+        try:
+            return cls(**options)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
 
 def reading_arguments(options: ReadingOptions) -> dict[str, Any]:
@@ -315,7 +382,7 @@ def reading_arguments(options: ReadingOptions) -> dict[str, Any]:
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
-class DataOptions:
+class DataOptions(Validated):
     """Data for a trained model, where they are not those of its run."""
 
     dataset: Annotated[
@@ -330,5 +397,13 @@ class DataOptions:
     ] = None
     background: Annotated[str | None, _option("As for train; by default that of the run.")] = None
     skip_damaged: Annotated[bool | None, _option("As for train.", negative=())] = None
+    folder_labels: Annotated[bool | None, _option("As for train.")] = None
+    unseen: Annotated[
+        Literal["refuse", "missing"] | None,
+        _option(
+            "What becomes of a table's categories that the model was not trained on: refuse them, "
+            "the default, or count them as missing."
+        ),
+    ] = None
     binarize: Annotated[Binarization | None, _option("As for train.")] = None
     dequantize: Annotated[bool | None, _option("As for train.")] = None

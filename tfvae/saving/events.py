@@ -71,6 +71,8 @@ def all_events(
     event_shape: Shape,
     schema: datasets.Schema | None,
     limit: int | None = None,
+    *,
+    unseen: str = "refuse",
 ) -> Events:
     """Read all events of the data that options name, or the test events of data with a test split.
 
@@ -80,6 +82,7 @@ def all_events(
             events, is taken; so is a picture for a model of images.
         schema: what the columns of a table were when the model was trained.
         limit: take so many, the first.
+        unseen: what becomes of a table's categories that the schema does not know.
 
     Raises:
         InputError: if they cannot be read.
@@ -92,12 +95,17 @@ def all_events(
         if single is not None:
             return Events(single[None])
     arguments = reading_arguments(options)
-    del arguments["validation"], arguments["binarize"], arguments["dequantize"]
+    for name in ("validation", "test", "binarize", "dequantize"):
+        del arguments[name]
     missing = arguments.pop("missing")
     pictures = datasets.PictureOptions(
-        arguments.pop("background"), skip_damaged=arguments.pop("skip_damaged")
+        arguments.pop("background"),
+        skip_damaged=arguments.pop("skip_damaged"),
+        folder_labels=arguments.pop("folder_labels"),
     )
-    source = datasets.open_source(options.dataset, **arguments, pictures=pictures, schema=schema)
+    source = datasets.open_source(
+        options.dataset, **arguments, pictures=pictures, schema=schema, unseen=unseen
+    )
     if source.missing and not missing:
         raise InputError(
             f"{source.name} holds NaN, and the model was not made for missing values: fill or "
@@ -105,7 +113,7 @@ def all_events(
         )
     rows = source.official.get("test", np.arange(source.count))
     noise = "static" if options.dequantize else "none"
-    draws = "static" if options.binarize == "dynamic" else options.binarize
+    draws = "static" if options.binarize == "dynamic" else options.binarize or "none"
     split = datasets.Split(source, rows, binarize=draws, noise=noise, seed=options.seed)
     return Events.of_split(split, limit)
 
@@ -126,7 +134,7 @@ def _picture(path: Path, options: TrainConfig, event_shape: Shape) -> Events:
         value_range=parse_range(options.value_range),
     )
     x = found[0].astype(np.float32)[None] / 255
-    return Events((x > 0.5).astype(np.float32) if options.binarize != "none" else x)
+    return Events((x > 0.5).astype(np.float32) if options.binarize not in (None, "none") else x)
 
 
 def _single(path: Path, event_shape: Shape) -> np.ndarray | None:

@@ -18,6 +18,7 @@ from tfvae.saving.config import DataOptions, Kind, TrainConfig
 from tfvae.saving.events import Events, all_events
 from tfvae.saving.files import find_model, version_directories
 from tfvae.saving.load import load
+from tfvae.saving.validation import from_json
 from tfvae.typing import Shape
 
 # What the columns of a table were when the model was trained.
@@ -32,17 +33,20 @@ def default_run_dir(dataset: str) -> Path:
     return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
-def load_data(options: TrainConfig, schema: datasets.Schema | None = None) -> datasets.Dataset:
+def load_data(
+    options: TrainConfig, schema: datasets.Schema | None = None, *, unseen: str = "refuse"
+) -> datasets.Dataset:
     """Load the data that options name.
 
     Args:
         options: of a training.
         schema: what the columns of a table were when a model was trained on it.
+        unseen: what becomes of categories that the schema does not know.
 
     Raises:
         InputError: if they cannot be read.
     """
-    return datasets.load(**options.data_options(), schema=schema)
+    return datasets.load(**options.data_options(), schema=schema, unseen=unseen)
 
 
 def check_place(options: TrainConfig, advice: str) -> None:
@@ -96,19 +100,29 @@ def read_schema(folder: Path) -> datasets.Schema | None:
     if not file.is_file():
         return None
     try:
-        return datasets.Schema.from_config(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        return from_json(datasets.Schema, facts, "schema")
+    except ValueError as error:
         raise InputError(f"{file} holds no schema of a table: {error}") from error
 
 
 def read_metrics(run_dir: Path) -> dict[str, list[float]]:
-    """Return the columns of a run's metrics.csv, empty before the first epoch has ended."""
+    """Return the columns of a run's metrics.csv, empty before the first epoch has ended.
+
+    Raises:
+        InputError: if it is damaged.
+    """
     path = run_dir / "metrics.csv"
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in rows[0]} if rows else {}
+    except (ValueError, TypeError, csv.Error) as error:
+        raise InputError(
+            f"{path} is damaged ({error}): tfvae train --resume writes it anew"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +182,7 @@ class TrainedModel:
                 fit the model.
         """
         chosen = self._chosen(options)
-        data = load_data(chosen, self.schema)
+        data = load_data(chosen, self.schema, unseen=options.unseen or "refuse")
         check_data(self.vae, data)
         names = self.class_names if self.vae.num_classes is not None else None
         if names and data.class_names and data.class_names != names:
@@ -195,7 +209,13 @@ class TrainedModel:
         chosen = self._chosen(options)
         if options.dataset is None or not Path(options.dataset).exists():
             return Events.of_split(self.data(options).test, limit)
-        found = all_events(chosen, self.vae.event_shape, self.schema, limit)
+        found = all_events(
+            chosen,
+            self.vae.event_shape,
+            self.schema,
+            limit,
+            unseen=options.unseen or "refuse",
+        )
         name = chosen.dataset
         _check(self.vae, name, found.x.shape[1:], found.labels is not None)
         names = self.class_names if self.vae.num_classes is not None else None
@@ -213,13 +233,14 @@ class TrainedModel:
         given = {
             name: value for name, value in dataclasses.asdict(options).items() if value is not None
         }
+        given.pop("unseen", None)
         if self.config is None and "dataset" not in given:
             raise InputError(
-                f"there is no config.toml beside {self.path} to say which data: give --dataset"
+                f"there is no config.toml beside {self.path} to say which data: give dataset=PATH"
             )
         run = self.config or TrainConfig()
         if "dataset" not in given:
-            check_place(run, "move them back, or name their new place with --dataset")
+            check_place(run, "move them back, or name their new place with dataset=PATH")
             return dataclasses.replace(run, **given)
         # Other data come without the options that the run's data needed, but for those that say
         # what a value means, and what the splits of the same data in another place depend on.
@@ -235,7 +256,9 @@ class TrainedModel:
             image_size=run.image_size,
             background=run.background,
             seed=run.seed,
+            folder_labels=run.folder_labels,
             validation=run.validation,
+            test=run.test,
         )
         return dataclasses.replace(base, **given)
 

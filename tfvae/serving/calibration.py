@@ -31,7 +31,8 @@ def calibrate(vae: VAE, data: Any, *, rate: float = DEFAULT_RATE) -> Anomaly:
         rate: the share, between 0 and 1.
 
     Raises:
-        InputError: if the rate does not fit, or there are too few events for it.
+        InputError: if the rate does not fit, there are too few events for it, or their ELBO is not
+            finite.
     """
     if not is_number(rate) or not 0 < rate < 1:
         raise InputError(f"the rate of anomalies lies between 0 and 1; received {rate!r}")
@@ -46,5 +47,11 @@ def calibrate(vae: VAE, data: Any, *, rate: float = DEFAULT_RATE) -> Anomaly:
         raise InputError(
             f"a rate of {rate:g} needs at least {int(np.ceil(1 / rate))} {vae.event_spec.noun} to "
             f"calibrate on; received {len(scores)}"
+        )
+    if not np.isfinite(scores).all():
+        wrong = int((~np.isfinite(scores)).sum())
+        raise InputError(
+            f"the ELBO of {wrong} of {len(scores)} {vae.event_spec.noun} is not finite: no "
+            "threshold can be told"
         )
     return Anomaly(float(np.quantile(scores, 1 - rate)), float(rate), len(scores))

@@ -27,11 +27,13 @@ from tfvae.checks import checked_count
 from tfvae.datasets import Batches, Dataset, Split, input_errors
 from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.source import SPLITS, plural_of
+from tfvae.datasets.witnesses import digest_of_events
 from tfvae.distributions.kl import exact_kl
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress
 from tfvae.models.vae import VAE
 from tfvae.saving.files import new_file, refuse_existing
+from tfvae.saving.locks import locked
 from tfvae.saving.run import TrainedModel, check_data
 from tfvae.serving.parts import Parts
 from tfvae.typing import ArrayLike, Shape, Tensor
@@ -42,8 +44,6 @@ _PART_BYTES = 2**24
 # What is read at once by those who read the file in pieces.
 _GROUP_EVENTS = 2**17
 _GROUP_BYTES = 2**25
-# Events whose values tell one data set from another of the same name and size.
-_WITNESSES = 16
 _SUPPORTED = "supported"
 
 
@@ -201,17 +201,14 @@ def encode(
 ) -> Embeddings:
     """Write the codes of a data set into a Parquet file, a row for each event.
 
-    ========= ======================= ===========================================================
-    column    type                    content
-    ========= ======================= ===========================================================
-    ``split`` dictionary of strings   train, validation or test
-    ``row``   int64                   position in the split, from 0
-    ``name``  string                  of the event's file, where a data set is made of files
-    ``label`` int32                   where the events have labels
-    ``code``  fixed list of d float32 the vector that stands for the event (`Posterior.code`)
-    ``scale`` fixed list of d float32 standard deviations of q(z|x), where they have a closed form
-    ``kl``    float32                 KL(q(z|x) ‖ p(z)), nats, where it has a closed form
-    ========= ======================= ===========================================================
+    - ``split``, dictionary of strings: train, validation or test
+    - ``row``, int64: position in the split, from 0
+    - ``name``, string: of the event's file, where a data set is made of files
+    - ``label``, int32: where the events have labels
+    - ``code``, fixed list of d float32: the vector that stands for the event (`Posterior.code`)
+    - ``scale``, fixed list of d float32: standard deviations of q(z|x), where they have a closed
+      form
+    - ``kl``, float32: KL(q(z|x) ‖ p(z)), nats, where it has a closed form
 
     Each row group holds events of one split. The schema's metadata has one entry, ``tfvae``: JSON
     that names the version, the model, and the data set with its options.
@@ -237,7 +234,8 @@ def encode(
 
     Raises:
         InputError: if an argument does not fit, the data set does not fit the model, there is
-            something at `out` that may not be replaced, or pyarrow is missing.
+            something at `out` that may not be replaced, another process is at this file, or pyarrow
+            is missing.
     """
     encoder = Encoder(model.vae if isinstance(model, TrainedModel) else model)
     vae = encoder.vae
@@ -257,16 +255,36 @@ def encode(
         "options": {"splits": list(counts), "limit": limit, "batch_size": batch_size},
     }
     with input_errors():
-        events = {split: _digest_of_events(_split(data, split)) for split in counts}
+        events = {split: digest_of_events(_split(data, split)) for split in counts}
     path = str(model.path) if isinstance(model, TrainedModel) else None
     table = _Table(
         encoder, data.has_labels, data.train.source.names is not None, {**facts, "path": path}
     )
-    parts = Parts(out, {**facts, "events": events, "part_events": part_events}, restart=overwrite)
+    job = {**facts, "events": events, "part_events": part_events}
+    with locked(Parts.place(out)):
+        parts = Parts(out, job, restart=overwrite)
+        return _encode(
+            encoder, data, out, counts, parts, table, part_events, batch_size, overwrite, progress
+        )
 
+
+def _encode(
+    encoder: Encoder,
+    data: Dataset,
+    out: Path,
+    counts: dict[str, int],
+    parts: Parts,
+    table: "_Table",
+    part_events: int,
+    batch_size: int,
+    overwrite: bool,
+    progress: bool,
+) -> Embeddings:
+    vae = encoder.vae
+    row_bytes = 8 * vae.latent_dim
     begun = time.perf_counter()
     spans = _spans(counts, part_events)
-    missing = [span for span in spans if parts.read(span.name) is None]
+    missing = [span for span in spans if not table.holds(span, parts.read(span.name))]
     resumed = sum(counts.values()) - sum(map(len, missing))
     whole = parts.directory / "whole.parquet"
     # `Progress` holds Ctrl-C back until a call of TensorFlow has ended.
@@ -285,7 +303,7 @@ def encode(
         bar.set_description("writing")
         with new_file(whole) as partial, table.writer(partial) as write:
             for group in _groups(spans, min(_GROUP_EVENTS, _GROUP_BYTES // row_bytes)):
-                write([_checked_part(parts, span) for span in group])
+                write([_checked_part(parts, table, span) for span in group])
                 advance(0)
     _check_out(out, overwrite)  # again: the work may have taken hours
     whole.replace(out)
@@ -476,15 +494,6 @@ def _digest_of_model(vae: VAE) -> str:
     return digest.hexdigest()
 
 
-def _digest_of_events(split: Split) -> str:
-    """Compute a digest of which events a split has, and of the content of some."""
-    positions = np.unique(np.linspace(0, len(split) - 1, _WITNESSES).astype(np.int64))
-    digest = hashlib.sha256(np.asarray(split.rows, np.int64).tobytes())
-    for tensor in split.fetch(tf.constant(positions)):
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
-
-
 # --- the file -------------------------------------------------------------------------------------
 
 
@@ -546,6 +555,25 @@ class _Table:
             stream.write(arrow.record_batch(arrays, self._schema))
         return sink.getvalue()
 
+    def holds(self, span: _Span, content: bytes | None) -> bool:
+        """Whether a part has the rows of a span, all of them and in order.
+
+        Its digest says that it is what was written, not by whom.
+        """
+        if content is None:
+            return False
+        arrow = self._arrow
+        try:
+            rows = arrow.ipc.open_stream(content).read_all()
+        except (arrow.ArrowException, OSError, ValueError):
+            return False
+        if rows.num_rows != len(span) or not rows.schema.equals(self._schema):
+            return False
+        rows.validate(full=True)
+        splits = set(rows.column("split").to_pylist())
+        numbers = rows.column("row").to_numpy()
+        return splits == {span.split} and np.array_equal(numbers, np.arange(span.start, span.stop))
+
     @contextlib.contextmanager
     def writer(self, path: Path) -> Iterator[Callable[[list[bytes]], None]]:
         """Return a function that writes what `pack` gave of some spans as one row group."""
@@ -569,9 +597,9 @@ class _Table:
             yield write
 
 
-def _checked_part(parts: Parts, span: _Span) -> bytes:
+def _checked_part(parts: Parts, table: _Table, span: _Span) -> bytes:
     content = parts.read(span.name)
-    if content is None:
+    if content is None or not table.holds(span, content):
         raise InputError(
             f"a part in {parts.directory} was damaged after it was written: start again, which "
             "makes it anew"

@@ -1,6 +1,8 @@
 """SavedModels that load where nothing but TensorFlow is installed."""
 
+import errno
 import json
+import re
 from pathlib import Path
 
 import keras
@@ -10,8 +12,9 @@ from tfvae.errors import InputError
 from tfvae.models.tracing import networks_traced_once
 from tfvae.models.vae import VAE
 from tfvae.saving.card import Card
-from tfvae.saving.files import new_directory, version_directories
+from tfvae.saving.files import new_directory, remove_leftovers, unwritable, version_directories
 from tfvae.saving.load import CONFIG_FILE
+from tfvae.saving.locks import one_after_another
 from tfvae.serving.signatures import signatures
 from tfvae.serving.warmup import write_warmup_requests
 
@@ -44,6 +47,7 @@ def export_saved_model(
     Raises:
         InputError: if something is at `path`, the model has not been built, a number does not
             fit, or the card has a preprocessing of bytes and the events are no images.
+        OSError: if it cannot be written.
     """
     card = card or Card()
     found = signatures(
@@ -60,7 +64,13 @@ def export_saved_model(
         graphs = {one.name: one.concrete() for one in found}
     graphs["serving_default"] = graphs[found[0].name]
     with new_directory(path, replace=replace) as partial:
-        tf.saved_model.save(module, str(partial), signatures=graphs)
+        try:
+            tf.saved_model.save(module, str(partial), signatures=graphs)
+        except tf.errors.OpError as error:
+            reason = unwritable(error)
+            if reason is None:
+                raise
+            raise OSError(errno.EIO, reason, str(path)) from error
         config = partial / CONFIG_FILE
         config.parent.mkdir(exist_ok=True)
         config.write_text(json.dumps(keras.saving.serialize_keras_object(vae)), encoding="utf-8")
@@ -90,11 +100,27 @@ def publish_saved_model(
         InputError: if something else is at `path`, or as `export_saved_model` does.
     """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(_no_versions(path))
+    # Of two at once each makes a version of its own.
+    with one_after_another(path):
+        return _publish(vae, path, card, num_samples)
+
+
+def _no_versions(path: Path) -> str:
+    return (
+        f"expected a directory of versions NAME/1, NAME/2 ..., or none yet; received {path}, "
+        "which is something else: choose another name"
+    )
+
+
+def _publish(vae: VAE, path: Path, card: Card | None, num_samples: int) -> tuple[Path, list[str]]:
+    for left in path.glob(".*-????????"):
+        if re.fullmatch(r"\.\d+-.{8}", left.name):
+            remove_leftovers(path, left.name[:-8], "")
     versions = version_directories(path)
-    if not versions and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(
-            f"expected a directory of versions NAME/1, NAME/2 ..., or none yet; received {path}, "
-            "which is something else: choose another name"
-        )
+    # Hidden names are of exports that were killed.
+    if not versions and any(not one.name.startswith(".") for one in path.iterdir()):
+        raise InputError(_no_versions(path))
     version = path / str(int(versions[-1].name) + 1 if versions else 1)
     return version, export_saved_model(vae, version, card=card, num_samples=num_samples)

@@ -73,18 +73,14 @@ def _with_float32(config: Any) -> Any:
 def functions_of(vae: VAE) -> tuple[list[Function], dict[str, str]]:
     """Return the functions of a model that need no random operation.
 
-    =============== ============================= ================================================
-    name            inputs                        outputs
-    =============== ============================= ================================================
-    ``reconstruct`` x `[B, *event_shape]`         x `[B, *event_shape]`, the mean of p(x|z)
-    ``encode``      x                             loc (the code) `[B, d]`; and scale `[B, d]` of
-                                                  q(z|x), where that has a closed form
-    ``decode``      z `[B, d]`                    x, the mean of p(x|z)
-    ``sample``      noise `[B, d]`                x, the mean of p(x|z) at the z of p(z) that the
-                                                  noise makes
-    ``elbo``        x, noise                      elbo, log_likelihood, kl, each `[B]`, in nats; NaN
-                                                  for events that have no density
-    =============== ============================= ================================================
+    - ``reconstruct``: of x `[B, *event_shape]`; returns x `[B, *event_shape]`, the mean of p(x|z)
+    - ``encode``: of x; returns loc (the code) `[B, d]`; and scale `[B, d]` of q(z|x), where that
+      has a closed form
+    - ``decode``: of z `[B, d]`; returns x, the mean of p(x|z)
+    - ``sample``: of noise `[B, d]`; returns x, the mean of p(x|z) at the z of p(z) that the noise
+      makes
+    - ``elbo``: of x, noise; returns elbo, log_likelihood, kl, each `[B]`, in nats; NaN for events
+      that have no density
 
     The events are called ``images`` where they are images, and ``x`` elsewhere. Where values may be
     missing, NaN in them means that a value was not observed. Each function of a conditional model

@@ -1,7 +1,8 @@
 """What a server can ask of a model: each function of a SavedModel, with its inputs and outputs.
 
 Every input and output has the batch `[B]` as its first axis, so that a server may join requests
-into one batch; and what comes out for an event depends on nothing else in the batch.
+into one batch; and what comes out for an event depends on nothing else in the batch. An event that
+has no density, or a damaged file, ends the call for its batch, with an error that says why.
 """
 
 import dataclasses
@@ -93,33 +94,27 @@ def signatures(
 ) -> list[Signature]:
     """Return the functions of a model, the default of a server first.
 
-    ======================== ======================== ============================================
-    name                     inputs                   outputs
-    ======================== ======================== ============================================
-    ``reconstruct``          x `[B, *event_shape]`    x `[B, *event_shape]`, the mean of p(x|z)
-    ``encode``               x                        loc (the code) `[B, d]`; and scale `[B, d]` of
-                                                      q(z|x), where that has a closed form
-    ``decode``               z `[B, d]`               x, the mean of p(x|z)
-    ``sample``               seed `[B, 2]`            x, the mean of p(x|z) at a z from p(z)
-    ``interpolate``          start, end (events),     x, decoded so far on the line from the code of
-                             weight `[B]`             start (weight 0) to that of end (weight 1)
-    ``elbo``                 x, seed                  elbo, log_likelihood, kl, each `[B]`, nats
-    ``log_prob``             x, seed                  log_prob `[B]`, nats, by importance sampling,
-                                                      and effective_sample_size `[B]`
-    ``anomaly_score``        x                        score `[B]`, −ELBO in nats; threshold `[B]`;
-                                                      and is_anomaly `[B]`, whether the score is
-                                                      above it
-    ``impute``               x, seed                  x with its holes filled; of models for missing
-                                                      values alone
-    ``log_joint``            x, z                     log_joint, log p(x, z); log_likelihood, log
-                                                      p(x|z); log_prior, log p(z), each `[B]`, nats
-    ``log_posterior``        x, z                     log_posterior, log q(z|x), `[B]`, nats
-    ``posterior_parameters`` x                        what q(z|x) is made from, such as loc and
-                                                      log_var `[B, d]`
-    ``sample_posterior``     x, seed                  z `[B, d]` from q(z|x); and log_posterior,
-                                                      log q(z|x), `[B]`, nats
-    ``sample_latent``        seed                     z `[B, d]` from p(z)
-    ======================== ======================== ============================================
+    - ``reconstruct``: of x `[B, *event_shape]`; returns x `[B, *event_shape]`, the mean of p(x|z)
+    - ``encode``: of x; returns loc (the code) `[B, d]`; and scale `[B, d]` of q(z|x), where that
+      has a closed form
+    - ``decode``: of z `[B, d]`; returns x, the mean of p(x|z)
+    - ``sample``: of seed `[B, 2]`; returns x, the mean of p(x|z) at a z from p(z)
+    - ``interpolate``: of start, end (events), weight `[B]`; returns x, decoded so far on the line
+      from the code of start (weight 0) to that of end (weight 1)
+    - ``elbo``: of x, seed; returns elbo, log_likelihood, kl, each `[B]`, nats
+    - ``log_prob``: of x, seed; returns log_prob `[B]`, nats, by importance sampling, and
+      effective_sample_size `[B]`
+    - ``anomaly_score``: of x; returns score `[B]`, −ELBO in nats; threshold `[B]`; and is_anomaly
+      `[B]`, whether the score is above it
+    - ``impute``: of x, seed; returns x with its holes filled; of models for missing values alone
+    - ``log_joint``: of x, z; returns log_joint, log p(x, z); log_likelihood, log p(x|z); log_prior,
+      log p(z), each `[B]`, nats
+    - ``log_posterior``: of x, z; returns log_posterior, log q(z|x), `[B]`, nats
+    - ``posterior_parameters``: of x; returns what q(z|x) is made from, such as loc and log_var `[B,
+      d]`
+    - ``sample_posterior``: of x, seed; returns z `[B, d]` from q(z|x); and log_posterior, log
+      q(z|x), `[B]`, nats
+    - ``sample_latent``: of seed; returns z `[B, d]` from p(z)
 
     With the last five a client can estimate log p(x) for itself, whatever prior and posterior are:
     it is the mean of ``exp(log_joint − log_posterior)`` over draws of ``sample_posterior``.
@@ -329,15 +324,18 @@ class _Functions:
         checks: dict[str, Callable[[Tensor], Tensor]] = {"label": self._checked_label}
         checks |= dict.fromkeys((self._x, "start", "end"), self._checked)
 
-        def checked(*given: Tensor) -> Outputs:
-            return function(
-                *(
-                    checks[spec.name](value) if spec.name in checks else value
-                    for value, spec in zip(given, inputs, strict=True)
-                )
-            )
+        events = (self._x, "start", "end")
 
-        return Signature.of(name, checked, inputs, says)
+        def guarded(*given: Tensor) -> Outputs:
+            count = tf.shape(given[0])[0]
+            values = []
+            for value, spec in zip(given, inputs, strict=True):
+                checked = checks[spec.name](value) if spec.name in checks else value
+                blank = self.vae.event_spec.blank(1) if spec.name in events else None
+                values.append(_one_at_least(checked, count, blank))
+            return {name: value[:count] for name, value in function(*values).items()}
+
+        return Signature.of(name, guarded, inputs, says)
 
     def _forms(
         self,
@@ -407,6 +405,13 @@ def _log_joint(vae: VAE, x: Tensor, z: Tensor, label: Tensor | None) -> Outputs:
         "log_likelihood": log_likelihood,
         "log_prior": log_prior,
     }
+
+
+def _one_at_least(value: Tensor, count: Tensor, blank: Tensor | None) -> Tensor:
+    """Return a batch, or one row for a batch of none, which reshapes in networks cannot take."""
+    row = tf.zeros((1, *value.shape[1:]), value.dtype) if blank is None else blank
+    found = tf.cond(tf.equal(count, 0), lambda: row, lambda: value)
+    return tf.ensure_shape(found, (None, *value.shape[1:]))
 
 
 def _checked(spec: EventSpec, x: Tensor) -> Tensor:

@@ -12,18 +12,22 @@ import io
 import json
 import os
 import re
+import secrets
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfvae.errors import InputError
+from tfvae.saving.files import force_to_disk
+from tfvae.saving.locks import locked
 
 _NAME = re.compile(r"step-(\d{9,})-([0-9a-f]{32})\.npz")
 _META = "meta"
+_PARTIAL = ".partial"
 
 
 class Checkpoints:
@@ -37,6 +41,8 @@ class Checkpoints:
     def __init__(self, directory: str | Path, keep: int = 2):
         self.directory = Path(directory)
         self._keep = max(2, keep)
+        # Once made it is not made again: a directory that is gone was removed by somebody.
+        self._made = False
 
     def write(self, step: int, state: bytes) -> Path:
         """Write a checkpoint, and remove those that are too old.
@@ -51,23 +57,45 @@ class Checkpoints:
         Raises:
             OSError: if it cannot be written; those that were there stay.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        if not self._made:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._made = True
         name = f"step-{step:09d}-{_digest(state)}.npz"
-        # One name for all that are not complete yet, so that what a crash left is overwritten.
-        partial = self.directory / ".partial"
+        # A name of its own, that is not there yet: nobody else's file, nor one that a link at this
+        # name points to.
+        partial = self.directory / f"{_PARTIAL}-{os.getpid()}-{secrets.token_hex(4)}"
         try:
-            with partial.open("wb") as file:
+            with partial.open("xb") as file:
                 file.write(state)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self.directory / name)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            if error.filename is None:
+                error.filename = str(partial)
+            raise
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        _force_to_disk(self.directory)
+        force_to_disk(self.directory)
         for old in self.files()[self._keep :]:
             old.unlink(missing_ok=True)
+        # What a crash left.
+        for left in self.directory.glob(f"{_PARTIAL}*"):
+            left.unlink(missing_ok=True)
         return self.directory / name
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other trainings out of the directory while the block runs.
+
+        Raises:
+            InputError: if another one is in it, which the message names.
+        """
+        with locked(self.directory):
+            self._made = True
+            yield
 
     def files(self) -> list[Path]:
         """Return the files of checkpoints, whole or damaged, those with most steps first."""
@@ -145,12 +173,3 @@ def _steps(path: Path) -> int:
 
 def _digest(state: bytes) -> str:
     return hashlib.sha256(state).hexdigest()[:32]
-
-
-def _force_to_disk(directory: Path) -> None:
-    """Make the renaming last: it is in the directory's own data."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import checked_count, is_number
+from tfvae.checks import checked_count, checked_weight
 from tfvae.datasets import Batches
 from tfvae.errors import DivergenceError, InputError, WorkerError
 from tfvae.graph_errors import own_error
 from tfvae.models import LatentVariableModel
 from tfvae.models.batch import events_and_labels
 from tfvae.models.callbacks import say_directions
-from tfvae.models.step import divergence_message
+from tfvae.models.step import check_optimizer, divergence_message
 from tfvae.training.checkpoints import Checkpoints
+from tfvae.training.identity import identity_of
 from tfvae.training.progress import ProgressBar
 from tfvae.training.replicas import any_of, broadcast
 from tfvae.training.resuming import Position, capture, restore
@@ -57,7 +58,8 @@ def train(
     from there when it is called again with the same arguments; with deterministic operations
     (``tf.config.experimental.enable_op_determinism()``) to the same weights, bit for bit. Data that
     are not `Batches` are then iterated anew and skipped to the place, and must give the same
-    batches each time for that.
+    batches each time for that. Checkpoints of another model or other data are refused, and one
+    training at a time has the directory.
 
     Args:
         model: a `VAE` or `Autoencoder` that has been compiled; an optimiser that has taken steps
@@ -86,38 +88,67 @@ def train(
 
     Raises:
         InputError: if the model has not been compiled, the data are empty, events do not fit, or
-            several devices cannot train the model.
+            several devices cannot train the model, or `checkpoint_dir` is in use or of another
+            training.
         DivergenceError: if a loss or a gradient is not finite; the weights are those of before.
         WorkerError: if another process of the training has ended.
         OSError: if a checkpoint cannot be written.
     """
+    if not isinstance(model, LatentVariableModel):
+        raise InputError(f"expected a tfvae.VAE or Autoencoder; received {type(model).__name__}")
+    for name, source in (("data", data), ("validation_data", validation_data)):
+        if source is not None or name == "data":
+            _check_batches(name, source)
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise InputError(f"callbacks are those of Keras; received {callback!r}")
     if not model.compiled or model.optimizer is None:
         raise InputError("expected a compiled model: call model.compile('adam') first")
     checked_count("epochs", epochs)
     if steps_per_call is not None:
         checked_count("steps_per_call", steps_per_call)
-    if not is_number(checkpoint_seconds) or checkpoint_seconds < 0:
-        raise InputError(
-            f"checkpoint_seconds is a number of at least 0; received {checkpoint_seconds!r}"
-        )
+    checked_weight("checkpoint_seconds", checkpoint_seconds)
     updates = Updates(_built(model, data))
-    training = _source(updates, data, updates.train)
+    check_optimizer(model.optimizer)
+    batches = _source(updates, data, updates.train)
     validation = None
     if validation_data is not None:
         validation = _source(updates, validation_data, updates.test)
-    return _Training(
+    checkpoints = None if checkpoint_dir is None else Checkpoints(checkpoint_dir)
+    training = _Training(
         updates,
-        training,
+        batches,
         validation,
         epochs=epochs,
         callbacks=callbacks,
         steps_per_call=steps_per_call,
-        checkpoints=None if checkpoint_dir is None else Checkpoints(checkpoint_dir),
+        checkpoints=checkpoints,
         checkpoint_seconds=checkpoint_seconds,
         skip_non_finite=skip_non_finite,
         should_stop=should_stop,
         progress=progress,
-    ).run()
+        identity={} if checkpoints is None else identity_of(model, data),
+    )
+    with contextlib.ExitStack() as stack:
+        if checkpoints is not None and updates.worker == 0:
+            stack.enter_context(checkpoints.held())
+        return training.run()
+
+
+def _check_batches(name: str, data: Any) -> None:
+    """Refuse what is no source of batches.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if isinstance(data, (Batches, tf.data.Dataset, tf.distribute.DistributedDataset)):
+        return
+    advice = "tfvae.datasets.Batches(data.train, 128, shuffle=True)"
+    if hasattr(data, "shape"):
+        advice = "tf.data.Dataset.from_tensor_slices(x).batch(128), or train arrays with fit"
+    raise InputError(
+        f"{name} is a source of batches; received {type(data).__name__}: give it {advice}"
+    )
 
 
 def _built(model: LatentVariableModel, data: Any) -> LatentVariableModel:
@@ -155,12 +186,14 @@ class _Source:
     Args:
         updates: knows the model and the workers.
         take: what to do with a batch, its number, and how many rows the whole of it has.
+        given: the data.
     """
 
     # Batches of an epoch, where that is known.
     length: int | None = None
 
-    def __init__(self, updates: Updates, take: Callable[..., Outcome]):
+    def __init__(self, updates: Updates, take: Callable[..., Outcome], given: Any):
+        self._updates, self._given = updates, given
         self._model = model = updates.model
         self._workers = {"worker": updates.worker, "workers": updates.workers}
         if model.jit_compile and updates.replicas == 1 and not model.run_eagerly:
@@ -191,6 +224,12 @@ class _Source:
     def _chunk(self, opened: Any, step: Any, limit: Any, sums: Any, skip_non_finite: Any) -> Any:
         raise NotImplementedError
 
+    def adapt(self) -> None:
+        """Start the model at the data, if it has not been trained or adapted."""
+        # Each worker is to set the same: of a pipeline each may see other rows first.
+        if self._updates.workers == 1 or isinstance(self._given, Batches):
+            self._model.adapt_once(self._given)
+
     def _guarded(self, batch: Any) -> Any:
         """Check a batch's values; outside of the function that XLA compiles, which cannot."""
         checked = self._model.tensors(batch, guard=True)
@@ -214,7 +253,7 @@ class _InGraph(_Source):
     """Batches of images that are in memory, each made in the graph that takes it."""
 
     def __init__(self, updates: Updates, take: Callable[..., Outcome], batches: Batches):
-        super().__init__(updates, take)
+        super().__init__(updates, take, batches)
         if tf.config.list_logical_devices("GPU"):
             # They came into the host's memory within a limit that a GPU's memory is far above.
             batches = dataclasses.replace(batches, split=batches.split.on("GPU:0"))
@@ -248,7 +287,7 @@ class _Iterated(_Source):
     """Batches of a `tf.data` pipeline."""
 
     def __init__(self, updates: Updates, take: Callable[..., Outcome], data: Any):
-        super().__init__(updates, take)
+        super().__init__(updates, take, data)
         self._data = data
         if isinstance(data, Batches):
             self.length = len(data)
@@ -301,6 +340,7 @@ class _Training:
     skip_non_finite: bool
     should_stop: Callable[[], bool]
     progress: bool
+    identity: Mapping[str, str]
 
     def run(self) -> keras.callbacks.History:
         """Train to the end, or to where it is to stop."""
@@ -325,7 +365,7 @@ class _Training:
         container.on_train_begin()
         try:
             with self._named_errors():
-                self._resume()
+                self._resume_or_adapt()
                 self._train(container)
         finally:
             for bar in self._shown:
@@ -459,17 +499,20 @@ class _Training:
 
     # --- checkpoints --------------------------------------------------------------------------
 
-    def _resume(self) -> None:
-        """Go on from the newest checkpoint, where there is one."""
+    def _resume_or_adapt(self) -> None:
+        """Go on from the newest checkpoint, where there is one; else start at the data."""
         if self.checkpoints is None:
+            self.data.adapt()
             return
         model, strategy = self.updates.model, self.updates.strategy
         # Workers share no disk, maybe: what the chief reads is what all of them go on from.
         found = self.checkpoints.read() if self.updates.worker == 0 else None
         state = broadcast(strategy, found)
         if state is None:
+            self.data.adapt()
             return
-        self._at = restore(model, state, self._kept)
+        model.adapted = True
+        self._at = restore(model, state, self._kept, self.identity)
         model.history.history = self._at.history
         model.history.epoch = list(range(self._at.epoch))
         for bar in self._shown:
@@ -481,7 +524,8 @@ class _Training:
         due = time.monotonic() - self._saved >= self.checkpoint_seconds
         if self.checkpoints is not None and self.updates.worker == 0 and (due or now or stops):
             self.checkpoints.write(
-                self._at.taken, capture(self.updates.model, self._at, self._kept)
+                self._at.taken,
+                capture(self.updates.model, self._at, self._kept, self.identity),
             )
             self._saved = time.monotonic()
         return stops

@@ -1,7 +1,10 @@
 """What a training writes for people to look at while it runs."""
 
 import csv
+import errno
 import io
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,10 @@ _TIMES = 20
 
 
 class MetricsFile(keras.callbacks.Callback):
-    """Writes the metrics of each epoch to a CSV file, which is whole at any moment.
+    """Writes the metrics of all epochs to a CSV file, which is whole at any moment.
 
-    Of a training that goes on from a checkpoint, the rows that came after that are replaced.
+    They are those that the model's `History` has, which a checkpoint keeps: whatever became of the
+    file, the next epoch writes it anew.
 
     Args:
         path: the file.
@@ -29,18 +33,37 @@ class MetricsFile(keras.callbacks.Callback):
         self._path = path
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Add a row."""
-        rows: list[dict[str, Any]] = []
-        if self._path.exists():
-            with self._path.open(newline="") as file:
-                rows = list(csv.DictReader(file))[:epoch]
-        rows.append({"epoch": epoch, **(logs or {})})
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[-1]))
-        writer.writeheader()
-        writer.writerows(rows)
-        with new_file(self._path) as partial:
-            partial.write_text(text.getvalue())
+        """Write all rows."""
+        history = {name: values[:epoch] for name, values in self.model.history.history.items()}
+        for name, value in (logs or {}).items():
+            history.setdefault(name, []).append(value)
+        write_metrics(self._path, history)
+
+
+def write_metrics(path: Path, history: Mapping[str, Sequence[float]]) -> None:
+    """Write metrics to a CSV file, a row an epoch.
+
+    Args:
+        path: the file; its directory must be there.
+        history: one value an epoch of each metric, as `keras.callbacks.History` has them; none
+            makes no file.
+    """
+    if not history:
+        return
+    rows = max(map(len, history.values()))
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["epoch", *history])
+    for epoch in range(rows):
+        # What a callback has added later has fewer values, which are the last.
+        places = {name: epoch - rows + len(values) for name, values in history.items()}
+        writer.writerow(
+            [epoch, *(float(history[name][i]) if i >= 0 else "" for name, i in places.items())]
+        )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    with new_file(path) as partial:
+        partial.write_text(text.getvalue())
 
 
 class Pictures(keras.callbacks.Callback):

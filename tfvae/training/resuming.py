@@ -1,15 +1,17 @@
 """All that decides how a training goes on, as bytes and back."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from tfvae.checks import is_whole
 from tfvae.errors import InputError
 from tfvae.models import LatentVariableModel, keras_internals
 from tfvae.training.checkpoints import pack, unpack
+from tfvae.training.identity import compare
 
 # What Keras' own callbacks remember, which Keras itself saves nowhere.
 _REMEMBERED: dict[type, tuple[str, ...]] = {
@@ -45,13 +47,17 @@ class Position:
 
 
 def capture(
-    model: LatentVariableModel, position: Position, callbacks: Sequence[keras.callbacks.Callback]
+    model: LatentVariableModel,
+    position: Position,
+    callbacks: Sequence[keras.callbacks.Callback],
+    identity: Mapping[str, str],
 ) -> bytes:
     """Put the state of a training into the content of a checkpoint.
 
     That is: all variables of model, optimiser and metrics, the states of random generators among
     them; the position; what callbacks remember. A callback of the user's is asked for it by
-    ``get_state()``, a dictionary of what JSON can hold, if it has such a method.
+    ``get_state()``, a dictionary of what JSON can hold, if it has such a method. `identity` is what
+    the training is of; see `tfvae.training.identity.identity_of`.
     """
     arrays = {f"variable/{i}": _plain(v) for i, v in enumerate(_variables(model))}
     arrays["totals"] = position.totals
@@ -73,18 +79,37 @@ def capture(
         for field in dataclasses.fields(position)
         if field.name != "totals"
     }
-    return pack({"position": facts, "callbacks": memories}, arrays)
+    return pack({"of": dict(identity), "position": facts, "callbacks": memories}, arrays)
 
 
 def restore(
-    model: LatentVariableModel, state: bytes, callbacks: Sequence[keras.callbacks.Callback]
+    model: LatentVariableModel,
+    state: bytes,
+    callbacks: Sequence[keras.callbacks.Callback],
+    identity: Mapping[str, str],
 ) -> Position:
     """Put a training back into the state that `capture` saw.
 
     Raises:
-        InputError: if the state is that of another model, optimiser or choice of callbacks.
+        InputError: if the state is that of another model, optimiser, choice of callbacks or data,
+            or is none.
     """
     meta, arrays = unpack(state)
+    try:
+        return _restored(model, meta, arrays, callbacks, identity)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"a checkpoint holds what no training wrote: {error!r}") from error
+
+
+def _restored(
+    model: LatentVariableModel,
+    meta: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    callbacks: Sequence[keras.callbacks.Callback],
+    identity: Mapping[str, str],
+) -> Position:
     variables = _variables(model)
     saved = [name for name in arrays if name.startswith("variable/")]
     fits = len(saved) == len(variables) and all(
@@ -95,21 +120,39 @@ def restore(
             "the checkpoint is of another training: expected the same model, optimizer and "
             "callbacks; start anew with another directory for the checkpoints"
         )
+    compare(meta["of"], identity)
     for i, variable in enumerate(variables):
         array = arrays[f"variable/{i}"]
         if array.dtype.kind == "u" and variable.dtype == "bfloat16":
             array = array.view(keras.ops.convert_to_numpy(variable).dtype)
         variable.assign(array)
     for i, (callback, memory) in enumerate(zip(callbacks, meta["callbacks"], strict=True)):
+        remembered = _remembered(callback)
         for name, value in memory.items():
-            if name == "state":
+            if name == "state" and hasattr(callback, "set_state"):
                 callback.set_state(value)
+            elif name not in remembered:
+                # A file of somebody else's would set what it likes.
+                raise InputError(
+                    f"the checkpoint sets {name!r} of {type(callback).__name__}, which no training "
+                    "wrote"
+                )
             elif isinstance(value, dict):
                 values = [arrays[f"callback/{i}/{name}/{j}"] for j in range(value["arrays"])]
                 setattr(callback, name, values)
             else:
                 setattr(callback, name, value)
-    return Position(totals=arrays["totals"], **meta["position"])
+    return _position(meta["position"], arrays["totals"])
+
+
+def _position(facts: dict[str, Any], totals: np.ndarray) -> Position:
+    counts = [facts[name] for name in ("epoch", "step", "skipped", "taken")]
+    if not all(is_whole(count, 0) for count in counts) or not isinstance(facts["stopped"], bool):
+        raise ValueError("its position is no place of a training")
+    history = {
+        str(name): [float(value) for value in values] for name, values in facts["history"].items()
+    }
+    return Position(totals=totals, **{**facts, "history": history})
 
 
 def _variables(model: LatentVariableModel) -> list[Any]:

@@ -90,7 +90,7 @@ class Updates:
         self.worker, self.workers = worker_of(strategy)
         # The ELBO is the sum of the others.
         parts = [name for name in model.term_names if name != "elbo"]
-        self.problems = [*parts, "loss", "gradient"]
+        self.problems = [*parts, "loss", "learning rate", "gradient"]
         if type(model).train_step is not LatentVariableModel.train_step:
             raise InputError(
                 f"{type(model).__name__} has a train_step of its own, which fit calls and this "
@@ -218,6 +218,7 @@ class Updates:
         named = Sums.of_vector(tf.unstack(sums), self.model.term_names)
         values = [term for name, term in named.terms.items() if name != "elbo"]
         values.append(named.loss)
+        values.append(tf.cast(self.model.optimizer.learning_rate, tf.float64))
         # A loss scale is found by gradients that overflow.
         if not scales_loss(self.model.optimizer):
             values.append(tf.linalg.global_norm(gradients))

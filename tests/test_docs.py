@@ -1,0 +1,179 @@
+"""The pages' examples run as they stand, and their links lead somewhere."""
+
+import re
+import subprocess
+import sys
+import zlib
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import within
+from model_server import model_server
+from scripts import ROOT
+
+import tfvae
+
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
+
+
+def blocks(language, page):
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGES[page], flags=re.DOTALL | re.MULTILINE)
+
+
+def lines_of(example):
+    return [line for line in example.splitlines() if line and "import" not in line]
+
+
+def run(example, page, names=None, **instead):
+    """Run an example with some texts replaced, each of which it has; return its names."""
+    for text, other in instead.items():
+        assert text in example
+        example = example.replace(text, other)
+    names = {} if names is None else names
+    exec(compile(example, page, "exec"), names)
+    return names
+
+
+@pytest.mark.exhaustive
+def test_the_first_example_trains_draws_saves_and_is_served(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    example, _ = blocks("python", "README.md")
+    assert len(lines_of(example)) <= 15
+    assert example in blocks("python", "docs/getting_started.md")
+    run(example, "README.md", **{"epochs=50": "epochs=1"})
+    for name in ("samples.png", "reconstructions.png", "model.keras", "saved_model"):
+        assert (tmp_path / name).exists()
+
+    page = "docs/serve.md"
+    serving, client, runtimes = blocks("python", page)
+    names = run(serving, page, **{"my_model/1": "saved_model"})
+    assert names["images"].shape == (2, 8, 8, 1)
+    with model_server(tmp_path / "saved_model") as (_, address):
+        served = run(client, page, **{"grpc://localhost:8500": address})
+    np.testing.assert_allclose(served["images"], names["images"], atol=1e-6)
+    exports = re.findall(
+        r"^tfvae export runs/mnist --out \w+ --format .*$", PAGES[page], re.MULTILINE
+    )
+    assert len(exports) == 2
+    for line in exports:
+        within(*line.replace("runs/mnist", "model.keras").split()[1:])
+    names = run(runtimes, page, **{"(9, 16)": "(9, 8)"})
+    expected = keras.models.load_model("model.keras").decode(names["noise"]).mean()
+    np.testing.assert_allclose(names["images"], expected, atol=1e-4)
+    np.testing.assert_allclose(names["nearly"], expected, atol=0.1)
+
+
+def test_networks_and_likelihoods_of_ones_own(tmp_path):
+    page = "docs/distributions.md"
+    networks, extension = blocks("python", page)
+    series = np.random.default_rng(0).normal(size=(4, 24, 1)).astype("float32")
+    assert run(networks, page)["vae"].reconstruct(series).shape == series.shape
+    assert len(lines_of(extension)) <= 10
+    own = run(extension, page)["vae"]
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
+    own.compile("adam")
+    own.fit(images, verbose=0)
+    own.save(tmp_path / "own.keras")
+    again = keras.models.load_model(tmp_path / "own.keras")
+    np.testing.assert_array_equal(again.elbo(images, seed=1).elbo, own.elbo(images, seed=1).elbo)
+
+
+def test_a_table_has_rows_made_up_holes_filled_and_a_score(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    carat = (rng.gamma(2, 0.4, 200) + 0.2).round(2)
+    price = (4000 * carat * rng.lognormal(0, 0.1, 200)).round().astype(int)
+    table = pd.DataFrame(
+        {"carat": carat, "cut": rng.choice(["Fair", "Ideal"], 200), "price": price}
+    )
+    table.to_csv("diamonds.csv", index=False)
+    _, example = blocks("python", "README.md")
+    assert len(lines_of(example)) <= 10
+    assert example in blocks("python", "docs/tables.md")
+    names = run(example, "README.md", **{"epochs=20": "epochs=1"})
+    assert list(names["made_up"]) == list(table)
+    assert names["made_up"]["carat"].between(carat.min(), carat.max()).all()
+    assert not names["filled"].isna().any().any()
+    assert names["score"].shape == (160,)
+    run(blocks("python", "docs/tables.md")[1], "docs/tables.md")
+
+
+def test_holes_are_filled():
+    (missing,) = blocks("python", "docs/missing.md")
+    names = run(missing, "docs/missing.md", **{"epochs=5": "epochs=1"})
+    x, filled = names["x"], names["filled"].numpy()
+    np.testing.assert_array_equal(filled[~np.isnan(x)], x[~np.isnan(x)])
+    assert np.isfinite(filled).all()
+    assert names["completions"].shape == (10, 500, 6)
+
+
+def test_scores_have_a_threshold_and_shares():
+    (score,) = blocks("python", "docs/anomalies.md")
+    names = run(score, "docs/anomalies.md")
+    assert np.mean(names["score"] > names["threshold"]) == pytest.approx(0.01)
+    assert names["share"].shape == names["x"].shape
+
+
+def test_the_loop_trains():
+    (loop,) = blocks("python", "docs/train.md")
+    assert len(run(loop, "docs/train.md")["history"].history["elbo"]) == 2
+
+
+def test_the_examples_of_own_data_run_and_print_what_is_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = "docs/own_data.md"
+    arrays, table, target = blocks("python", page)
+    shown = blocks("text", page)
+    names = run(arrays, page)
+    assert capsys.readouterr().out == shown[0]
+    run(table, page, names)
+    assert capsys.readouterr().out.startswith(shown[1])
+    assert list(names["new"]) == list(names["people"])
+    run(target, page, names)
+    assert names["denoised"].shape == names["clean"].shape
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    prose = re.sub(r"^```.*?^```$", "", PAGES[page], flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", prose):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_commands_shown_exist():
+    from tfvae.cli.main import app
+
+    script = "\n".join(block for page in PAGES for block in blocks("sh", page))
+    shown = re.findall(r"^tfvae .*$", script.replace("\\\n", " "), flags=re.MULTILINE)
+    assert len(shown) >= 20
+    for line in shown:
+        command, _, ignored = app.parse_args(
+            line.split()[1:], exit_on_error=False, print_error=False
+        )[:3]
+        assert command.__name__ == line.split()[1]
+        assert not ignored
+
+
+def test_the_readme_is_short():
+    assert len(PAGES["README.md"].encode()) < 8_000
+
+
+def test_the_site_has_every_public_name_and_page(tmp_path):
+    """Built strictly: a broken link, a page that no menu has, an unknown name end it."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    inventory = zlib.decompress((tmp_path / "objects.inv").read_bytes().split(b"\n", 4)[4])
+    documented = {line.split()[0] for line in inventory.decode().splitlines()}
+    for room in tfvae.__all__:
+        for name in getattr(getattr(tfvae, room), "__all__", ()):
+            if callable(getattr(getattr(tfvae, room), name)):
+                # A function that is called as its module is documented there.
+                paths = {f"tfvae.{room}.{name}", f"tfvae.{room}.{name}.{name}"}
+                assert paths & documented, f"{room}.{name}"
+    assert "<math" in (tmp_path / "mathematics.html").read_text("utf-8")

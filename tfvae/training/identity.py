@@ -1,0 +1,101 @@
+"""What a training is of: a checkpoint goes on with the data and the model that it began with."""
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfvae.datasets import Batches, input_errors
+from tfvae.datasets.witnesses import digest_of_events
+from tfvae.errors import InputError
+from tfvae.models import LatentVariableModel
+
+# What may change without the training becoming another one; it is said.
+_HARMLESS = ("precision", "optimizer")
+_WORDS = {
+    "model": "the model (network, likelihood, posterior, prior, objective or their options)",
+    "events": "the events of the data",
+    "order": "how batches are made (their size, order, seed or draws)",
+    "precision": "the precision",
+    "optimizer": "the options of the optimizer",
+}
+
+
+def identity_of(model: LatentVariableModel, data: Any) -> dict[str, str]:
+    """Return digests of what a training is of, by its parts.
+
+    Args:
+        model: a built model that has been compiled.
+        data: as `tfvae.training.train` takes it. Of `Batches` a sample of the events is looked at;
+            of other data the shapes and types alone.
+    """
+    try:
+        config = _without_policy(model.get_config())
+    except NotImplementedError:  # networks of one's own, which need none to be trained
+        config = [type(model).__name__]
+    found = {
+        "model": _digest(_nameless(config)),
+        "precision": model.dtype_policy.name,
+        "optimizer": _digest(_nameless(model.optimizer.get_config())),
+    }
+    if isinstance(data, Batches):
+        split = data.split
+        order = [data.batch_size, data.shuffle, data.drop_remainder, split.seed, split.binarize]
+        with input_errors():
+            found["events"] = digest_of_events(split)
+        found["order"] = _digest([*order, split.noise])
+    else:
+        specs = tf.nest.map_structure(str, data.element_spec)
+        found["events"] = _digest(str(specs))
+    return found
+
+
+def compare(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Refuse to go on with what is another training, and say what is merely other.
+
+    Raises:
+        InputError: if model or data are others than before.
+    """
+    other = [name for name in now if before.get(name) != now[name]]
+    wrong = [_WORDS[name] for name in other if name not in _HARMLESS]
+    if wrong:
+        raise InputError(
+            f"the checkpoint is of another training; what differs is {', and '.join(wrong)}: go on "
+            "with what it began with, or begin anew with another directory for the checkpoints"
+        )
+    for name in other:
+        print(
+            f"tfvae: the training goes on with {_WORDS[name]} changed since its checkpoint",
+            file=sys.stderr,
+        )
+
+
+def _digest(facts: Any) -> str:
+    text = facts if isinstance(facts, str) else json.dumps(facts, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(type(value))
+
+
+def _nameless(config: Any) -> str:
+    """Return a configuration as text; names, which Keras counts on in each process, by place."""
+    text = json.dumps(config, sort_keys=True, default=_plain)
+    for index, name in enumerate(dict.fromkeys(re.findall(r'"name": ("[^"]+")', text))):
+        text = text.replace(name, f'"#{index}"')
+    return text
+
+
+def _without_policy(config: Any) -> Any:
+    """Return a configuration without the precision, which is looked at by itself."""
+    if isinstance(config, Mapping):
+        return {key: _without_policy(value) for key, value in config.items() if key != "dtype"}
+    if isinstance(config, (list, tuple)):
+        return [_without_policy(value) for value in config]
+    return config
