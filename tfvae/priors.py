@@ -135,15 +135,18 @@ class VampPrior(Prior):
     """p(z) = 1/K Σ_k q(z|u_k), q the model's own posterior and u_k learned pseudo-inputs.
 
     Tomczak and Welling (2018), arXiv:1705.07120, equation 10. Where the likelihood's support is an
-    interval, a sigmoid keeps the pseudo-inputs inside. They start as noise around its middle;
-    `adapt` starts them at events, which is better. The encoder sees them as in inference, and
-    where a model takes missing values as fully observed.
+    interval, a sigmoid keeps the pseudo-inputs inside. They are made as noise around its middle;
+    a training starts them at events (see `tfvae.models.starting`), or `adapt` before it. The
+    encoder sees them as in inference, and where a model takes missing values as fully observed.
 
     With the posterior "iaf", each density takes d + 1 passes of each of its networks.
 
     Args:
         pseudo_inputs: K.
         **kwargs: those of `keras.layers.Layer`.
+
+    Attributes:
+        adapted: whether the pseudo-inputs have been set at events.
 
     Raises:
         InputError: if `pseudo_inputs` is no whole number from 1.
@@ -152,6 +155,7 @@ class VampPrior(Prior):
     def __init__(self, pseudo_inputs: int = 50, **kwargs: Any):
         super().__init__(**kwargs)
         self.pseudo_inputs = checked_count("pseudo_inputs", pseudo_inputs, most=MOST_UNITS)
+        self.adapted = False
         self._encode: Callable[[Tensor], Distribution] | None = None
 
     def attach(self, vae: Host) -> None:
@@ -233,6 +237,7 @@ class VampPrior(Prior):
         share = np.clip((values - low) / (high - low), 0.01, 0.99)
         values = np.where(bounded, np.log(share) - np.log1p(-share), values)
         self.raw_inputs.assign(values)
+        self.adapted = True
 
     def _observed_mean(self, events: np.ndarray) -> np.ndarray:
         """Compute the mean of the observed values at each place, `[*event_shape]`."""

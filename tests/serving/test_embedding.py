@@ -408,6 +408,7 @@ def test_ctrl_c_leaves_parts_to_go_on_from(vae, data, whole, monkeypatch, tmp_pa
     assert out.read_bytes() == whole
 
 
+@pytest.mark.exhaustive
 def test_kills_at_any_moment_change_nothing(vae, data, whole, tmp_path):
     out = tmp_path / "embeddings.parquet"
     moments = random.Random()
@@ -428,6 +429,7 @@ def test_kills_at_any_moment_change_nothing(vae, data, whole, tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_kill_at_the_worst_moment_changes_nothing(moment, vae, data, whole, tmp_path):
     out = tmp_path / "embeddings.parquet"
@@ -438,6 +440,7 @@ def test_a_kill_at_the_worst_moment_changes_nothing(moment, vae, data, whole, tm
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.exhaustive
 def test_memory_does_not_grow_with_the_images(tmp_path):
     assert processes.run(embedding_job.stay_small, tmp_path) == "done"
     assert [pq.read_metadata(tmp_path / f"{i}.parquet").num_rows for i in (0, 3)] == [2048, 20480]
@@ -446,6 +449,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
 # --- events of any kind ---------------------------------------------------------------------------
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("shape", [(5,), (7, 2), (4, 5, 3, 1)])
 def test_events_of_any_rank_with_holes(shape, tmp_path):
     x = np.random.default_rng(0).normal(size=(40, *shape)).astype("float32")

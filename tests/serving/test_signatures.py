@@ -38,6 +38,7 @@ def call(signature, inputs):
     return {name: value.numpy() for name, value in found.items()}
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("batch", [1, 3, 257])
 def test_each_equals_keras(exported, signatures, batch):
     vae, _ = exported
@@ -241,6 +242,7 @@ def test_labels_go_with_every_request(tmp_path):
                 call(signatures[name], inputs)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("posterior", ["iaf:flows=1,hidden=8", "full_normal"])
 def test_flows_and_levels(posterior):
     vae = tfvae.VAE.for_images(

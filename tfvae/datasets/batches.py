@@ -291,7 +291,7 @@ class Batches:
         """
         steps = len(self)
         epochs = _epochs() if epoch is None else tf.data.Dataset.from_tensors(np.int64(epoch))
-        return (
+        batches = (
             epochs.flat_map(lambda e: tf.data.Dataset.range(start, steps).map(lambda s: (e, s)))
             .apply(tf.data.experimental.assert_cardinality(steps - start))
             .map(
@@ -301,6 +301,9 @@ class Batches:
             )
             .prefetch(prefetch)
         )
+        # A model starts at events of the split, without a pass over the batches.
+        batches.split = self.split
+        return batches
 
 
 @contextlib.contextmanager

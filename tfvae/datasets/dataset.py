@@ -22,6 +22,12 @@ from tfvae.errors import InputError
 from tfvae.typing import Shape
 
 BINARIZATIONS = ("none", "threshold", "static", "dynamic")
+_BINARIZED = {
+    "threshold": "cut at one half, to 0 and 1",
+    "static": "drawn as 0 or 1, once, with these values as the probabilities of 1",
+    "dynamic": "drawn as 0 or 1 with these values as the probabilities of 1, for training anew "
+    "each epoch",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +91,7 @@ class Dataset:
 def load(
     name: Any,
     *,
-    binarize: str = "none",
+    binarize: str | None = None,
     dequantize: bool = False,
     image_size: int | str | tuple[int, int] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
@@ -116,12 +122,13 @@ def load(
     most the logarithm of that (Theis et al. 2016, https://arxiv.org/abs/1511.01844, section 3.1).
 
     Args:
-        name: a data set that `open_source` knows: "digits", "shapes", a path, the name of a TFDS
-            image set, or a frame of pandas, polars or Arrow.
+        name: a data set that `open_source` knows: "mnist-small", "digits", "shapes", a path, the
+            name of a TFDS image set, or a frame of pandas, polars or Arrow.
         binarize: ``"none"``; ``"threshold"`` for `x > 0.5`; ``"static"`` for one Bernoulli(x)
             draw of each image, made from the seed and its row, whatever the batch it comes in;
             ``"dynamic"`` for a new draw of the training images each epoch. Validation and test
-            images keep the static draw then, so that figures of different epochs compare.
+            images keep the static draw then, so that figures of different epochs compare. By
+            default ``"none"``, and for mnist-small ``"dynamic"``.
         dequantize: whether to add such noise to images of bytes: to the training images new noise
             each epoch, to validation and test images always the same, made from the seed and the
             row, whatever the batch it comes in. Not together with `binarize`.
@@ -146,8 +153,8 @@ def load(
         skip_damaged: of picture files: whether to leave out those that cannot be read.
         folder_labels: of picture files: whether their folders are classes.
         columns: the kinds of a table's columns that look like another: a dictionary of "number",
-            "count", "category", "ordered", "boolean", "date", "text" (to leave a column out), or
-            lists of levels in ascending order.
+            "fraction", "count", "category", "ordered", "boolean", "date", "text" (to leave a column
+            out), or lists of levels in ascending order.
         label: the column of a table to take labels from.
         drop: the columns of a table to leave out.
         schema: what the columns of a table are, as another table told, instead of telling it from
@@ -167,9 +174,9 @@ def load(
     _check_names(kind, label, columns, drop)
     if not (is_number(memory_limit) and memory_limit >= 0):
         raise InputError(f"memory_limit is a number of bytes; received {memory_limit!r}")
-    if not isinstance(binarize, str) or binarize not in BINARIZATIONS:
+    if binarize is not None and (not isinstance(binarize, str) or binarize not in BINARIZATIONS):
         raise InputError(f"binarize is one of {', '.join(BINARIZATIONS)}; received {binarize!r}")
-    if dequantize and binarize != "none":
+    if dequantize and binarize not in (None, "none"):
         raise InputError(
             "images are dequantized or binarized, not both: leave out dequantize=True or "
             f"binarize={binarize!r}"
@@ -194,6 +201,8 @@ def load(
         schema=schema,
         unseen=unseen,
     )
+    if binarize is None:
+        binarize = "none" if dequantize else source.binarize
     if missing is False and source.missing:
         raise InputError(
             f"{source.name} holds NaN: fill or leave out what is missing, or give missing=True"
@@ -207,6 +216,8 @@ def load(
         )
     rows = _split(source, seed, {"validation": validation, "test": test})
     source = _with_notes(source, seed, {"validation": validation, "test": test})
+    if binarize != "none":
+        source = dataclasses.replace(source, notes=(*source.notes, _BINARIZED[binarize]))
     train_draws = {"binarize": binarize, "noise": "dynamic" if dequantize else "none"}
     held_out = {key: "static" if draw == "dynamic" else draw for key, draw in train_draws.items()}
     return Dataset(

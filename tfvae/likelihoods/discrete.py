@@ -1,16 +1,25 @@
 """Likelihoods that are probabilities: of bits, of evenly spaced levels, and of counts."""
 
+import abc
 import math
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import MOST_UNITS, checked_count
+from tfvae.checks import MOST_UNITS, checked_count, checked_flag
 from tfvae.distributions.family import PACKAGE
 from tfvae.lazy import tfd
 from tfvae.likelihoods.base import Likelihood, Positive, check_floor, check_positive
 from tfvae.likelihoods.continuous import LocationScale
+from tfvae.likelihoods.moments import (
+    level_shares,
+    logit,
+    observed_mean,
+    pooled_mean,
+    smoothed_share,
+)
 from tfvae.likelihoods.support import Support
 from tfvae.typing import Config, Distribution, Shape, Tensor
 
@@ -39,6 +48,10 @@ class Bernoulli(Likelihood):
 
     def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
         return {"logits": raw}
+
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the logits of the mean at each place, which half a count keeps from 0 and 1."""
+        return {"raw": logit(smoothed_share(x))}
 
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the Bernoulli distribution of each value."""
@@ -109,6 +122,14 @@ class DiscretizedLogistic(LocationScale):
         self.levels = int(levels)
         self.high = high
 
+    @property
+    def _unit(self) -> float:
+        return self.high
+
+    @property
+    def _std_of_unit_scale(self) -> float:
+        return math.pi / math.sqrt(3)
+
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the discretised logistic distribution of each value."""
         from tfvae.distributions.discrete import Lattice, LogisticLevels
@@ -176,6 +197,29 @@ class DiscretizedLogisticMixture(Likelihood):
         scale = Positive(self.min_scale, DiscretizedLogistic.start)(raw_scale)
         return {"loc": loc, "logits": logits, "scale": scale}
 
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return a component for each K-th of the range: its share, its mean and its spread.
+
+        Each is told from the values there and one more that is spread over it.
+        """
+        unit = np.asarray(x, np.float64) / self.high
+        width = 1 / self.components
+        of = np.clip(np.floor(unit / width), 0, self.components - 1)
+        found = []
+        for component in range(self.components):
+            chosen = np.where(of == component, unit, np.nan)
+            count = (~np.isnan(chosen)).sum(axis=0)
+            centre = (component + 0.5) * width
+            offset = np.nansum(chosen - centre, axis=0) / (count + 1)
+            squared = np.nansum(np.square(chosen - centre - offset), axis=0)
+            std = np.sqrt((squared + width**2 / 12) / (count + 1))
+            found.append((offset, np.log(count + 0.5), std * math.sqrt(3) / math.pi))
+        loc, logits, scale = (np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True))
+        # A quarter of a step gives a level most of the mass.
+        scale = np.maximum(scale, max(2 * self.min_scale, 0.25 / (self.levels - 1)))
+        raw_scale = Positive(self.min_scale, DiscretizedLogistic.start).inverse(scale)
+        return {"raw": np.concatenate([loc, logits, raw_scale], axis=-1)}
+
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the mixture of each value."""
         from tfvae.distributions.discrete import FlatCategorical, Lattice, LogisticLevels
@@ -231,6 +275,13 @@ class Categorical(Likelihood):
     def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
         return {"logits": raw}
 
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the logarithms of how often each level occurs at each place."""
+        logits = np.log(level_shares(x, self.high / (self.levels - 1), self.levels))
+        logits -= logits.mean(axis=-1, keepdims=True)
+        # As the head has them: the first level of all channels, then the second.
+        return {"raw": np.swapaxes(logits, -1, -2).reshape(*logits.shape[:-2], -1)}
+
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the categorical distribution of each value."""
         from tfvae.distributions.discrete import CategoricalLevels, Lattice
@@ -257,15 +308,23 @@ def _exact_step(step: float) -> float:
     return 1 / per_unit if abs(per_unit * step - 1) < 1e-4 else float(step)
 
 
+# Of π = 0.1, where the probability of a zero starts.
+_ZERO_LOGIT = -math.log(9)
+
+
 class Count(Likelihood):
     """A likelihood of counts n = 0, 1, 2, ..., found in the data as x = step · n.
 
     What is called p(x|z) is the probability of n. The first parameter is log E[x|z], and starts at
     0 for every value and z: through the exponential a start of 3 instead costs thousands of nats.
 
+    Zero-inflated, n is 0 with a probability π of its own, the last parameter, 0.1 at first, and
+    else as the count says: for counts of which more are 0 than any mean explains.
+
     Args:
         step: the value of one count in the data: 1 for whole numbers, 1/255 for bytes / 255.
             The reciprocal of a whole number may be rounded to five digits.
+        zero_inflated: whether it is.
         **kwargs: those of `Likelihood`.
 
     Raises:
@@ -275,15 +334,66 @@ class Count(Likelihood):
     is_discrete = True
     takes_mean = True
 
-    def __init__(self, *, step: float = 1.0, decoder_output: str | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        step: float = 1.0,
+        zero_inflated: bool = False,
+        decoder_output: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(decoder_output=decoder_output, **kwargs)
         self.step = step
         self._exact_step = _exact_step(step)
         self.support = Support(0.0, math.inf, self._exact_step)
-        self.flat_parameters = self.parameters_per_value
+        self.zero_inflated = checked_flag("zero_inflated", zero_inflated)
+        self._have_parameters(1)
+
+    def _have_parameters(self, of_count: int) -> None:
+        """Say how many parameters a count has, besides that of a zero."""
+        self.parameters_per_value = self.flat_parameters = of_count + self.zero_inflated
+        self.takes_mean = self.parameters_per_value == 1
+
+    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
+        if not self.zero_inflated:
+            return self._count_parameters(raw)
+        count = self.parameters_per_value
+        of_count = raw.shape[-1] // count * (count - 1)
+        zero_logits = raw[..., of_count:] + _ZERO_LOGIT
+        return {**self._count_parameters(raw[..., :of_count]), "zero_logits": zero_logits}
+
+    @abc.abstractmethod
+    def _count_parameters(self, raw: Tensor) -> dict[str, Tensor]:
+        """Name the parameters of counts, those of zeros left out."""
+
+    @abc.abstractmethod
+    def _count_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the distribution of each count n, zeros of their own left out."""
+
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the distribution of each value, on the lattice."""
+        from tfvae.distributions.discrete import Lattice, ZeroInflated
+
+        count = self._count_distribution(parameters)
+        if self.zero_inflated:
+            count = ZeroInflated(count, parameters["zero_logits"])
+        return Lattice(count, self._exact_step)
 
     def _from_mean(self, mean: Tensor) -> Tensor:
         return keras.ops.log(keras.ops.maximum(mean, keras.config.epsilon()))
+
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the logarithm of the mean at each place, of half a count where there is none."""
+        return {"raw": self._starting_raw(x)}
+
+    def _starting_raw(self, x: np.ndarray, *more: np.ndarray) -> np.ndarray:
+        """Join log E[x|z] at the data's mean, other parameters of counts, and that of zeros."""
+        log_mean = np.log(np.maximum(observed_mean(x), self._exact_step / (2 * len(x))))
+        if not self.zero_inflated:
+            return np.concatenate([log_mean, *more], axis=-1)
+        # The mean of all is that of the counts times the probability of one.
+        log_mean = log_mean + np.log1p(np.exp(_ZERO_LOGIT))
+        return np.concatenate([log_mean, *more, np.zeros_like(log_mean)], axis=-1)
 
     def _log_mean_count(self, raw: Tensor) -> Tensor:
         """Return log E[n|z], from log E[x|z]."""
@@ -291,7 +401,8 @@ class Count(Likelihood):
 
     def get_config(self) -> Config:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "step": self.step}
+        options = {"step": self.step, "zero_inflated": self.zero_inflated}
+        return {**super().get_config(), **options}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -302,15 +413,11 @@ class Poisson(Count):
     the arguments.
     """
 
-    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
+    def _count_parameters(self, raw: Tensor) -> dict[str, Tensor]:
         return {"log_rate": self._log_mean_count(raw)}
 
-    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
-        """Build the Poisson distribution of each value, on the lattice."""
-        from tfvae.distributions.discrete import Lattice
-
-        count = tfd.Poisson(log_rate=parameters["log_rate"])
-        return Lattice(count, self._exact_step)
+    def _count_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        return tfd.Poisson(log_rate=parameters["log_rate"])
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -325,6 +432,7 @@ class NegativeBinomial(Count):
             one that all values share, 1 at first; ``"per_value"`` for one each. What is not fixed
             is at least 1e-4.
         step: see `Count`.
+        zero_inflated: see `Count`.
         decoder_output: see `Likelihood`.
         **kwargs: those of `keras.layers.Layer`.
 
@@ -339,14 +447,16 @@ class NegativeBinomial(Count):
         *,
         dispersion: float | str = "learned",
         step: float = 1.0,
+        zero_inflated: bool = False,
         decoder_output: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(step=step, decoder_output=decoder_output, **kwargs)
+        super().__init__(
+            step=step, zero_inflated=zero_inflated, decoder_output=decoder_output, **kwargs
+        )
         check_positive("dispersion", dispersion, ("learned", "per_value"))
         self.dispersion = dispersion
-        self.parameters_per_value = self.flat_parameters = 2 if dispersion == "per_value" else 1
-        self.takes_mean = self.parameters_per_value == 1
+        self._have_parameters(2 if dispersion == "per_value" else 1)
 
     def build(self, input_shape: Shape) -> None:
         """Create the head, and the shared dispersion where it is learned."""
@@ -354,8 +464,27 @@ class NegativeBinomial(Count):
             self.raw_dispersion = self._add_scalar("raw_dispersion", self._positive.inverse(1.0))
         super().build(input_shape)
 
-    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
-        if self.parameters_per_value == 1:
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return also the dispersion at which the variance is that of the counts."""
+        found = super().starting_parameters(x)
+        if self.dispersion not in ("learned", "per_value"):
+            return found
+        mean = observed_mean(x) / self._exact_step
+        excess = np.square(np.asarray(x, np.float64) / self._exact_step - mean) - mean
+        squared_mean = np.square(mean)
+        if self.dispersion == "per_value":
+            excess = observed_mean(excess)
+        else:
+            excess = pooled_mean(excess, self.learns_by_channel)
+            squared_mean = pooled_mean(squared_mean[None], self.learns_by_channel)
+        dispersion = np.clip(excess / np.maximum(squared_mean, 1e-6), 0.01, 100.0)
+        raw = self._positive.inverse(dispersion)
+        if self.dispersion == "per_value":
+            return {"raw": self._starting_raw(x, raw)}
+        return {**found, "raw_dispersion": raw}
+
+    def _count_parameters(self, raw: Tensor) -> dict[str, Tensor]:
+        if self.dispersion != "per_value":
             return {"log_mean": self._log_mean_count(raw)}
         raw_mean, raw_dispersion = keras.ops.split(raw, 2, axis=-1)
         return {
@@ -363,10 +492,7 @@ class NegativeBinomial(Count):
             "dispersion": self._positive(raw_dispersion),
         }
 
-    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
-        """Build the negative binomial distribution of each value, on the lattice."""
-        from tfvae.distributions.discrete import Lattice
-
+    def _count_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         log_mean = parameters["log_mean"]
         if self.dispersion == "per_value":
             dispersion = parameters["dispersion"]
@@ -374,11 +500,10 @@ class NegativeBinomial(Count):
             dispersion = self._positive(tf.convert_to_tensor(self.raw_dispersion))
         else:
             dispersion = tf.constant(self.dispersion, tf.float32)
-        count = tfd.NegativeBinomial(
+        return tfd.NegativeBinomial(
             tf.broadcast_to(1 / dispersion, tf.shape(log_mean)),
             logits=log_mean + tf.math.log(dispersion),
         )
-        return Lattice(count, self._exact_step)
 
     def get_config(self) -> Config:
         """Return the constructor's arguments."""

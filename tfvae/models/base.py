@@ -21,7 +21,20 @@ from tfvae.models.building import check_keras, check_network, last_activation, r
 from tfvae.models.callbacks import DivergenceWatch, say_directions
 from tfvae.models.event_spec import AXES, NOUNS, EventSpec, number_tensor
 from tfvae.models.keras_layers import decoder_model, encoder_model
-from tfvae.models.sources import check_arguments, checked_source, stand_in, warn_of_scale
+from tfvae.models.sources import (
+    check_arguments,
+    checked_source,
+    is_numeric_array,
+    stand_in,
+    warn_of_scale,
+)
+from tfvae.models.starting import (
+    count_at_hand,
+    first_batch,
+    is_as_made,
+    rows_at_hand,
+    start,
+)
 from tfvae.models.step import (
     Differentiated,
     Losses,
@@ -58,6 +71,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
         event_spec: what an event is; None until the model is built.
         num_classes: how many labels a conditional model knows, None for one without labels.
         missing: whether NaN in an event means that the value was not observed.
+        adapted: whether the model stands where it is to start; a training adapts it else. See
+            `adapt`.
         seed: seed of the model's own noise, or None.
         term_names: the terms that `batch_losses` reports.
     """
@@ -85,6 +100,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             raise InputError(f"seed is a whole number from 0, or None; received {seed!r}")
         self.num_classes = networks.check_num_classes(num_classes)
         self.missing = checked_flag("missing", missing)
+        self.adapted = False
         self.encoder = encoder
         self.decoder = decoder
         self.latent_dim = networks.check_latent_dim(latent_dim)
@@ -255,14 +271,16 @@ class LatentVariableModel(keras.Model, abc.ABC):
         super().save(filepath, *args, **kwargs)
 
     def save_own_variables(self, store: Any) -> None:
-        """Write the model's own weights, and how far its noise has come."""
+        """Write the model's own weights, how far its noise has come, and whether it is adapted."""
         super().save_own_variables(store)
         store[_SEED_KEY] = np.asarray(self.seed_generator.state)
+        store[_ADAPTED_KEY] = np.asarray(self.adapted)
 
     def load_own_variables(self, store: Any) -> None:
-        """Read the model's own weights, and how far its noise had come."""
+        """Read the model's own weights, how far its noise had come, and whether it was adapted."""
         # A store of Keras has keys, and is not iterable.
         own = {key: store[key] for key in list(store.keys())}
+        self.adapted = bool(np.asarray(own.pop(_ADAPTED_KEY, True)))
         state = own.pop(_SEED_KEY, None)
         if state is not None:
             self.seed_generator.state.assign(np.asarray(state))
@@ -718,6 +736,75 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     # --- training ---------------------------------------------------------------------------------
 
+    def adapt(self, x: Data, y: Data = None) -> None:
+        """Start p(x|z) at the mean and the spread of events; see `tfvae.models.starting`.
+
+        `fit` and `tfvae.training.train` do so by themselves before the first step of a model that
+        has not been adapted. To start it as it is, set ``vae.adapted = True``.
+
+        Args:
+            x: what `fit` takes: events, data sets of batches, or a split of
+                `tfvae.datasets.Dataset`.
+            y: targets of the event's shape, where they are what p(x|z) is of; labels are left
+                aside.
+
+        Raises:
+            InputError: if the events do not fit.
+        """
+        batch, _ = self._at_hand(x, y)
+        if batch is None:
+            raise InputError(
+                f"adapt takes events, a split or a data set of batches; received {type(x).__name__}"
+            )
+        x, target = batch
+        self.event_spec.check_array(target)
+        self._start(x, target)
+
+    def adapt_once(self, x: Data, y: Data = None) -> Data:
+        """Adapt a model that a training is to begin with, unless it has been trained or adapted.
+
+        Args:
+            x: what the training was given.
+            y: the targets or labels beside arrays.
+
+        Returns:
+            x; of a generator, whose first batch has been taken, another with that batch as well.
+        """
+        taken_steps = self.compiled and self.optimizer is not None and self.optimizer.iterations > 0
+        if self.adapted or taken_steps or (self.built and not is_as_made(self)):
+            return x
+        batch, x = self._at_hand(x, y)
+        # What does not fit the training itself refuses, in its own words.
+        if batch is not None and bool(self.event_spec.admits(tf.constant(batch[1]))):
+            self._start(*batch)
+        return x
+
+    def _at_hand(self, x: Data, y: Data) -> tuple[tuple[np.ndarray, np.ndarray] | None, Data]:
+        """Return events and targets, float32, to adapt to, and what the training goes on with."""
+        split: Any = x if hasattr(x, "subset") else getattr(x, "split", None)
+        if split is not None:
+            if not self.built:
+                self.build((None, *split.event_shape))
+            events, _ = split.subset(count_at_hand(len(split), split.event_shape)).arrays()
+            self.event_spec.check_shape(events.shape)
+            return (events, events), x
+        batch = None
+        if is_numeric_array(events_and_labels(x, self.num_classes)[0] if x is not None else None):
+            batch = x if y is None else (x, y)
+        else:
+            batch, x = first_batch(x)
+        if batch is None:
+            return None, x
+        parts = self.unpack(batch)
+        target = parts.x if parts.target is None else parts.target
+        shape = self.event_shape
+        return (rows_at_hand(parts.x, shape), rows_at_hand(target, shape)), x
+
+    def _start(self, x: np.ndarray, target: np.ndarray) -> None:
+        """Start at events, and at the targets that p(x|z) is of."""
+        start(self, self.event_spec.support.clip(target).numpy())
+        self.adapted = True
+
     @abc.abstractmethod
     def batch_losses(
         self, batch: Batch, seed: Tensor, training: bool, share: Share | None = None
@@ -917,9 +1004,12 @@ class LatentVariableModel(keras.Model, abc.ABC):
             say_directions(callbacks)
             if self.runs_in_xla:
                 callbacks.append(DivergenceWatch())
+        given = x
         x = checked_source(self, x, y)
         warn_of_scale(self, x)
         with one_line_errors():
+            again = self.adapt_once(given, y)
+            x = x if again is given else again
             return super().fit(
                 x,
                 stand_in(x, y, sample_weight),
@@ -1004,6 +1094,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
 # Where a saved model keeps how far its noise has come.
 _SEED_KEY = "seed_generator"
+_ADAPTED_KEY = "adapted"
 
 
 def _validation_seed(seed: int | None) -> int:

@@ -73,7 +73,7 @@ def checked_source(model: keras.Model, x: Any, y: Any = None, *, only_x: bool = 
     label: Any = None
     if x is not None:
         events, label = events_and_labels(x, model.num_classes)
-    if not _is_numeric_array(events):
+    if not is_numeric_array(events):
         if isinstance(events, np.ndarray):
             raise InputError(f"expected events of numbers; received an array of {events.dtype}")
         return x
@@ -96,7 +96,7 @@ def warn_of_scale(model: keras.Model, x: Any) -> None:
     """
     events, _ = (None, None) if x is None else events_and_labels(x, model.num_classes)
     support = model.event_spec.support if model.built else None
-    if support is None or not _is_numeric_array(events) or not support.is_unbounded:
+    if support is None or not is_numeric_array(events) or not support.is_unbounded:
         return
     events = np.asarray(events)
     low, high = float(np.nanmin(events)), float(np.nanmax(events))
@@ -109,7 +109,8 @@ def warn_of_scale(model: keras.Model, x: Any) -> None:
         )
 
 
-def _is_numeric_array(x: Any) -> bool:
+def is_numeric_array(x: Any) -> bool:
+    """Whether `x` is an array or tensor of numbers."""
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):
         return False
     dtype = getattr(x.dtype, "as_numpy_dtype", x.dtype)
