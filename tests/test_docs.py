@@ -7,6 +7,7 @@ import zlib
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from command_line import within
 from model_server import model_server
@@ -38,9 +39,10 @@ def run(example, page, names=None, **instead):
     return names
 
 
+@pytest.mark.exhaustive
 def test_the_first_example_trains_draws_saves_and_is_served(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (example,) = blocks("python", "README.md")
+    example, _ = blocks("python", "README.md")
     assert len(lines_of(example)) <= 15
     assert example in blocks("python", "docs/getting_started.md")
     run(example, "README.md", **{"epochs=50": "epochs=1"})
@@ -79,6 +81,26 @@ def test_networks_and_likelihoods_of_ones_own(tmp_path):
     own.save(tmp_path / "own.keras")
     again = keras.models.load_model(tmp_path / "own.keras")
     np.testing.assert_array_equal(again.elbo(images, seed=1).elbo, own.elbo(images, seed=1).elbo)
+
+
+def test_a_table_has_rows_made_up_holes_filled_and_a_score(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    carat = (rng.gamma(2, 0.4, 200) + 0.2).round(2)
+    price = (4000 * carat * rng.lognormal(0, 0.1, 200)).round().astype(int)
+    table = pd.DataFrame(
+        {"carat": carat, "cut": rng.choice(["Fair", "Ideal"], 200), "price": price}
+    )
+    table.to_csv("diamonds.csv", index=False)
+    _, example = blocks("python", "README.md")
+    assert len(lines_of(example)) <= 10
+    assert example in blocks("python", "docs/tables.md")
+    names = run(example, "README.md", **{"epochs=20": "epochs=1"})
+    assert list(names["made_up"]) == list(table)
+    assert names["made_up"]["carat"].between(carat.min(), carat.max()).all()
+    assert not names["filled"].isna().any().any()
+    assert names["score"].shape == (160,)
+    run(blocks("python", "docs/tables.md")[1], "docs/tables.md")
 
 
 def test_holes_are_filled():

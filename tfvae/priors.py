@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import checked_count
+from tfvae.checks import MOST_UNITS, checked_count
 from tfvae.distributions.family import PACKAGE, Family, resolve
 from tfvae.errors import InputError
 from tfvae.lazy import tfb, tfd
@@ -106,7 +106,7 @@ class Mixture(Prior):
 
     def __init__(self, components: int = 10, **kwargs: Any):
         super().__init__(**kwargs)
-        self.components = checked_count("components", components)
+        self.components = checked_count("components", components, most=MOST_UNITS)
 
     def build(self, input_shape: Shape) -> None:
         """Create the logits of w `[K]`, μ `[K, d]` and log σ² `[K, d]`."""
@@ -154,7 +154,7 @@ class VampPrior(Prior):
 
     def __init__(self, pseudo_inputs: int = 50, **kwargs: Any):
         super().__init__(**kwargs)
-        self.pseudo_inputs = checked_count("pseudo_inputs", pseudo_inputs)
+        self.pseudo_inputs = checked_count("pseudo_inputs", pseudo_inputs, most=MOST_UNITS)
         self.adapted = False
         self._encode: Callable[[Tensor], Distribution] | None = None
 
@@ -272,8 +272,8 @@ class FlowPrior(Prior):
 
     def __init__(self, flows: int = 4, hidden: int = 64, **kwargs: Any):
         super().__init__(**kwargs)
-        self.flows = checked_count("flows", flows)
-        self.hidden = checked_count("hidden", hidden)
+        self.flows = checked_count("flows", flows, most=MOST_UNITS)
+        self.hidden = checked_count("hidden", hidden, most=MOST_UNITS)
 
     @abc.abstractmethod
     def _step(self) -> "type[Autoregressive] | type[Coupling]":

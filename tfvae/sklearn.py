@@ -32,6 +32,12 @@ from tfvae.typing import ArrayLike
 __all__ = ["VAEDetector", "VAEImputer", "VAETransformer"]
 
 
+# The interquartile range of the standard normal distribution.
+_NORMAL_IQR = 1.3489795
+# Beside the largest value, equal ones differ by their rounding.
+_NEGLIGIBLE = 1e-6
+
+
 class _Estimator(BaseEstimator):
     """What the three share: options, `fit` and the model."""
 
@@ -111,6 +117,7 @@ class _Estimator(BaseEstimator):
             raise InputError(f"learning_rate is a positive number; received {self.learning_rate!r}")
         rows, features = x.shape
         observed = ~np.isnan(x)
+        x = self._transformed(x, reset=True)
         count = np.maximum(observed.sum(axis=0), 1)
         exact = np.where(observed, x, 0.0).astype(np.float64)
         # In units of the largest, whose squares do not overflow.
@@ -147,7 +154,7 @@ class _Estimator(BaseEstimator):
             self._hidden_share,
         )
         self._weights = self._model.train(
-            self._standardised(x),
+            self._scaled(x),
             steps=self.n_steps_,
             learning_rate=float(self.learning_rate),
             seed=seed,
@@ -157,14 +164,25 @@ class _Estimator(BaseEstimator):
     def _model(self) -> VectorModel:
         return vector_model(self._config)
 
-    def _standardised(self, x: np.ndarray) -> np.ndarray:
+    def _transformed(self, x: np.ndarray, *, reset: bool = False) -> np.ndarray:
+        """Return a table as it is before it is standardised."""
+        return x
+
+    def _log_abs_det_jacobian(self, x: np.ndarray) -> np.ndarray:
+        """Compute log |∂(model's value)/∂(table's value)|, `[N, D]`."""
+        return np.broadcast_to(-np.log(self.scale_), x.shape)
+
+    def _scaled(self, x: np.ndarray) -> np.ndarray:
         # The model takes no infinity, which float32 has for numbers above 3e38.
         return np.clip((x - self.mean_) / self.scale_, -1e30, 1e30).astype(np.float32)
+
+    def _standardised(self, x: np.ndarray) -> np.ndarray:
+        return self._scaled(self._transformed(x))
 
     def _log_probs(self, x: np.ndarray) -> np.ndarray:
         """Return log p(x) `[N]` of rows in their own units, over what was observed of them."""
         found = self._model.log_probs(self._weights, self._standardised(x)).astype(np.float64)
-        return found - np.where(np.isnan(x), 0.0, np.log(self.scale_)).sum(axis=1)
+        return found + np.where(np.isnan(x), 0.0, self._log_abs_det_jacobian(x)).sum(axis=1)
 
     @property
     def vae_(self) -> VAE:
@@ -262,9 +280,10 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Estimat
 class VAEDetector(OutlierMixin, _Estimator):
     """Which rows are unlike the others: those of low log p(x).
 
-    The rows that it is fitted to hold outliers, and a model that is trained for long learns these
-    as well. By default it takes 300 steps, and the standard deviation of a column as the scale of
-    its likelihood, which leaves room for the usual rows alone.
+    A column may hold values a thousand times as far out as the others, which would leave these
+    undistinguished. So the model sees ``u = asinh((x − center_)/unit_)``, standardised: x near the
+    median, a logarithm far out. log p(x) is of the table's own numbers, and counts the density that
+    this takes from values far out, ``log ∂u/∂x = −½ log(1 + ((x − center_)/unit_)²) − log unit_``.
 
     Args:
         latent_dim: d; by default half of the columns, at most 16.
@@ -272,7 +291,7 @@ class VAEDetector(OutlierMixin, _Estimator):
         network: as for `VAETransformer`, and so are the others.
         likelihood: of each column.
         objective: of training.
-        steps: of training, by default 300.
+        steps: of training, by default 3,000.
         batch_size: rows in a step.
         learning_rate: of Adam.
         num_samples: draws of z for log p(x).
@@ -280,8 +299,11 @@ class VAEDetector(OutlierMixin, _Estimator):
 
     Attributes:
         offset_: log p(x) below which a row is an outlier.
-        mean_: as of `VAETransformer`, and so are the others.
-        scale_: of each column.
+        center_: the median of each column.
+        unit_: the interquartile range over that of the standard normal distribution, or the
+            standard deviation of a column half of whose values are equal.
+        mean_: of each column of u.
+        scale_: of each column of u, as of `VAETransformer`, and so are the others.
         latent_dim_: d.
         n_steps_: of training.
         vae_: the model.
@@ -298,7 +320,7 @@ class VAEDetector(OutlierMixin, _Estimator):
         *,
         contamination: float = 0.1,
         network: str | None = None,
-        likelihood: str = "normal:scale=1.0",
+        likelihood: str = "normal:scale=learned,min_scale=0.05",
         objective: str = "elbo",
         steps: int | None = None,
         batch_size: int | None = None,
@@ -319,7 +341,20 @@ class VAEDetector(OutlierMixin, _Estimator):
         )
         self.contamination = contamination
 
-    _most_steps = 300
+    _least_steps = _most_steps = 3000
+
+    def _transformed(self, x: np.ndarray, *, reset: bool = False) -> np.ndarray:
+        """Return u = asinh((x − center)/unit), float64."""
+        x = x.astype(np.float64)
+        if reset:
+            self.center_, self.unit_ = _center_and_unit(x)
+        return np.arcsinh((x - self.center_) / self.unit_)
+
+    def _log_abs_det_jacobian(self, x: np.ndarray) -> np.ndarray:
+        u = self._transformed(x)
+        # log cosh u, which is ½ log(1 + sinh² u).
+        log_cosh = np.abs(u) + np.log1p(np.exp(-2 * np.abs(u))) - math.log(2)
+        return -np.log(self.scale_) - np.log(self.unit_) - log_cosh
 
     def _fit(self, x: np.ndarray, seed: int) -> None:
         share = self.contamination
@@ -340,6 +375,23 @@ class VAEDetector(OutlierMixin, _Estimator):
     def predict(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return −1 for outliers and 1 for all others, `[N]`."""
         return np.where(self.decision_function(X) < 0, -1, 1)
+
+
+def _center_and_unit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the median of each column, and a scale that outliers hardly move."""
+    columns = [column[~np.isnan(column)] for column in x.T]
+    centers, units = np.zeros(len(columns)), np.ones(len(columns))
+    for place, column in enumerate(columns):
+        if not len(column):
+            continue
+        # In units of the largest, whose squares do not overflow.
+        unit = max(float(np.abs(column).max()), float(np.finfo(np.float64).tiny))
+        low, center, high = np.quantile(column / unit, [0.25, 0.5, 0.75])
+        spread = float(high - low) / _NORMAL_IQR
+        spread = spread if spread > _NEGLIGIBLE else float((column / unit).std())
+        centers[place] = unit * center
+        units[place] = unit * spread if spread > _NEGLIGIBLE else 1.0
+    return centers, units
 
 
 class VAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):

@@ -32,6 +32,7 @@ def run(tmp_path_factory):
     return folder / "run", json.loads(done.stdout)
 
 
+@pytest.mark.exhaustive
 def test_the_main_job_with_no_option_but_a_short_training(tmp_path, monkeypatch):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     done = tfvae_command("train", "--epochs", "1", cwd=tmp_path)
@@ -207,6 +208,7 @@ def test_images_in_a_folder_train(tmp_path):
     assert vae.likelihood_family.scale == "learned"
 
 
+@pytest.mark.exhaustive
 def test_real_mnist(test_data, tmp_path):
     done = forked_command(
         "train", "--dataset", test_data / "mnist", "--binarize", "dynamic", "--network", "dense",

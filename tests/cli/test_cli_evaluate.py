@@ -120,6 +120,7 @@ def test_dequantised_bytes_have_an_upper_bound_in_bits(rng, tmp_path):
     assert "bits/dim     none" in out
 
 
+@pytest.mark.exhaustive
 def test_an_interrupted_evaluation_reports_what_it_has(run, tmp_path):
     folder, _ = run
     # With a terminal for standard error, whose bar tells when the first images are done.

@@ -99,6 +99,40 @@ def test_options_of_a_run_come_back(run):
         assert TrainedModel.open(folder / "run").class_names == ("round", "square")
 
 
+def test_rows_are_made_up_with_values_that_are_given(run, tmp_path):
+    kind, folder, *_ = run
+    if kind != "table":
+        assert "--where is for the columns of a table" in refused(
+            "sample", folder / "run", "--where", "c0=1", "--out", tmp_path / "x.png"
+        )
+        return
+
+    def made_up(*arguments):
+        out, _ = within(
+            "sample", folder / "run", "--n", 40, "--out", tmp_path / "x.csv", "--overwrite",
+            "--json", *arguments,
+        )  # fmt: skip
+        return pd.read_csv(tmp_path / "x.csv"), json.loads(out)["how"]
+
+    table = pd.read_csv(folder / "table.csv")
+    rows, how = made_up()
+    assert list(rows) == ["c0", "c1", "c2", "c3", "visits"]
+    assert how == ["without sort, which the model was not given"]
+    for name in ("c0", "visits"):
+        assert table[name].min() <= rows[name].min() <= rows[name].max() <= table[name].max()
+    rows, how = made_up("--where", "visits=7")
+    assert set(rows["visits"]) == {7}
+    assert rows["c0"].nunique() > 10
+    assert "visits=7 by importance sampling from 10,000 draws" in how[0]
+    for where, text in (
+        ("visits", "--where is COLUMN=VALUE"),
+        ("height=3", "there is no column 'height' to give a value; the model has 'c0', "),
+        ("sort=round", "the model does not know the column of labels 'sort': train it with"),
+    ):
+        out = ("--out", tmp_path / "y.csv")
+        assert text in refused("sample", folder / "run", "--where", where, *out)
+
+
 @pytest.mark.parametrize("command", ["sample", "reconstruct", "interpolate", "traverse"])
 def test_pictures_and_numbers_by_the_ending(run, tmp_path, command):
     kind, folder, *_ = run

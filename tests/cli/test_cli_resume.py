@@ -51,6 +51,7 @@ def whole(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_training_goes_on_to_the_same_end(whole, tmp_path, number):
     process = begun(tmp_path, "run", *LONG)
@@ -85,6 +86,7 @@ def test_resuming_a_finished_training_changes_nothing(whole):
     assert not [path for path in whole.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.exhaustive
 def test_two_workers_train_one_model(whole, tmp_path):
     options = [*LONG[:8], "--epochs", "3", "--precision", "float32"]
     alone = forked_command("train", "--run-dir", "alone", *options, "--json", cwd=tmp_path)

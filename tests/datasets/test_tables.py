@@ -200,7 +200,7 @@ class TestKinds:
             ({"columns": {"heigth": "number"}}, "no column 'heigth'; the table has 'height'"),
             ({"drop": ["x"]}, "there is no column 'x'"),
             ({"label": "x"}, "there is no column 'x'"),
-            ({"columns": {"height": "numeric"}}, "one of number, count, category, ordered"),
+            ({"columns": {"height": "numeric"}}, "one of number, fraction, count, category"),
             ({"columns": {"Größe": "number"}}, "holds numbers; received '"),
             ({"columns": {"height": "count"}}, "is no count: expected whole numbers from 0"),
             ({"columns": {"rating": "boolean"}}, "is no boolean: it has 5 different values"),
@@ -517,3 +517,31 @@ def test_made_up_rows_stay_within_the_range(mixed):
     for column in schema.columns:
         if column.kind in ("number", "count"):
             assert made[column.name].between(column.low - 1e-9, column.high + 1e-9).all()
+
+
+class TestFractions:
+    def test_numbers_that_fill_the_range_are_told(self, tmp_path, rng):
+        share = rng.beta(0.5, 0.5, 300).round(3)
+        frame = pd.DataFrame({"share": share, "small": 0.3 * share, "percent": (100 * share)})
+        schema = Schema.from_frame(frame, columns={"percent": "fraction"})
+        assert kinds(schema) == {"share": "fraction", "small": "number", "percent": "fraction"}
+        assert schema.likelihoods()["share"] == "beta"
+        events = schema.to_events(frame)
+        np.testing.assert_allclose(events[:, 0], share, atol=1e-6)
+        np.testing.assert_allclose(events[:, 2], share, atol=1e-6)
+        np.testing.assert_allclose(schema.to_frame(events)["percent"], 100 * share, atol=1e-4)
+        # What Beta draws a hair outside comes back inside.
+        back = schema.to_frame(np.array([[-0.001, 0.1, 1.001]]))
+        assert back.iloc[0][["share", "percent"]].tolist() == [0, 100]
+        jacobian = Schema((schema.columns[2],)).log_abs_det_jacobian(events[:, 2:])
+        np.testing.assert_allclose(jacobian, -np.log(100))
+
+    def test_others_are_refused(self, rng):
+        frame = pd.DataFrame({"x": rng.normal(size=50)})
+        assert "'x' is no fraction: expected numbers from 0 to 1 or from 0 to 100" in message(
+            Schema.from_frame, frame, columns={"x": "fraction"}
+        )
+        schema = Schema.from_frame(pd.DataFrame({"x": np.linspace(0, 1, 50)}))
+        assert "'x' is a fraction: expected numbers from 0 to 1; received some from" in message(
+            schema.to_events, pd.DataFrame({"x": [0.5, 50.0]})
+        )

@@ -321,6 +321,7 @@ def test_another_number_of_columns_is_refused():
         Columns(MIXED).bind((3,), 0)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
@@ -396,6 +397,7 @@ def test_a_saved_model_loads_without_this_library(rng, tmp_path):
         loaded.signatures["encode"](x=tf.constant(x))
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("prior", ["mixture:components=3", "realnvp"])
 @pytest.mark.parametrize("objective", ["iwae:num_samples=3", "stl", "beta_tc:dataset_size=100"])
 def test_priors_and_objectives_train(prior, objective, rng):
@@ -416,3 +418,25 @@ def test_an_autoencoder_of_rows(rng):
 def test_every_kind_may_be_a_column():
     names = {case.kind for case in EACH}
     assert names == set(likelihoods.BY_NAME.values())
+
+
+def test_pseudo_inputs_of_vamp_are_rows_with_categories(rng):
+    """They are learned, and lie between levels while they are; draws are rows all the same."""
+    x = np.stack([rng.normal(size=256), rng.integers(0, 5, 256), rng.poisson(3, 256)], axis=1)
+    x = x.astype("float32")
+    columns = {"x": "normal:scale=learned", "level": "categorical:levels=5", "n": "poisson"}
+    vae = tfvae.VAE.for_events(
+        (3,), latent_dim=2, likelihood=Columns(columns), prior="vamp:pseudo_inputs=8",
+        network="dense:hidden=16", missing=True, seed=0,
+    )  # fmt: skip
+    vae.prior_family.adapt(x[:8])
+    before = vae.get_weights()
+    vae.compile("adam")
+    holes = np.where(rng.random(x.shape) < 0.2, np.nan, x).astype("float32")
+    history = vae.fit(holes, epochs=3, verbose=0).history
+    assert np.isfinite(history["elbo"]).all()
+    assert any((one != two).any() for one, two in zip(before, vae.get_weights(), strict=True))
+    drawn = vae.sample(200, mean=False, seed=1).numpy()
+    assert bool(vae.event_spec.admits(drawn))
+    assert set(np.unique(drawn[:, 1])) <= set(range(5))
+    assert np.isfinite(vae.prior.log_prob(vae.encode(x).mean())).all()

@@ -26,7 +26,7 @@ def events(likelihood, rng, count=200):
     share = rng.uniform(0.1, 0.9, SHAPE)
     if likelihood == "bernoulli":
         return (rng.random((count, *SHAPE)) < share).astype("float32")
-    if likelihood in ("poisson", "negative_binomial"):
+    if likelihood.startswith(("poisson", "negative_binomial")):
         return rng.poisson(9 * share, (count, *SHAPE)).astype("float32")
     unit = np.clip(share + rng.normal(0, 0.1, (count, *SHAPE)), 0, 1)
     if "levels" in likelihood:
@@ -59,6 +59,8 @@ def start_of(vae):
         ("categorical:levels=17", 0.03),
         ("poisson", 1e-4),
         ("negative_binomial", 1e-4),
+        ("poisson:zero_inflated=true", 1e-4),
+        ("negative_binomial:zero_inflated=true,dispersion=per_value", 1e-4),
     ],
 )
 def test_the_mean_at_the_start_is_that_of_the_data(likelihood, off, network, rng):

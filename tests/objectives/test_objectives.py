@@ -582,6 +582,7 @@ def test_each_trains_every_weight(name, rough):
         assert np.any(variable.numpy() != old) or id(variable) in unmoved, variable.path
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", TEXTS)
 def test_each_trains_in_a_graph(name, rough):
     made, x = rough

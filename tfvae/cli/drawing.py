@@ -1,11 +1,16 @@
 """What the commands draw and write of events: in the units that the user's data have."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from tfvae import datasets, plotting
 from tfvae.models.vae import VAE
 from tfvae.typing import ArrayLike
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # A histogram needs many, a grid of pictures few.
 DEFAULT_SAMPLES = {1: 1000, 2: 16, 3: 64, 4: 16}
@@ -38,6 +43,22 @@ class Units:
         numbers = x * self._scale + self._center
         # Of columns that are no logarithms, none is taken: it may overflow.
         return np.where(self._log, np.exp(np.where(self._log, numbers, 0.0)), numbers)
+
+
+def made_up_rows(
+    vae: VAE, schema: datasets.Schema, x: np.ndarray, labels: np.ndarray | None = None
+) -> "pd.DataFrame":
+    """Return samples of a table's model as rows of the table, its numbers in their range.
+
+    Args:
+        vae: a built `VAE`.
+        schema: of the table.
+        x: the samples `[N, D]`.
+        labels: `[N]`, of a conditional model; by default as `draw_samples` draws them.
+    """
+    if labels is None:
+        labels = plotting.grid_labels(vae.num_classes, len(x))
+    return schema.to_frame(x, labels, within_range=True)
 
 
 def samples_figure(

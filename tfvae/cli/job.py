@@ -19,7 +19,13 @@ from matplotlib.figure import Figure
 from tfvae import datasets, objectives, plotting
 from tfvae.cli.collapse import collapse_warnings
 from tfvae.cli.defaults import COLUMNS, completed
-from tfvae.cli.drawing import DEFAULT_RECONSTRUCTIONS, Units, samples_figure
+from tfvae.cli.drawing import (
+    DEFAULT_RECONSTRUCTIONS,
+    Units,
+    draw_samples,
+    made_up_rows,
+    samples_figure,
+)
 from tfvae.cli.wording import as_options
 from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.source import plural_of
@@ -375,13 +381,13 @@ class _Job:
 
     def _pictures(self, vae: VAE) -> dict[str, Figure]:
         """Draw what a run directory shows of its model, by the names of the files."""
-        data, config = self.data, self.config
+        data = self.data
         x, labels = data.test.arrays(limit=_MAP_EVENTS)
         given = labels if vae.num_classes is not None else None
         units = Units(data.schema)
         few = slice(DEFAULT_RECONSTRUCTIONS[x.ndim - 1])
         pictures = {
-            "samples": samples_figure(vae, units, seed=config.seed),
+            "samples": self._samples(vae, x, labels),
             "reconstructions": plotting.reconstructions(
                 units.of(x[few]),
                 units.of(vae.reconstruct(x[few], None if given is None else given[few])),
@@ -393,6 +399,14 @@ class _Job:
         if history:
             pictures["curves"] = plotting.curves(history)
         return pictures
+
+    def _samples(self, vae: VAE, x: np.ndarray, labels: np.ndarray | None) -> Figure:
+        """Draw samples; of a table's model as rows, beside test rows `[N, D]`."""
+        schema, seed = self.data.schema, self.config.seed
+        if schema is None:
+            return samples_figure(vae, Units(None), seed=seed)
+        rows = made_up_rows(vae, schema, draw_samples(vae, seed=seed))
+        return plotting.table_figure(schema.to_frame(x, labels), schema, rows)
 
     def _card(self, vae: VAE, score: ELBOEstimate) -> Card:
         data, config = self.data, self.config

@@ -6,14 +6,26 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from tfvae.cli.options import AsJson, Model, Out, Overwrite, Seed
-from tfvae.cli.outputs import NUMBERS, PICTURES, check_out, check_vectors, save_events, show
+from tfvae.cli.outputs import (
+    NUMBERS,
+    PICTURES,
+    check_out,
+    check_vectors,
+    save_events,
+    save_picture,
+    save_table,
+    show,
+)
 from tfvae.cli.start import open_model
 from tfvae.errors import InputError
 from tfvae.saving.config import DataOptions, real, whole
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure
 
+    from tfvae.datasets import Schema
     from tfvae.saving.run import TrainedModel
 
 # A picture of more events could not be read.
@@ -41,6 +53,14 @@ def sample(
             "some of each."
         ),
     ] = None,
+    where: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="COLUMN=VALUE of the rows of a table, as in 'sex=F'. Repeatable. The column of "
+            "labels of a conditional model is given to it; others are by importance sampling.",
+            negative=(),
+        ),
+    ] = (),
     mean: Annotated[
         bool | None,
         Parameter(
@@ -61,30 +81,106 @@ def sample(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Draw events from the prior."""
+    """Draw events from the prior.
+
+    A .csv file of a table's model holds made-up rows of the table's columns.
+    """
     check_out(out, overwrite, endings=(*PICTURES, *NUMBERS))
     trained = _open(model, out)
+    import numpy as np
+
     from tfvae import datasets, plotting
-    from tfvae.cli.drawing import Units, draw_samples
+    from tfvae.cli.drawing import draw_samples, made_up_rows
     from tfvae.evaluation import expost
+    from tfvae.plotting.events import grid_labels
 
     vae = trained.vae
     number = None if label is None else _label_of(trained, label)
+    given, number, said = _given(trained, where, number)
     if ex_post is not None:
         with datasets.input_errors():
             batches = trained.data(data).train.batches(256, epoch=0)
             vae = vae.with_prior(expost.fit_prior(vae, batches, ex_post, seed=seed))
-    x = draw_samples(vae, n=n, label=number, seed=seed, mean=mean)
-    units = Units(trained.schema)
-    save_events(
-        out,
-        overwrite,
-        {"x": x},
-        lambda: plotting.event_grid(units.of(x), units.names),
-        trained.schema,
-        len(vae.event_shape),
-    )
-    show({"out": str(out), "n": len(x), "seed": seed}, as_json, f"wrote {out}")
+    if given is not None:
+        if mean:
+            raise InputError("--where draws rows, and no means: leave out --mean")
+        from tfvae.cli.drawing import DEFAULT_SAMPLES
+        from tfvae.evaluation import sample_given
+
+        found = sample_given(vae, given, n or DEFAULT_SAMPLES[1], label=number, seed=seed)
+        x = found.x
+        said.append(
+            f"{', '.join(where)} by importance sampling from 10,000 draws, of which "
+            f"{found.effective_draws:,.0f} count"
+        )
+    else:
+        x = draw_samples(vae, n=n, label=number, seed=seed, mean=mean)
+    labels = None
+    if vae.num_classes is not None:
+        labels = grid_labels(vae.num_classes, len(x)) if number is None else np.full(len(x), number)
+        if number is None:
+            said.append("as many of each label")
+    elif trained.schema is not None and trained.schema.label is not None:
+        said.append(f"without {trained.schema.label.name}, which the model was not given")
+    schema = trained.schema
+    rows = None if schema is None else made_up_rows(vae, schema, x, labels)
+    if rows is not None and out.suffix.lower() == ".csv":
+        save_table(out, overwrite, rows)
+    elif rows is not None and schema is not None and out.suffix.lower() in PICTURES:
+        save_picture(_beside_the_table(trained, data, schema, rows), out, overwrite)
+    else:
+        save_events(
+            out,
+            overwrite,
+            {"x": x},
+            lambda: plotting.event_grid(x),
+            schema,
+            len(vae.event_shape),
+        )
+    facts = {"out": str(out), "n": len(x), "seed": seed, "how": said}
+    show(facts, as_json, "; ".join([f"wrote {out}", *said]))
+
+
+def _beside_the_table(
+    trained: "TrainedModel", options: DataOptions, schema: "Schema", rows: "pd.DataFrame"
+) -> "Figure":
+    """Draw made-up rows beside the run's test rows, or by themselves if these are gone."""
+    from tfvae import plotting
+
+    try:
+        x, labels = trained.data(options).test.arrays(limit=5000)
+    except InputError:
+        return plotting.table_figure(rows, schema)
+    return plotting.table_figure(schema.to_frame(x, labels), schema, rows)
+
+
+def _given(
+    trained: "TrainedModel", where: tuple[str, ...], number: int | None
+) -> "tuple[np.ndarray | None, int | None, list[str]]":
+    """Return the values that --where gives: an event or None, a label, and what to say of it."""
+    values = {}
+    said = []
+    for entry in where:
+        name, equals, value = entry.partition("=")
+        if not (equals and name and value):
+            raise InputError(f"--where is COLUMN=VALUE, such as sex=F; received {entry}")
+        values[name.strip()] = value.strip()
+    schema = trained.schema
+    if values and schema is None:
+        raise InputError("--where is for the columns of a table, which the model was not made for")
+    if schema is not None and schema.label is not None and schema.label.name in values:
+        name = schema.label.name
+        if trained.vae.num_classes is None:
+            raise InputError(
+                f"the model does not know the column of labels {name!r}: train it with "
+                "--conditional, or without --label"
+            )
+        number = _label_of(trained, values.pop(name))
+        said.append(f"{name} is the label that the model is conditional on")
+    if trained.vae.num_classes is not None and values and number is None:
+        raise InputError("the model is conditional: give its --label too")
+    given = None if schema is None or not values else schema.event_given(values)
+    return given, number, said
 
 
 def reconstruct(

@@ -51,15 +51,16 @@ def data(
     config = TrainConfig(dataset=dataset, seed=seed, **vars(options))
     found, lines, facts = _look(config, limit)
     from tfvae import datasets, plotting
-    from tfvae.cli.drawing import Units
 
     # Files are often sorted: rows from all over show what the first would hide.
     few = found.train.batches(min(2000, len(found.train)), shuffle=True, epoch=0)
     with datasets.input_errors():
         batch = next(few.as_numpy_iterator())
     x, labels = batch if found.has_labels else (batch, None)
-    units = Units(found.schema)
-    figure = plotting.data_figure(units.of(x), labels, found.class_names, units.names)
+    if found.schema is not None:
+        figure = plotting.table_figure(found.schema.to_frame(x, labels), found.schema)
+    else:
+        figure = plotting.data_figure(x, labels, found.class_names)
     save_picture(figure, out, overwrite)
     lines.append(f"wrote {out}")
     show({**facts, "out": str(out)}, as_json, "\n".join(lines))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Level = str | int | float | bool
 
-COLUMN_KINDS = ("number", "count", "category", "ordered", "boolean", "date")
+COLUMN_KINDS = ("number", "fraction", "count", "category", "ordered", "boolean", "date")
 _WITH_LEVELS = ("category", "ordered", "boolean")
 _DAY = 86_400
 MOST_NAMES = 6
@@ -34,7 +34,7 @@ class Column:
             seconds since 1970.
         scale: the distance that becomes 1: of a number or date the interquartile range, over that
             of the standard normal distribution; the standard deviation where half of the values
-            are equal.
+            are equal; of a fraction 1, or 100 for per cents.
         low: the lowest value of a number or count, or date in seconds since 1970.
         high: the highest.
         decimals: how many digits the values have after the point, 0 for whole numbers; of dates
@@ -73,6 +73,8 @@ class Column:
             numbers = numbers_of(self.name, values, is_date=self.kind == "date")
             if self.kind == "count":
                 self._check_counts(numbers)
+            if self.kind == "fraction":
+                self._check_fractions(numbers)
             if self.log:
                 self._check_positive(numbers)
                 numbers = np.log(numbers)
@@ -98,6 +100,14 @@ class Column:
             numbers = np.array([number_of.get(key, np.nan) for key in distinct], np.float32)
             events[present] = numbers[places]
         return events
+
+    def _check_fractions(self, numbers: np.ndarray) -> None:
+        low, high = np.nanmin(numbers, initial=0.0), np.nanmax(numbers, initial=0.0)
+        if low < 0 or high > self.scale:
+            raise InputError(
+                f"the column {self.name!r} is a fraction: expected numbers from 0 to "
+                f"{self.scale:g}; received some from {low:g} to {high:g}"
+            )
 
     def _check_positive(self, numbers: np.ndarray) -> None:
         if (numbers <= 0).any():
@@ -145,6 +155,8 @@ class Column:
         numbers = self.center + self.scale * events
         if self.log:
             numbers = np.exp(numbers)
+        if self.kind == "fraction":
+            numbers = np.clip(numbers, 0.0, self.scale)
         if within_range:
             numbers = np.clip(numbers, self.low, self.high)
         if self.kind == "date":
@@ -168,7 +180,8 @@ class Column:
             # The softmax of two levels is the sigmoid of a Bernoulli.
             few = len(self.levels) <= 2
             return "bernoulli" if few else f"categorical:levels={len(self.levels)}"
-        return "negative_binomial" if self.kind == "count" else "student_t:scale=learned,df=learned"
+        others = {"count": "negative_binomial", "fraction": "beta"}
+        return others.get(self.kind, "student_t:scale=learned,df=learned")
 
     def __str__(self) -> str:
         """Return kind, range or levels, and holes in a few words."""

@@ -7,7 +7,8 @@
   half are no more than 20, "ordered" if there are 3 to 10 that follow one another, each in 5 rows
   or more, and the largest of those that start at 0 is no rare one;
 - dates: "date";
-- other numbers: "number", those above 0 by their logarithms if they are skewed.
+- other numbers that fill the range from 0 to 1, with values below 0.1 and above 0.9: "fraction";
+- all others: "number", those above 0 by their logarithms if they are skewed.
 
 Left out are columns of one value, of none, and row numbers: a first column without a name, or one
 called index or id, of whole numbers that go up by one.
@@ -109,7 +110,7 @@ def column_of(
     types = pd.api.types
     if wanted == "date" or (wanted is None and types.is_datetime64_any_dtype(values.dtype)):
         return _date(name, dates_of(name, present), holes)
-    if wanted in ("number", "count") or (
+    if wanted in ("number", "count", "fraction") or (
         wanted is None
         and types.is_numeric_dtype(values.dtype)
         and not types.is_bool_dtype(values.dtype)
@@ -146,7 +147,8 @@ def _numeric(name: str, numbers: np.ndarray, holes: int, wanted: str | None) -> 
     if len(distinct) == 1 and wanted is None:
         value = _plain(distinct[0])
         return LeftOut(name, _one_value(value, holes), value)
-    kind = wanted or (_kind_of_whole(numbers, distinct, rows) if is_whole else "number")
+    of_others = "fraction" if _fills_unit(distinct) else "number"
+    kind = wanted or (_kind_of_whole(numbers, distinct, rows) if is_whole else of_others)
     if kind == "identifier":
         return LeftOut(name, "identifier")
     if kind in ("boolean", "category", "ordered"):
@@ -160,6 +162,14 @@ def _numeric(name: str, numbers: np.ndarray, holes: int, wanted: str | None) -> 
                 f"from {low:g} to {high:g}"
             )
         return Column(name, kind, low=low, high=high, decimals=0, holes=holes)
+    if kind == "fraction":
+        if low < 0 or high > 100:
+            raise InputError(
+                f"the column {name!r} is no fraction: expected numbers from 0 to 1 or from 0 to "
+                f"100; received values from {low:g} to {high:g}"
+            )
+        whole = 1.0 if high <= 1 else 100.0
+        return Column(name, kind, scale=whole, low=low, high=high, decimals=decimals, holes=holes)
     log = low > 0 and _is_skewed(numbers)
     center, scale = _robust(np.log(numbers) if log else numbers)
     return Column(
@@ -186,6 +196,11 @@ def _kind_of_whole(numbers: np.ndarray, distinct: np.ndarray, rows: np.ndarray) 
     if is_few and not (low == 0 and rows[-1] < 0.05 * len(numbers)):
         return "ordered"
     return "count" if low == 0 and np.median(numbers) <= 20 else "number"
+
+
+def _fills_unit(distinct: np.ndarray) -> bool:
+    """Whether values, ascending, are from 0 to 1 and come near to both."""
+    return bool(0 <= distinct[0] < 0.1 and 0.9 < distinct[-1] <= 1)
 
 
 def _is_skewed(numbers: np.ndarray) -> bool:
@@ -320,7 +335,7 @@ def _label(name: str, values: "pd.Series", wanted: str | Sequence[Level] | None)
             f"the column of labels {name!r} lacks {holes:,} of {len(values):,}: fill them, leave "
             "these rows out, or choose another column"
         )
-    if wanted is None or wanted in ("number", "count", "date", "text"):
+    if wanted is None or wanted in ("number", "count", "fraction", "date", "text"):
         wanted = "category"
     found = column_of(name, values, wanted)
     is_class = isinstance(found, Column) and not any(isinstance(x, float) for x in found.levels)

@@ -1,12 +1,14 @@
 """Data sets in three splits: which events a split holds is a function of the seed alone."""
 
 import dataclasses
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tfvae.checks import checked_flag, checked_seed, is_number
 from tfvae.datasets.batches import Split
 from tfvae.datasets.names import empty_splits, split_by_name
 from tfvae.datasets.open import open_source
@@ -151,8 +153,8 @@ def load(
         skip_damaged: of picture files: whether to leave out those that cannot be read.
         folder_labels: of picture files: whether their folders are classes.
         columns: the kinds of a table's columns that look like another: a dictionary of "number",
-            "count", "category", "ordered", "boolean", "date", "text" (to leave a column out), or
-            lists of levels in ascending order.
+            "fraction", "count", "category", "ordered", "boolean", "date", "text" (to leave a column
+            out), or lists of levels in ascending order.
         label: the column of a table to take labels from.
         drop: the columns of a table to leave out.
         schema: what the columns of a table are, as another table told, instead of telling it from
@@ -163,15 +165,28 @@ def load(
     Raises:
         InputError: if there is no such data set, it cannot be read, or an argument does not fit.
     """
-    if binarize not in (None, *BINARIZATIONS):
+    _check_flags(
+        dequantize=dequantize,
+        missing=False if missing is None else missing,
+        skip_damaged=skip_damaged,
+        folder_labels=folder_labels,
+    )
+    _check_names(kind, label, columns, drop)
+    if not (is_number(memory_limit) and memory_limit >= 0):
+        raise InputError(f"memory_limit is a number of bytes; received {memory_limit!r}")
+    if binarize is not None and (not isinstance(binarize, str) or binarize not in BINARIZATIONS):
         raise InputError(f"binarize is one of {', '.join(BINARIZATIONS)}; received {binarize!r}")
     if dequantize and binarize not in (None, "none"):
         raise InputError(
             "images are dequantized or binarized, not both: leave out dequantize=True or "
             f"binarize={binarize!r}"
         )
-    if not 0 <= seed < 2**63:
-        raise InputError(f"a seed lies between 0 and 2^63 - 1; received {seed}")
+    checked_seed("seed", seed)
+    for called, size in (("validation", validation), ("test", test)):
+        if not (is_number(size) and 0 < size < math.inf):
+            raise InputError(
+                f"{called} is a fraction below 1 or a number of events; received {size!r}"
+            )
     source = open_source(
         name,
         image_size=image_size,
@@ -261,3 +276,19 @@ def _split(source: Source, seed: int, sizes: dict[str, float]) -> dict[str, np.n
     for split, count in counts.items():
         rows[split], pool = np.sort(pool[:count]), pool[count:]
     return rows | {"train": np.sort(pool)}
+
+
+def _check_flags(**options: Any) -> None:
+    for option, value in options.items():
+        checked_flag(option, value)
+
+
+def _check_names(kind: Any, label: Any, columns: Any, drop: Any) -> None:
+    """Check the types of what names columns and kinds."""
+    for option, name in (("kind", kind), ("label", label)):
+        if not (name is None or isinstance(name, str)):
+            raise InputError(f"{option} is a name, or None; received {name!r}")
+    if not (columns is None or isinstance(columns, Mapping)):
+        raise InputError(f"columns are a dictionary of names and kinds; received {columns!r}")
+    if not isinstance(drop, (list, tuple)) or not all(isinstance(one, str) for one in drop):
+        raise InputError(f"drop is a list of names of columns; received {drop!r}")

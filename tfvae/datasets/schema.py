@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfvae.datasets.cells import to_pandas
+from tfvae.datasets.cells import to_pandas, typed
 from tfvae.datasets.column import COLUMN_KINDS, MOST_NAMES, Column, LeftOut, Level
 from tfvae.datasets.columns import columns_of
 from tfvae.datasets.text import in_a_line
@@ -86,6 +86,37 @@ class Schema:
             )
         events = [column.to_events(table[column.name], unseen=unseen) for column in self.columns]
         return np.stack(events, axis=1)
+
+    def event_given(self, values: Mapping[str, Any]) -> np.ndarray:
+        """Return an event with the values of some columns, NaN in all others.
+
+        Args:
+            values: by the name of the column, as text or as the table has it.
+
+        Returns:
+            float32 `[D]`.
+
+        Raises:
+            InputError: if there is no such column, or a value does not belong to it.
+        """
+        import pandas as pd
+
+        event = np.full(len(self.columns), np.nan, np.float32)
+        names = [column.name for column in self.columns]
+        for name, value in values.items():
+            if name not in names:
+                raise InputError(
+                    f"there is no column {name!r} to give a value; the model has "
+                    f"{', '.join(map(repr, names))}"
+                )
+            column = self.columns[names.index(name)]
+            cell = pd.Series([value], dtype=object)
+            if isinstance(value, str):
+                cell = typed(name, cell, column.kind, commas=False)
+            if cell.isna().all():
+                raise InputError(f"expected a value of the column {name!r}; received {value!r}")
+            event[names.index(name)] = column.to_events(cell)[0]
+        return event
 
     def to_labels(self, frame: Any) -> np.ndarray:
         """Return the numbers of the labels of a table's rows, int32 `[N]`.

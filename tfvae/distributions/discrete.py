@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
+from tensorflow_probability import random as tfp_random
 from tensorflow_probability import util as tfp_util
 
 from tfvae.typing import Distribution, Seed, Tensor
@@ -61,6 +62,68 @@ class Lattice(tfd.Distribution):
 
     def _mean(self) -> Tensor:
         return self._step * self._distribution.mean()
+
+
+class ZeroInflated(tfd.Distribution):
+    """Counts that are 0 with probability π, and else as a distribution says, which may be 0 too.
+
+    ``P(0) = π + (1 − π) p(0)`` and ``P(n) = (1 − π) p(n)`` for n above 0.
+
+    Args:
+        distribution: p, of counts, with scalar events.
+        logits: of π, of a shape that broadcasts with the batch of p.
+        name: name of the distribution's operations.
+    """
+
+    def __init__(self, distribution: Distribution, logits: Tensor, name: str = "ZeroInflated"):
+        parameters = {"distribution": distribution, "logits": logits, "name": name}
+        self._distribution = distribution
+        self._logits = tf.convert_to_tensor(logits)
+        super().__init__(
+            dtype=distribution.dtype,
+            reparameterization_type=tfd.NOT_REPARAMETERIZED,
+            validate_args=False,
+            allow_nan_stats=True,
+            parameters=parameters,
+            name=name,
+        )
+
+    @classmethod
+    def _parameter_properties(
+        cls, dtype: tf.DType, num_classes: int | None = None
+    ) -> dict[str, Any]:
+        return {
+            "distribution": tfp_util.BatchedComponentProperties(),
+            "logits": tfp_util.ParameterProperties(),
+        }
+
+    @property
+    def distribution(self) -> Distribution:
+        """The distribution of counts that are not 0 for another reason."""
+        return self._distribution
+
+    def _event_shape(self) -> tf.TensorShape:
+        return tf.TensorShape([])
+
+    def _event_shape_tensor(self) -> Tensor:
+        return tf.constant([], tf.int32)
+
+    def _log_prob(self, n: Tensor) -> Tensor:
+        other = tf.math.log_sigmoid(-self._logits) + self._distribution.log_prob(n)
+        zero = tf.math.log_sigmoid(self._logits)
+        # Where n is above 0 the first would be looked at by the gradient alone.
+        is_zero = n < 0.5
+        both = tf.where(is_zero, other, tf.zeros_like(other))
+        return tf.where(is_zero, tf.reduce_logsumexp(tf.stack([both, zero + 0 * both]), 0), other)
+
+    def _sample_n(self, n: Tensor, seed: Seed = None) -> Tensor:
+        counts_seed, zero_seed = tfp_random.split_seed(seed, salt="zero_inflated")
+        counts = self._distribution.sample(n, seed=counts_seed)
+        zeros = tfd.Bernoulli(logits=self._logits + tf.zeros_like(counts)).sample(seed=zero_seed)
+        return tf.where(zeros == 1, tf.zeros_like(counts), counts)
+
+    def _mean(self) -> Tensor:
+        return tf.sigmoid(-self._logits) * self._distribution.mean()
 
 
 class FastBernoulli(tfd.Bernoulli):

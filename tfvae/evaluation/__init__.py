@@ -8,7 +8,8 @@ p(x) is that of the observed ones.
 
 ``diagnose`` looks at the latent space, ``linear_probe``, ``nearest_neighbours`` and
 ``disentanglement_scores`` at what the codes tell, ``compare_samples`` at samples; ``fit_prior``
-fits a density to the codes of a trained model.
+fits a density to the codes of a trained model; ``sample_given`` draws events in which some values
+are given.
 
 Data is, for all of them, a split of a data set, an array of events, a pair ``(x, labels)`` or
 batches; see `tfvae.evaluation.batches.event_batches`. Names load on first use.
@@ -35,6 +36,8 @@ _NAMES = {
     "diagnose": "diagnostics",
     "aggregate_posterior": "expost",
     "fit_prior": "expost",
+    "GivenSample": "given",
+    "sample_given": "given",
     "linear_probe": "probes",
     "nearest_neighbours": "probes",
     "disentanglement_scores": "disentanglement",
@@ -46,6 +49,7 @@ __all__ = [
     "AnnealedEstimate",
     "Diagnosis",
     "ELBOEstimate",
+    "GivenSample",
     "LogProbEstimate",
     "SampleQuality",
     "Sandwich",
@@ -62,6 +66,7 @@ __all__ = [
     "linear_probe",
     "log_prob",
     "nearest_neighbours",
+    "sample_given",
 ]
 
 if TYPE_CHECKING:
@@ -76,6 +81,7 @@ if TYPE_CHECKING:
     from tfvae.evaluation.disentanglement import disentanglement_scores
     from tfvae.evaluation.estimates import ELBOEstimate, WeightedEstimate, bits_per_dimension
     from tfvae.evaluation.expost import aggregate_posterior, fit_prior
+    from tfvae.evaluation.given import GivenSample, sample_given
     from tfvae.evaluation.importance import LogProbEstimate, elbo, log_prob
     from tfvae.evaluation.probes import linear_probe, nearest_neighbours
     from tfvae.evaluation.sample_quality import SampleQuality, compare_samples

@@ -1,5 +1,6 @@
 """Likelihoods that are probabilities: of bits, of evenly spaced levels, and of counts."""
 
+import abc
 import math
 from typing import Any
 
@@ -7,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import checked_count
+from tfvae.checks import MOST_UNITS, checked_count, checked_flag
 from tfvae.distributions.family import PACKAGE
 from tfvae.lazy import tfd
 from tfvae.likelihoods.base import Likelihood, Positive, check_floor, check_positive
@@ -64,7 +65,7 @@ class Bernoulli(Likelihood):
 
 def _level_support(levels: int, high: float) -> Support:
     """Return the lattice of `levels` values from 0 to `high`."""
-    checked_count("levels", levels, least=2)
+    checked_count("levels", levels, least=2, most=MOST_UNITS)
     check_positive("high", high)
     return Support(0.0, float(high), high / (levels - 1))
 
@@ -180,7 +181,7 @@ class DiscretizedLogisticMixture(Likelihood):
         **kwargs: Any,
     ):
         super().__init__(decoder_output=decoder_output, **kwargs)
-        self.components = checked_count("components", components)
+        self.components = checked_count("components", components, most=MOST_UNITS)
         check_floor(min_scale, DiscretizedLogistic.start)
         self.support = _level_support(levels, high)
         self.levels = int(levels)
@@ -307,15 +308,23 @@ def _exact_step(step: float) -> float:
     return 1 / per_unit if abs(per_unit * step - 1) < 1e-4 else float(step)
 
 
+# Of π = 0.1, where the probability of a zero starts.
+_ZERO_LOGIT = -math.log(9)
+
+
 class Count(Likelihood):
     """A likelihood of counts n = 0, 1, 2, ..., found in the data as x = step · n.
 
     What is called p(x|z) is the probability of n. The first parameter is log E[x|z], and starts at
     0 for every value and z: through the exponential a start of 3 instead costs thousands of nats.
 
+    Zero-inflated, n is 0 with a probability π of its own, the last parameter, 0.1 at first, and
+    else as the count says: for counts of which more are 0 than any mean explains.
+
     Args:
         step: the value of one count in the data: 1 for whole numbers, 1/255 for bytes / 255.
             The reciprocal of a whole number may be rounded to five digits.
+        zero_inflated: whether it is.
         **kwargs: those of `Likelihood`.
 
     Raises:
@@ -325,19 +334,66 @@ class Count(Likelihood):
     is_discrete = True
     takes_mean = True
 
-    def __init__(self, *, step: float = 1.0, decoder_output: str | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        step: float = 1.0,
+        zero_inflated: bool = False,
+        decoder_output: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(decoder_output=decoder_output, **kwargs)
         self.step = step
         self._exact_step = _exact_step(step)
         self.support = Support(0.0, math.inf, self._exact_step)
-        self.flat_parameters = self.parameters_per_value
+        self.zero_inflated = checked_flag("zero_inflated", zero_inflated)
+        self._have_parameters(1)
+
+    def _have_parameters(self, of_count: int) -> None:
+        """Say how many parameters a count has, besides that of a zero."""
+        self.parameters_per_value = self.flat_parameters = of_count + self.zero_inflated
+        self.takes_mean = self.parameters_per_value == 1
+
+    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
+        if not self.zero_inflated:
+            return self._count_parameters(raw)
+        count = self.parameters_per_value
+        of_count = raw.shape[-1] // count * (count - 1)
+        zero_logits = raw[..., of_count:] + _ZERO_LOGIT
+        return {**self._count_parameters(raw[..., :of_count]), "zero_logits": zero_logits}
+
+    @abc.abstractmethod
+    def _count_parameters(self, raw: Tensor) -> dict[str, Tensor]:
+        """Name the parameters of counts, those of zeros left out."""
+
+    @abc.abstractmethod
+    def _count_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the distribution of each count n, zeros of their own left out."""
+
+    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Build the distribution of each value, on the lattice."""
+        from tfvae.distributions.discrete import Lattice, ZeroInflated
+
+        count = self._count_distribution(parameters)
+        if self.zero_inflated:
+            count = ZeroInflated(count, parameters["zero_logits"])
+        return Lattice(count, self._exact_step)
 
     def _from_mean(self, mean: Tensor) -> Tensor:
         return keras.ops.log(keras.ops.maximum(mean, keras.config.epsilon()))
 
     def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Return the logarithm of the mean at each place, of half a count where there is none."""
-        return {"raw": np.log(np.maximum(observed_mean(x), self._exact_step / (2 * len(x))))}
+        return {"raw": self._starting_raw(x)}
+
+    def _starting_raw(self, x: np.ndarray, *more: np.ndarray) -> np.ndarray:
+        """Join log E[x|z] at the data's mean, other parameters of counts, and that of zeros."""
+        log_mean = np.log(np.maximum(observed_mean(x), self._exact_step / (2 * len(x))))
+        if not self.zero_inflated:
+            return np.concatenate([log_mean, *more], axis=-1)
+        # The mean of all is that of the counts times the probability of one.
+        log_mean = log_mean + np.log1p(np.exp(_ZERO_LOGIT))
+        return np.concatenate([log_mean, *more, np.zeros_like(log_mean)], axis=-1)
 
     def _log_mean_count(self, raw: Tensor) -> Tensor:
         """Return log E[n|z], from log E[x|z]."""
@@ -345,7 +401,8 @@ class Count(Likelihood):
 
     def get_config(self) -> Config:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "step": self.step}
+        options = {"step": self.step, "zero_inflated": self.zero_inflated}
+        return {**super().get_config(), **options}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -356,15 +413,11 @@ class Poisson(Count):
     the arguments.
     """
 
-    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
+    def _count_parameters(self, raw: Tensor) -> dict[str, Tensor]:
         return {"log_rate": self._log_mean_count(raw)}
 
-    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
-        """Build the Poisson distribution of each value, on the lattice."""
-        from tfvae.distributions.discrete import Lattice
-
-        count = tfd.Poisson(log_rate=parameters["log_rate"])
-        return Lattice(count, self._exact_step)
+    def _count_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        return tfd.Poisson(log_rate=parameters["log_rate"])
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -379,6 +432,7 @@ class NegativeBinomial(Count):
             one that all values share, 1 at first; ``"per_value"`` for one each. What is not fixed
             is at least 1e-4.
         step: see `Count`.
+        zero_inflated: see `Count`.
         decoder_output: see `Likelihood`.
         **kwargs: those of `keras.layers.Layer`.
 
@@ -393,14 +447,16 @@ class NegativeBinomial(Count):
         *,
         dispersion: float | str = "learned",
         step: float = 1.0,
+        zero_inflated: bool = False,
         decoder_output: str | None = None,
         **kwargs: Any,
     ):
-        super().__init__(step=step, decoder_output=decoder_output, **kwargs)
+        super().__init__(
+            step=step, zero_inflated=zero_inflated, decoder_output=decoder_output, **kwargs
+        )
         check_positive("dispersion", dispersion, ("learned", "per_value"))
         self.dispersion = dispersion
-        self.parameters_per_value = self.flat_parameters = 2 if dispersion == "per_value" else 1
-        self.takes_mean = self.parameters_per_value == 1
+        self._have_parameters(2 if dispersion == "per_value" else 1)
 
     def build(self, input_shape: Shape) -> None:
         """Create the head, and the shared dispersion where it is learned."""
@@ -424,11 +480,11 @@ class NegativeBinomial(Count):
         dispersion = np.clip(excess / np.maximum(squared_mean, 1e-6), 0.01, 100.0)
         raw = self._positive.inverse(dispersion)
         if self.dispersion == "per_value":
-            return {"raw": np.concatenate([found["raw"], raw], axis=-1)}
+            return {"raw": self._starting_raw(x, raw)}
         return {**found, "raw_dispersion": raw}
 
-    def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
-        if self.parameters_per_value == 1:
+    def _count_parameters(self, raw: Tensor) -> dict[str, Tensor]:
+        if self.dispersion != "per_value":
             return {"log_mean": self._log_mean_count(raw)}
         raw_mean, raw_dispersion = keras.ops.split(raw, 2, axis=-1)
         return {
@@ -436,10 +492,7 @@ class NegativeBinomial(Count):
             "dispersion": self._positive(raw_dispersion),
         }
 
-    def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
-        """Build the negative binomial distribution of each value, on the lattice."""
-        from tfvae.distributions.discrete import Lattice
-
+    def _count_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         log_mean = parameters["log_mean"]
         if self.dispersion == "per_value":
             dispersion = parameters["dispersion"]
@@ -447,11 +500,10 @@ class NegativeBinomial(Count):
             dispersion = self._positive(tf.convert_to_tensor(self.raw_dispersion))
         else:
             dispersion = tf.constant(self.dispersion, tf.float32)
-        count = tfd.NegativeBinomial(
+        return tfd.NegativeBinomial(
             tf.broadcast_to(1 / dispersion, tf.shape(log_mean)),
             logits=log_mean + tf.math.log(dispersion),
         )
-        return Lattice(count, self._exact_step)
 
     def get_config(self) -> Config:
         """Return the constructor's arguments."""

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import likelihoods, networks
-from tfvae.checks import checked_count, is_whole
+from tfvae.checks import checked_count, checked_flag, checked_seed, is_whole
 from tfvae.errors import InputError
 from tfvae.graph_errors import one_line_errors
 from tfvae.likelihoods import Likelihood
@@ -19,9 +19,15 @@ from tfvae.models import keras_internals
 from tfvae.models.batch import Batch, events_and_labels, unpack, value_weights, weight_vector
 from tfvae.models.building import check_keras, check_network, last_activation, run_symbolically
 from tfvae.models.callbacks import DivergenceWatch, say_directions
-from tfvae.models.event_spec import AXES, NOUNS, EventSpec
+from tfvae.models.event_spec import AXES, NOUNS, EventSpec, number_tensor
 from tfvae.models.keras_layers import decoder_model, encoder_model
-from tfvae.models.sources import checked_source, is_numeric_array, stand_in, warn_of_scale
+from tfvae.models.sources import (
+    check_arguments,
+    checked_source,
+    is_numeric_array,
+    stand_in,
+    warn_of_scale,
+)
 from tfvae.models.starting import (
     count_at_hand,
     first_batch,
@@ -93,13 +99,13 @@ class LatentVariableModel(keras.Model, abc.ABC):
         if seed is not None and not is_whole(seed, least=0):
             raise InputError(f"seed is a whole number from 0, or None; received {seed!r}")
         self.num_classes = networks.check_num_classes(num_classes)
-        self.missing = bool(missing)
+        self.missing = checked_flag("missing", missing)
         self.adapted = False
         self.encoder = encoder
         self.decoder = decoder
         self.latent_dim = networks.check_latent_dim(latent_dim)
         self.likelihood_family = likelihoods.get(likelihood)
-        self.seed = None if seed is None else int(seed)
+        self.seed = None if seed is None else checked_seed("seed", seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self._validation_seeds = keras.random.SeedGenerator(_validation_seed(self.seed))
         self._term_means = [keras.metrics.Mean(name=name) for name in self.term_names]
@@ -297,8 +303,13 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """
         if format in EXPORT_FORMATS:
             EXPORT_FORMATS[format](self, filepath, **kwargs)
-        else:
+            return
+        try:
             super().export(filepath, format=format, **kwargs)
+        except ValueError as error:
+            if "Unrecognized format" not in str(error):
+                raise
+            raise InputError(f"{error}; of this library {', '.join(EXPORT_FORMATS)}") from None
 
     @property
     def _default_save_signature(self) -> Any:
@@ -322,8 +333,10 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 looked at.
         """
         spec = self._spec_of(x)
-        if label is not None and tf.convert_to_tensor(label).shape.rank == 0:
-            label = tf.broadcast_to(tf.convert_to_tensor(label), tf.shape(spec.tensor(x))[:1])
+        if label is not None:
+            label = number_tensor(label, "labels are whole numbers")
+            if label.shape.rank == 0:
+                label = tf.broadcast_to(label, tf.shape(spec.tensor(x))[:1])
         return spec.check(x, label)
 
     def checked_batch(self, batch: Data) -> tuple[Tensor, Tensor | None]:
@@ -368,7 +381,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         target = None
         if batch.target is not None:
             target, _ = check(batch.target, label)
-        weight = None if batch.weight is None else weight_vector(batch.weight, spec)
+        weight = None if batch.weight is None else weight_vector(batch.weight, spec, guard=guard)
         value_weight = None
         if batch.value_weight is not None:
             value_weight = value_weights(batch.value_weight, spec, guard)
@@ -441,7 +454,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
             training: as for `decode`.
         """
         rank = self._require_built("decode").rank
-        z = tf.cast(tf.convert_to_tensor(z), tf.float32)
+        expected = f"expected latent vectors [..., {self.latent_dim}] of numbers"
+        z = tf.cast(number_tensor(z, expected), tf.float32)
         if z.shape.rank is not None and (z.shape.rank < 1 or z.shape[-1] != self.latent_dim):
             raise InputError(
                 f"expected latent vectors [..., {self.latent_dim}]; received shape {z.shape}"
@@ -507,6 +521,15 @@ class LatentVariableModel(keras.Model, abc.ABC):
             InputError: if they do not fit.
         """
         x, _ = self.checked(x, label)
+        z = number_tensor(z, f"expected latent vectors [..., {self.latent_dim}] of numbers")
+        shapes = z.shape[:-1], x.shape[:1]
+        try:
+            tf.broadcast_static_shape(*shapes)
+        except ValueError:
+            raise InputError(
+                f"expected a latent vector for each event, [..., {x.shape[0]}, "
+                f"{self.latent_dim}]; received shape {z.shape}"
+            ) from None
         likelihood, target = self._likelihood(self.likelihood_parameters(z, label), x, False)
         return likelihood.log_prob(target)
 
@@ -633,7 +656,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             InputError: if the shapes differ or do not fit, or `steps` is below 2.
         """
         checked_count("steps", steps, least=2)
-        a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
+        a, b = (number_tensor(one, "expected two events of numbers") for one in (a, b))
         if a.shape != b.shape:
             raise InputError(
                 f"expected two events, or two batches, of one shape; received {a.shape}, {b.shape}"
@@ -697,7 +720,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """Return `[2]` or `[B, 2]` int32; for None the model's own next seed."""
         if seed is None:
             return _next_seed(self.seed_generator)
-        seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
+        expected = "a seed is a whole number, a pair [2], or a pair for each event [batch, 2]"
+        seed = number_tensor(seed, expected)
+        if not seed.dtype.is_integer:
+            raise InputError(f"{expected}; received {seed.dtype.name}")
+        seed = tf.cast(seed, tf.int32)
         if seed.shape.rank == 0:
             seed = tf.stack([seed, 0])
         if seed.shape.rank not in (1, 2) or seed.shape[-1] != 2:
@@ -802,13 +829,20 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 reconstructions.
 
         Raises:
-            InputError: if a loss is given, or gradients are clipped to what is not finite.
+            InputError: if a loss or no optimizer is given, or gradients are clipped to what is not
+                finite.
         """
         if loss is not None or kwargs.get("loss_weights") is not None:
             raise InputError(
                 f"compile takes no loss; received {loss!r}: the objective is part of the model, "
                 "VAE(..., likelihood=..., objective=...)"
             )
+        try:
+            optimizer = None if optimizer is None else keras.optimizers.get(optimizer)
+        except (ValueError, TypeError, KeyError):
+            raise InputError(
+                f"expected a Keras optimizer or its name, such as 'adam'; received {optimizer!r}"
+            ) from None
         super().compile(optimizer=optimizer, **kwargs)
         if self.optimizer is not None:
             check_optimizer(self.optimizer)
@@ -949,10 +983,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
         Σ w·log p(value|z) stands for log p(x|z).
 
         Raises:
-            InputError: if events have a wrong shape, or values outside the likelihood's support, or
-                labels or targets do not fit.
+            InputError: if there are no events, they have a wrong shape or values outside the
+                likelihood's support, or labels, targets, weights or numbers do not fit.
             DivergenceError: if a loss or a gradient is not finite; the weights are those of before.
         """
+        check_arguments(x, y, sample_weight, batch_size, epochs)
         if isinstance(validation_data, (tuple, list)) and validation_data:
             events, *rest = validation_data
             events = checked_source(self, events, *rest[:1])

@@ -10,6 +10,7 @@ from tfvae.plotting.events import event_grid, event_rows, grid_labels, reconstru
 from tfvae.plotting.figure import save
 from tfvae.plotting.images import image_grid, image_rows
 from tfvae.plotting.latent import latent_map, quantile_grid
+from tfvae.plotting.tables import table_figure
 from tfvae.plotting.vectors import marginals
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "quantile_grid",
     "reconstructions",
     "save",
+    "table_figure",
 ]

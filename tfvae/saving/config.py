@@ -126,7 +126,8 @@ class ReadingOptions(Validated):
         tuple[str, ...],
         _option(
             "NAME=KIND: what a column of a table is, where it looks like something else: number, "
-            "count, category, ordered, boolean, date, or text to leave it out. Repeatable.",
+            "fraction, count, category, ordered, boolean, date, or text to leave it out. "
+            "Repeatable.",
             negative=(),
         ),
     ] = ()

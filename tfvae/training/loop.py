@@ -94,6 +94,14 @@ def train(
         WorkerError: if another process of the training has ended.
         OSError: if a checkpoint cannot be written.
     """
+    if not isinstance(model, LatentVariableModel):
+        raise InputError(f"expected a tfvae.VAE or Autoencoder; received {type(model).__name__}")
+    for name, source in (("data", data), ("validation_data", validation_data)):
+        if source is not None or name == "data":
+            _check_batches(name, source)
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise InputError(f"callbacks are those of Keras; received {callback!r}")
     if not model.compiled or model.optimizer is None:
         raise InputError("expected a compiled model: call model.compile('adam') first")
     checked_count("epochs", epochs)
@@ -125,6 +133,22 @@ def train(
         if checkpoints is not None and updates.worker == 0:
             stack.enter_context(checkpoints.held())
         return training.run()
+
+
+def _check_batches(name: str, data: Any) -> None:
+    """Refuse what is no source of batches.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if isinstance(data, (Batches, tf.data.Dataset, tf.distribute.DistributedDataset)):
+        return
+    advice = "tfvae.datasets.Batches(data.train, 128, shuffle=True)"
+    if hasattr(data, "shape"):
+        advice = "tf.data.Dataset.from_tensor_slices(x).batch(128), or train arrays with fit"
+    raise InputError(
+        f"{name} is a source of batches; received {type(data).__name__}: give it {advice}"
+    )
 
 
 def _built(model: LatentVariableModel, data: Any) -> LatentVariableModel:
