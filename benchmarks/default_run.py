@@ -19,6 +19,8 @@ import tfvae
 from tfvae.saving.config import TrainConfig
 
 EVERY = 50
+# As `tfvae train` chooses them for MNIST.
+BATCH_SIZE, LATENT_DIM = 128, 16
 DEFAULTS = TrainConfig()
 
 
@@ -57,7 +59,7 @@ def default_run(data: Any, images: int, steps: int, latent_dim: int, curve: bool
     """Train as many epochs as `tfvae train` would, and give the curve or the ELBO at the end."""
     x, _ = data.test.arrays()
     train = data.train.subset(images)
-    batches = tfvae.datasets.Batches(train, DEFAULTS.batch_size, shuffle=True)
+    batches = tfvae.datasets.Batches(train, BATCH_SIZE, shuffle=True)
     epochs = math.ceil(steps / len(batches))
     noted = Curve(x, EVERY)
     vae = tfvae.VAE.for_images(data.image_shape, latent_dim=latent_dim, seed=train.seed)
@@ -76,7 +78,7 @@ def main() -> None:
     number = int(seed[1]) if seed else 0
     keras.utils.set_random_seed(number)
     data = tfvae.datasets.load(path, binarize="static", seed=number)
-    latent_dim = DEFAULTS.latent_dim if seed else 2
+    latent_dim = LATENT_DIM if seed else 2
     say(default_run(data, int(images), int(steps), latent_dim, curve=not seed))
 
 

@@ -215,10 +215,12 @@ assert gain.mean() > 3 * gain.std() / math.sqrt(len(gain))
 # What does `fit` do in a step? Encode, draw, decode, take the loss $-\mathrm{ELBO}$, averaged over
 # the batch, differentiate, update. `tf.function` makes a graph of it the first time and runs that
 # from then on. A second model from the same seed starts from the same weights, and draws the same
-# noise if it asks for its seeds in the same order.
+# noise if it asks for its seeds in the same order. `fit` has set the last layer's bias to the logit
+# of each pixel's mean before its first step, as `adapt` does.
 
 # %%
 twin = tfvae.VAE.for_images(data.image_shape, latent_dim=d, likelihood="bernoulli", seed=0)
+twin.adapt(train)
 optimizer = keras.optimizers.Adam(learning_rate)
 optimizer.build(twin.trainable_variables)
 start = [variable.numpy() for variable in twin.trainable_variables]

@@ -7,6 +7,7 @@ from pathlib import Path
 # Before TensorFlow is imported: its start-up messages would drown a failure's text.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import graph_memory
 import keras
 import numpy as np
 import processor_time
@@ -54,6 +55,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     # What TensorFlow and the tests' modules have made by now stays: it is looked through no more.
+    graph_memory.remember()
     gc.collect()
     gc.freeze()
 
@@ -62,7 +64,10 @@ def pytest_collection_finish():
 def pytest_runtest_teardown(item, nextitem):
     done = yield
     memory = item.config.stash.setdefault(MEMORY, {"left": processor_time.resident()})
-    if processor_time.resident() > memory["left"] + GROWTH:
+    ends = nextitem is None or nextitem.path != item.path
+    if ends:
+        graph_memory.forget()
+    if ends or processor_time.resident() > memory["left"] + GROWTH:
         gc.collect()
         processor_time.give_back()
         memory["left"] = processor_time.resident()

@@ -187,7 +187,7 @@ def compiled(case):
 
 
 @pytest.mark.few(2)
-@slow_case
+@pytest.mark.parametrize("case", SLOW_CASES[::3], ids=str)
 def test_a_training_that_was_stopped_goes_on(case, tmp_path):
     whole, stopped, resumed = (compiled(case) for _ in range(3))
     x, label = batch(whole, case)
@@ -201,7 +201,7 @@ def test_a_training_that_was_stopped_goes_on(case, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(4)
 @slow_case
 def test_loop_and_export(case, tmp_path):
     vae = compiled(case)

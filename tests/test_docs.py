@@ -39,6 +39,7 @@ def run(example, page, names=None, **instead):
     return names
 
 
+@pytest.mark.exhaustive
 def test_the_first_example_trains_draws_saves_and_is_served(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     example, _ = blocks("python", "README.md")

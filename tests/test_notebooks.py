@@ -35,6 +35,7 @@ def committed(script):
     return nbformat.read(script.with_suffix(".ipynb"), as_version=4)
 
 
+@pytest.mark.exhaustive
 @every_notebook
 def test_it_runs_with_short_loops(script, monkeypatch):
     for variable in ("TFVAE_MNIST", "TFVAE_FASHION_MNIST"):

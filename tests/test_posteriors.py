@@ -1,4 +1,3 @@
-import json
 import re
 
 import keras
@@ -251,25 +250,10 @@ def test_draws_and_seeds(name):
 
 
 @every
-def test_configurations(name):
-    family = posteriors.get(name)
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(family)))
-    restored = posteriors.get(config)
-    assert type(restored) is type(family) and restored.get_config() == family.get_config()
-    if name in FLOWS:
-        assert (restored.flows, restored.hidden) == (3, 8)
-
-
-@every
-def test_in_a_model_that_is_saved(name, tmp_path, rng):
+def test_each_event_may_have_a_seed_of_its_own(name, rng):
     x = rng.random((3, 4, 3, 1)).astype(np.float32)
     vae = VAE.for_images((4, 3, 1), latent_dim=2, network="dense", posterior=name, seed=0)
-    terms = vae.elbo(x, seed=1)
-    assert np.all(np.isfinite(terms.elbo))
-    vae.save(tmp_path / "model.keras")
-    restored = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(restored.elbo(x, seed=1).elbo, terms.elbo, rtol=1e-5)
-    # Each image with a seed of its own goes through tf.map_fn.
+    # It goes through tf.map_fn.
     each = vae.terms(x, num_samples=2, seed=tf.constant([(1, 2)] * 3)).elbo
     assert np.all(np.isfinite(each))
 

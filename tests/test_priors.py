@@ -107,41 +107,12 @@ def test_every_weight_has_a_gradient(name):
         assert gradient is not None and np.any(gradient != 0) and np.all(np.isfinite(gradient))
 
 
-@pytest.mark.parametrize("name", [*PLAIN, "vamp:pseudo_inputs=3", "class_normal"])
-def test_configurations(name):
-    family = priors.get(name)
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(family)))
-    restored = priors.get(config)
-    assert type(restored) is type(family) and restored.get_config() == family.get_config()
-
-
 @pytest.mark.parametrize("name", PLAIN)
 def test_float32_under_half_precision(name):
     keras.config.set_dtype_policy("bfloat16")
     family = built(name)
     assert {weight.dtype for weight in family.weights} <= {"float32"}
     assert family.distribution().sample(seed=(1, 2)).dtype == tf.float32
-
-
-@pytest.mark.parametrize(
-    ("name", "posterior"),
-    [
-        *((name, "normal") for name in (*PLAIN, "fixed")),
-        ("fixed", "full_normal"),
-        ("maf:flows=3,hidden=8", "iaf:flows=2,hidden=8"),
-    ],
-)
-def test_in_a_model_that_is_saved(name, posterior, tmp_path, rng):
-    x = rng.random((3, 4, 3, 1)).astype(np.float32)
-    prior = tfd.MultivariateNormalDiag([0.5, -1], [1.0, 2]) if name == "fixed" else name
-    options = {"latent_dim": 2, "network": "dense", "seed": 0}
-    vae = VAE.for_images((4, 3, 1), prior=prior, posterior=posterior, **options)
-    terms = vae.elbo(x, seed=1)
-    assert np.all(np.isfinite(terms.elbo))
-    vae.save(tmp_path / "model.keras")
-    restored = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(restored.elbo(x, seed=1).elbo, terms.elbo, rtol=1e-5)
-    np.testing.assert_allclose(restored.sample(2, seed=1), vae.sample(2, seed=1), atol=1e-5)
 
 
 # --- mixture --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ ROOT = Path(tfvae.__file__).parent
 # From the bottom up. A room imports from those before it, and from itself.
 ROOMS = [
     "errors",
+    "quiet",
     "typing",
     "checks",
     "finite",

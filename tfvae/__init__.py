@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
+from tfvae.quiet import load_tensorflow
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in __all__ and _NAMES.get(name) != "tfvae.errors":
+        load_tensorflow()
     if name in _NAMES:
         return getattr(importlib.import_module(_NAMES[name]), name)
     if name in __all__:

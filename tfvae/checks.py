@@ -11,6 +11,8 @@ from tfvae.errors import InputError
 
 # What TensorFlow counts shapes and steps up to.
 MOST = 2**31 - 1
+# Units, channels and parts of a network; more would not fit into memory.
+MOST_UNITS = 2**16
 # Seeds that every file and language has exactly, JSON's numbers of 53 bits among them.
 MOST_SEED = 2**53 - 1
 
@@ -59,11 +61,11 @@ def checked_weight(name: str, value: Any) -> float:
 
 
 def checked_flag(name: str, value: Any) -> bool:
-    """Return the value of an option that is True or False.
+    """Return the value of an option that is True or False, of Python or NumPy.
 
     Raises:
         InputError: if it is neither.
     """
-    if not isinstance(value, bool):
+    if type(value).__name__ not in ("bool", "bool_"):
         raise InputError(f"{name} is True or False; received {value!r}")
-    return value
+    return bool(value)

@@ -1,5 +1,10 @@
 """Errors whose message is one line for the user."""
 
+import re
+
+# Characters of a message.
+_MOST = 1000
+
 
 class InputError(ValueError):
     """Something given from outside does not fit.
@@ -12,6 +17,11 @@ class InputError(ValueError):
     # append the layer's arguments, and AutoGraph the traced lines, in many lines both.
     _keras_call_info_injected = True
     ag_pass_through = True
+
+    def __init__(self, message: object = ""):
+        # What came may be an array, whose text has many lines.
+        text = re.sub(r"\s*[\r\n]+\s*", " ", str(message))
+        super().__init__(text if len(text) <= _MOST else f"{text[:_MOST]} ...")
 
 
 class DivergenceError(ArithmeticError):

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import checked_count
+from tfvae.checks import MOST_UNITS, checked_count
 from tfvae.distributions.family import PACKAGE, Family, resolve
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
@@ -256,8 +256,8 @@ class FlowPosterior(Posterior):
 
     def __init__(self, flows: int = 4, hidden: int = 64, **kwargs: Any):
         super().__init__(**kwargs)
-        self.flows = checked_count("flows", flows)
-        self.hidden = checked_count("hidden", hidden)
+        self.flows = checked_count("flows", flows, most=MOST_UNITS)
+        self.hidden = checked_count("hidden", hidden, most=MOST_UNITS)
 
     @abc.abstractmethod
     def _flow(self, options: dict[str, Any]) -> "Flow":

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import checked_count
+from tfvae.checks import MOST_UNITS, checked_count
 from tfvae.distributions.family import PACKAGE, Family, resolve
 from tfvae.errors import InputError
 from tfvae.lazy import tfb, tfd
@@ -106,7 +106,7 @@ class Mixture(Prior):
 
     def __init__(self, components: int = 10, **kwargs: Any):
         super().__init__(**kwargs)
-        self.components = checked_count("components", components)
+        self.components = checked_count("components", components, most=MOST_UNITS)
 
     def build(self, input_shape: Shape) -> None:
         """Create the logits of w `[K]`, μ `[K, d]` and log σ² `[K, d]`."""
@@ -135,9 +135,9 @@ class VampPrior(Prior):
     """p(z) = 1/K Σ_k q(z|u_k), q the model's own posterior and u_k learned pseudo-inputs.
 
     Tomczak and Welling (2018), arXiv:1705.07120, equation 10. Where the likelihood's support is an
-    interval, a sigmoid keeps the pseudo-inputs inside. They start as noise around its middle;
-    `adapt` starts them at events, which is better. The encoder sees them as in inference, and
-    where a model takes missing values as fully observed.
+    interval, a sigmoid keeps the pseudo-inputs inside. They are made as noise around its middle;
+    a training starts them at events (see `tfvae.models.starting`), or `adapt` before it. The
+    encoder sees them as in inference, and where a model takes missing values as fully observed.
 
     With the posterior "iaf", each density takes d + 1 passes of each of its networks.
 
@@ -145,13 +145,17 @@ class VampPrior(Prior):
         pseudo_inputs: K.
         **kwargs: those of `keras.layers.Layer`.
 
+    Attributes:
+        adapted: whether the pseudo-inputs have been set at events.
+
     Raises:
         InputError: if `pseudo_inputs` is no whole number from 1.
     """
 
     def __init__(self, pseudo_inputs: int = 50, **kwargs: Any):
         super().__init__(**kwargs)
-        self.pseudo_inputs = checked_count("pseudo_inputs", pseudo_inputs)
+        self.pseudo_inputs = checked_count("pseudo_inputs", pseudo_inputs, most=MOST_UNITS)
+        self.adapted = False
         self._encode: Callable[[Tensor], Distribution] | None = None
 
     def attach(self, vae: Host) -> None:
@@ -233,6 +237,7 @@ class VampPrior(Prior):
         share = np.clip((values - low) / (high - low), 0.01, 0.99)
         values = np.where(bounded, np.log(share) - np.log1p(-share), values)
         self.raw_inputs.assign(values)
+        self.adapted = True
 
     def _observed_mean(self, events: np.ndarray) -> np.ndarray:
         """Compute the mean of the observed values at each place, `[*event_shape]`."""
@@ -267,8 +272,8 @@ class FlowPrior(Prior):
 
     def __init__(self, flows: int = 4, hidden: int = 64, **kwargs: Any):
         super().__init__(**kwargs)
-        self.flows = checked_count("flows", flows)
-        self.hidden = checked_count("hidden", hidden)
+        self.flows = checked_count("flows", flows, most=MOST_UNITS)
+        self.hidden = checked_count("hidden", hidden, most=MOST_UNITS)
 
     @abc.abstractmethod
     def _step(self) -> "type[Autoregressive] | type[Coupling]":

@@ -21,6 +21,8 @@ from tfvae.saving import run as runs
 from tfvae.saving.config import TrainConfig
 
 pytest.importorskip("gradio", reason="the page needs gradio: pip install 'tfvae[app]'")
+# In a browser; test_explorer_server.py asks the page's server itself.
+pytestmark = pytest.mark.exhaustive
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")

@@ -48,6 +48,7 @@ def test_memory_stays_flat_whatever_the_draws(log_prob):
     assert max(memory) < 1.05 * memory[0]
 
 
+@pytest.mark.exhaustive
 def test_rows_are_measured_once_and_kept(combinations, monkeypatch, tmp_path, capsys):
     rows = [{"likelihood": "poisson:step=0.0625"}, {"prior": "vamp:pseudo_inputs=4"}]
     monkeypatch.setattr(combinations, "ROWS", {"digits": rows[:1]})
@@ -68,6 +69,7 @@ def test_rows_are_measured_once_and_kept(combinations, monkeypatch, tmp_path, ca
         combinations.main(**budget | {"steps": 4})
 
 
+@pytest.mark.exhaustive
 def test_the_speed_of_log_prob_is_measured(log_prob, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(log_prob, "BATCH_SIZES", (2, 4))
     monkeypatch.setattr(log_prob, "SECONDS", 0.05)

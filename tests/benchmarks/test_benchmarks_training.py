@@ -52,6 +52,7 @@ def test_the_table_is_that_of_the_results(training, capsys):
     assert set(results) <= set(training.PARTS)
 
 
+@pytest.mark.exhaustive
 def test_recipes_take_turns(training, options, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(training.comparison, "OURS", ("tfvae bfloat16",))
     found = run(training, options, tmp_path, "recipes")["recipes"]["found"]
@@ -60,6 +61,7 @@ def test_recipes_take_turns(training, options, tmp_path, capsys, monkeypatch):
     assert "| tfvae bfloat16 |" in capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 def test_seconds_to_an_elbo(training, options, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(training.comparison, "IN_TENSORFLOW", ("Keras example",))
     found = run(training, options, tmp_path, "elbo")["elbo"]["found"]
@@ -72,11 +74,13 @@ def test_seconds_to_an_elbo(training, options, tmp_path, capsys, monkeypatch):
     assert training.comparison.seconds_to([[1.0, -9.0]], -8.0) is None
 
 
+@pytest.mark.exhaustive
 def test_precisions(training, options, tmp_path):
     found = run(training, options, tmp_path, "precision")["precision"]["found"]
     assert found["float32"][0] == pytest.approx(found["mixed_bfloat16"][0], rel=0.05)
 
 
+@pytest.mark.exhaustive
 def test_layers_and_the_roofline(training, options, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "PRECISIONS", ("mixed_bfloat16",))
     found = run(training, options, tmp_path, "roofline")["roofline"]["found"]["mixed_bfloat16"]
@@ -93,6 +97,7 @@ def test_layers_and_the_roofline(training, options, tmp_path, monkeypatch):
     assert found["step"] > 0
 
 
+@pytest.mark.exhaustive
 def test_slopes(training, options, tmp_path, monkeypatch):
     axes = {"batch size": (8, 16), "data set": (128, 256)}
     monkeypatch.setattr(training.scaling, "AXES", axes)
@@ -102,6 +107,7 @@ def test_slopes(training, options, tmp_path, monkeypatch):
     assert training.scaling.fit({"1": 3.0, "10": 300.0}) == pytest.approx((2, 3))
 
 
+@pytest.mark.exhaustive
 def test_startup(training, options, tmp_path, monkeypatch):
     monkeypatch.setattr(training.startup, "IN_TENSORFLOW", ())
     monkeypatch.setattr(training.startup, "OURS", ("tfvae float32",))
@@ -111,6 +117,7 @@ def test_startup(training, options, tmp_path, monkeypatch):
     assert all(seconds > 0 for seconds in found["first_step"].values())
 
 
+@pytest.mark.exhaustive
 def test_workers(training, options, tmp_path):
     found = run(training, options, tmp_path, "workers")["workers"]["found"]
     assert found["one"] > 0 and found["two"] > 0

@@ -266,6 +266,7 @@ def test_a_row_is_trained_scored_and_gone_on_with(tiny, tmp_path, monkeypatch, c
         reproduce.main(str(tiny), runs=runs)
 
 
+@pytest.mark.exhaustive
 def test_a_stopped_row_goes_on(tmp_path):
     tiny = tmp_path / "tiny.toml"
     longer = "epochs = 40\ncheckpoint_seconds = 0\ndeterministic = true"

@@ -9,6 +9,7 @@ for package in ("onnxruntime", "tf2onnx", "ai_edge_litert"):
     pytest.importorskip(package)
 
 
+@pytest.mark.exhaustive
 def test_the_speed_of_each_runtime_is_measured(monkeypatch, tmp_path, capsys):
     module = benchmark("runtimes")
     monkeypatch.setattr(module, "IMAGE_SHAPE", (8, 8, 1))

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from command_line import QUICK, refused, within
+from command_line import DIGITS, QUICK, refused, within
 
 import tfvae
 from tfvae import datasets, plotting, posteriors, priors
@@ -22,7 +22,8 @@ def conditional(tmp_path_factory):
     """A run of a conditional model with other families than the default ones."""
     folder = tmp_path_factory.mktemp("conditional") / "run"
     out, err = within(
-        "train", "--run-dir", folder, *QUICK, "--conditional", "--likelihood", "normal:scale=0.3",
+        "train", *DIGITS[:2], "--run-dir", folder, *QUICK,
+        "--conditional", "--likelihood", "normal:scale=0.3",
         "--posterior", "full_normal", "--prior", "class_normal",
         "--objective", "elbo:beta=linear(steps=10)", "--json",
     )  # fmt: skip
@@ -192,7 +193,9 @@ def test_labels_that_do_not_fit_end_in_one_line(conditional, tmp_path):
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
 def test_families_that_do_not_fit_end_in_one_line(tmp_path, arguments, message):
-    line = refused("train", "--run-dir", tmp_path / "run", "--network", "dense", *arguments)
+    line = refused(
+        "train", *DIGITS, "--run-dir", tmp_path / "run", "--network", "dense", *arguments
+    )
     assert message in line
     assert list(tmp_path.iterdir()) == []
 
@@ -210,7 +213,7 @@ def untrained(monkeypatch, tmp_path):
 
         monkeypatch.setattr(job, "train", stop)
         assert "stopped" in refused(
-            "train", "--run-dir", tmp_path / "run", "--network", "dense", *arguments
+            "train", *DIGITS, "--run-dir", tmp_path / "run", "--network", "dense", *arguments
         )
         return seen[0]
 

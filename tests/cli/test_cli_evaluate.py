@@ -12,7 +12,7 @@ import termios
 
 import numpy as np
 import pytest
-from command_line import QUICK, TFVAE, refused, within
+from command_line import DIGITS, QUICK, TFVAE, refused, within
 from forked_commands import forked_command
 
 import tfvae
@@ -25,7 +25,7 @@ from tfvae.saving import run as runs
 def run(tmp_path_factory):
     """A run directory of binarized digits, and its test score."""
     folder = tmp_path_factory.mktemp("evaluate") / "run"
-    out, _ = within("train", "--run-dir", folder, *QUICK, "--binarize", "static", "--json")
+    out, _ = within("train", *DIGITS, "--run-dir", folder, *QUICK, "--binarize", "static", "--json")
     return folder, json.loads(out)
 
 
@@ -80,7 +80,10 @@ def test_the_report_in_words(run):
 
 def test_a_collapsed_model_is_told(tmp_path):
     folder = tmp_path / "run"
-    within("train", "--run-dir", folder, *QUICK[2:], "--objective", "elbo:beta=1000", "--epochs", 8)
+    options = ["--objective", "elbo:beta=1000", "--epochs", 8]
+    _, err = within("train", *DIGITS, "--run-dir", folder, *QUICK[2:], *options)
+    assert "the posterior has collapsed" in err
+    assert "--objective elbo, as beta=1000" in err
     out, _ = within("evaluate", folder, "--num-samples", 2)
     assert "warning      the posterior has collapsed: z says nothing of x" in out
     # And grey values of a Bernoulli are no probability.
@@ -117,6 +120,7 @@ def test_dequantised_bytes_have_an_upper_bound_in_bits(rng, tmp_path):
     assert "bits/dim     none" in out
 
 
+@pytest.mark.exhaustive
 def test_an_interrupted_evaluation_reports_what_it_has(run, tmp_path):
     folder, _ = run
     # With a terminal for standard error, whose bar tells when the first images are done.

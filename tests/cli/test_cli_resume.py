@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from command_line import cluster, refused, within
+from command_line import DIGITS, cluster, refused, within
 from forked_commands import Command, forked_command
 
 from tfvae.training.precision import best_precision
 
 # Long enough to be stopped on the way, with a checkpoint after every call.
-LONG = ["--network", "dense", "--latent-dim", "2", "--epochs", "40", "--deterministic"]
+LONG = [*DIGITS, "--network", "dense", "--latent-dim", "2", "--epochs", "40", "--deterministic"]
 LONG += ["--checkpoint-seconds", "0", "--average", "0.99", "--clip-norm", "50", "--warm-up", "30"]
 LONG += ["--patience", "35", "--precision", "float32"]
 
@@ -51,6 +51,7 @@ def whole(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_training_goes_on_to_the_same_end(whole, tmp_path, number):
     process = begun(tmp_path, "run", *LONG)
@@ -85,8 +86,9 @@ def test_resuming_a_finished_training_changes_nothing(whole):
     assert not [path for path in whole.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.exhaustive
 def test_two_workers_train_one_model(whole, tmp_path):
-    options = [*LONG[:4], "--epochs", "3", "--precision", "float32"]
+    options = [*LONG[:8], "--epochs", "3", "--precision", "float32"]
     alone = forked_command("train", "--run-dir", "alone", *options, "--json", cwd=tmp_path)
     workers = [begun(tmp_path, "run", *options, "--json", env=env) for env in cluster(2)]
     outputs = [worker.communicate(timeout=300) for worker in workers]
@@ -113,7 +115,7 @@ def test_auto_precision_is_what_the_processor_multiplies(tmp_path):
     flags = Path("/proc/cpuinfo").read_text().split()
     has_bfloat16 = "avx512_bf16" in flags or "amx_bf16" in flags
     assert best_precision() == ("mixed_bfloat16" if has_bfloat16 else "float32")
-    within("train", "--run-dir", tmp_path / "run", *LONG[:4], "--epochs", "1", "--json")
+    within("train", "--run-dir", tmp_path / "run", *LONG[:8], "--epochs", "1", "--json")
     options = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     assert options["precision"] == best_precision()
 
@@ -121,7 +123,7 @@ def test_auto_precision_is_what_the_processor_multiplies(tmp_path):
 def test_a_training_that_diverges_says_where_in_one_line(tmp_path):
     run = tmp_path / "run"
     options = ["--learning-rate", "1e30", "--decay", "none", "--precision", "float32"]
-    _, err = within("train", "--run-dir", run, *LONG[:4], "--epochs", "2", *options, status=1)
+    _, err = within("train", "--run-dir", run, *LONG[:8], "--epochs", "2", *options, status=1)
     line = err.splitlines()[-1]
     assert line.startswith("tfvae: error: the ")
     assert "is not finite at step" in line
@@ -133,7 +135,10 @@ def test_a_training_that_diverges_says_where_in_one_line(tmp_path):
     [
         (["--resume", "nowhere"], "expected a run directory of tfvae train"),
         (["--resume", "nowhere", "--epochs", "3"], "leave the others out"),
-        (["--warm-up", "500", "--epochs", "2"], "--warm-up of 500 steps outlasts"),
+        (
+            ["--dataset", "digits", "--warm-up", "500", "--epochs", "2"],
+            "--warm-up of 500 steps outlasts",
+        ),
         (["--average", "1"], "average"),
         (["--clip-norm", "0"], "clip-norm"),
         (["--accumulate", "0"], "accumulate"),

@@ -293,7 +293,9 @@ class TestCommandLine:
     def test_refusals(self, tmp_path, capsys, arguments, complaint):
         run = tmp_path / "run"
         with pytest.raises(SystemExit) as ended:
-            cli.main(["train", "--dequantize", *arguments, "--run-dir", str(run)])
+            cli.main(
+                ["train", "--dataset", "digits", "--dequantize", *arguments, "--run-dir", str(run)]
+            )
         assert ended.value.code == 2
         assert complaint in capsys.readouterr().err
         assert not run.exists()

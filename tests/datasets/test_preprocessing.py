@@ -14,6 +14,7 @@ from exported_model import png
 from PIL import Image
 
 import tfvae
+from tfvae.datasets.image_files import decode_image
 from tfvae.datasets.pictures import decode_files
 from tfvae.datasets.preprocessing import Preprocessing, to_png
 from tfvae.errors import InputError
@@ -257,6 +258,22 @@ def test_it_reads_files_as_the_folder_of_the_split(tmp_path, rng):
     assert found == expected
     # As a model's card holds it.
     assert Preprocessing(**json.loads(json.dumps(dataclasses.asdict(found)))) == expected
+
+
+def test_long_pictures_and_large_batches_are_refused(grey):
+    """A file of 2 kB may hold a million pixels in a row, which cost a GiB to resize."""
+    long = io.BytesIO()
+    Image.new("L", (2**14 + 1, 1)).save(long, "PNG")
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"pixels a side; the header says"):
+        grey(tf.constant([long.getvalue()]))
+    with pytest.raises(tfvae.InputError, match="at most 16,384 pixels a side"):
+        decode_image(long.getvalue(), (8, 8, 1))
+    small = png(np.zeros((10, 10, 1), np.uint8))
+    few = reader((8, 8, 1), max_batch_pixels=350)
+    assert few(tf.constant([small] * 3)).shape == (3, 8, 8, 1)
+    says = "batch of at most.*350.*received.*400"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=says):
+        few(tf.constant([small] * 4))
 
 
 def test_png_files_hold_the_values():

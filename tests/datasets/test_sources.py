@@ -357,7 +357,9 @@ class TestResizing:
 class TestNames:
     def test_unknown(self):
         text = message("mnits")
-        assert text.startswith("unknown data set 'mnits': expected digits, shapes, the name of ")
+        assert text.startswith(
+            "unknown data set 'mnits': expected mnist-small, digits, shapes, the name of "
+        )
 
     @pytest.mark.parametrize("name", ["no/such/folder", "./mnist", "missing.npy", "a/missing.npz"])
     def test_no_such_path(self, tmp_path, monkeypatch, name):

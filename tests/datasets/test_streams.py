@@ -92,6 +92,7 @@ def stay_small():
         assert grown < 10
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
 def test_memory_does_not_grow_with_the_steps():
     assert processes.run(stay_small) == "done"

@@ -105,6 +105,7 @@ def test_weights_have_the_expectation_p(inexact, initial, num_steps):
     assert found.events == len(log_p) and found.num_samples == 16 and found.complete
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("initial", "schedule"),
     [
@@ -331,11 +332,12 @@ def test_importance_sampling_agrees_with_quadrature(nonlinear):
     found = evaluation.log_prob(
         nonlinear.vae,
         batches(nonlinear.x),
-        num_samples=nonlinear.vae.latent_dim**2 * 2_000_000,
+        num_samples=nonlinear.vae.latent_dim**2 * 100_000,
         chunk_size=2**16,
     )
-    assert found.monte_carlo_error < 3.3e-4
-    assert found.log_prob == pytest.approx(nonlinear.log_p.mean(), abs=1e-3)
+    # As many draws as an error of 1.5e-3 takes, and within four of the error that there is.
+    assert found.monte_carlo_error < 1.5e-3
+    assert abs(found.log_prob - nonlinear.log_p.mean()) < 4 * found.monte_carlo_error
 
 
 def test_annealing_finds_the_mode_that_q_misses():
@@ -476,6 +478,7 @@ def test_log_p_given_labels(rng, joint_samples):
         assert near(np.exp(log_p - found.upper.log_probs), 1)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("initial", "options"),
     [

@@ -203,6 +203,7 @@ def test_a_network_of_convolutions_is_as_independent_of_chunks(rng):
     np.testing.assert_allclose(parts.kls, whole.kls, rtol=1e-4)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("case", SLOW_CASES, ids=str)
 def test_every_family_agrees_with_quadrature(case):
     case = components.Case(*case[:3])

@@ -11,6 +11,8 @@ from pathlib import Path
 from tfvae.cli import main as cli
 
 TFVAE = str(Path(sys.executable).parent / "tfvae")
+# Small, and grey values that a Bernoulli describes by their cross-entropy.
+DIGITS = ["--dataset", "digits", "--likelihood", "bernoulli"]
 QUICK = ["--epochs", "2", "--network", "dense", "--latent-dim", "2"]
 
 

@@ -96,7 +96,7 @@ def scale_arguments(option, floor=1e-3, unit=1.0):
         if option == "per_value":
             return maps[0], floor + unit * special.softplus(maps[1])
         if option == "learned":
-            return maps[0], floor + unit * special.softplus(learned["raw_scale"])
+            return maps[0], floor + (unit - floor) * np.exp(5 * learned["raw_scale"])
         return maps[0], option
 
     return arguments

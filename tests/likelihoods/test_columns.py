@@ -321,6 +321,7 @@ def test_another_number_of_columns_is_refused():
         Columns(MIXED).bind((3,), 0)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
@@ -396,6 +397,7 @@ def test_a_saved_model_loads_without_this_library(rng, tmp_path):
         loaded.signatures["encode"](x=tf.constant(x))
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("prior", ["mixture:components=3", "realnvp"])
 @pytest.mark.parametrize("objective", ["iwae:num_samples=3", "stl", "beta_tc:dataset_size=100"])
 def test_priors_and_objectives_train(prior, objective, rng):

@@ -1,5 +1,3 @@
-import json
-
 import keras
 import likelihood_cases
 import numpy as np
@@ -146,6 +144,7 @@ def test_batches_of_draws_broadcast(case, rng):
     assert distribution.mean().shape == distribution.sample(seed=(1, 2)).shape == (2, 3, *shape)
 
 
+@pytest.mark.few(3)
 @each
 def test_graphs_need_not_know_the_batch(case, rng):
     shape = (4, 3, 2)
@@ -204,19 +203,6 @@ def test_draws_have_the_mean_and_the_density(case, rng):
     assert np.all(np.abs(score.mean(0)) <= errors)
 
 
-@each
-def test_seeds_fix_the_draws(case, rng):
-    likelihood = case.make((3, 3, 1))
-    raw = tf.constant(raw_maps(rng, likelihood, (4,), (3, 3, 1)))
-    p = likelihood.distribution(likelihood(raw))
-
-    def draw(*seed):
-        return p.sample(3, seed=tf.constant(seed, tf.int32)).numpy()
-
-    np.testing.assert_array_equal(draw(3, 4), draw(3, 4))
-    assert np.any(draw(3, 4) != draw(3, 5))
-
-
 # --- a likelihood of one's own --------------------------------------------------------------------
 
 
@@ -241,8 +227,8 @@ def test_the_documented_example_is_a_likelihood(rng, tmp_path):
     expected = stats.gumbel_r.logpdf(x, loc, scale).sum((1, 2, 3))
     np.testing.assert_allclose(p.log_prob(x), expected, rtol=1e-5)
     vae.compile()
-    history = vae.fit(x, epochs=2, verbose=0).history
-    assert history["loss"][1] < history["loss"][0]
+    history = vae.fit(x, epochs=8, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
     assert vae.reconstruct(x).shape == x.shape
     vae.save(tmp_path / "vae.keras")
     again = keras.models.load_model(tmp_path / "vae.keras", custom_objects={"Gumbel": gumbel})
@@ -450,28 +436,6 @@ def test_what_is_no_family_is_refused(get):
 def test_a_configuration_of_another_kind_is_refused():
     with pytest.raises(InputError, match="likelihood"):
         likelihoods.get(keras.saving.serialize_keras_object(priors.StandardNormal()))
-
-
-FAMILIES = [
-    *((likelihoods.get, lambda c=case: c.kind(**c.options)) for case in CASES),
-    (likelihoods.get, lambda: Normal(scale="optimal", min_scale=0.1)),
-    (likelihoods.get, lambda: Bernoulli(decoder_output="mean")),
-    (likelihoods.get, lambda: Normal(scale="learned", decoder_output="features", name="noise")),
-    (posteriors.get, posteriors.DiagonalNormal),
-    (priors.get, priors.StandardNormal),
-]
-
-
-@pytest.mark.parametrize(("get", "make"), FAMILIES)
-def test_configurations_come_back(get, make):
-    family = make()
-    # As a saved model carries it: through JSON.
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(family)))
-    for restored in (keras.saving.deserialize_keras_object(config), get(config)):
-        assert type(restored) is type(family)
-        assert restored is not family
-        assert restored.get_config() == family.get_config()
-    assert get(family) is family
 
 
 def test_configurations_hold_every_argument():

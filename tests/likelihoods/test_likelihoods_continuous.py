@@ -123,7 +123,7 @@ def test_learned_scale(kind, min_scale, rng):
     (variable,) = likelihood.trainable_variables
     assert variable.shape == ()
     variable.assign(-0.7)
-    expected = reference(x, raw, min_scale + np.log1p(np.exp(-0.7))).sum((1, 2, 3))
+    expected = reference(x, raw, min_scale + (1 - min_scale) * np.exp(-3.5)).sum((1, 2, 3))
     np.testing.assert_allclose(log_prob(raw), expected, rtol=1e-5)
     variable.assign(-200.0)
     expected = reference(x, x, min_scale).sum((1, 2, 3))
@@ -197,7 +197,7 @@ def test_optimal_scale_is_where_the_learned_one_would_end(rng):
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
     other = built(Normal(scale="learned"), SHAPE)
-    other.raw_scale.assign(np.log(np.expm1(np.sqrt(variance) - 1e-3)))
+    other.raw_scale.assign(np.log((np.sqrt(variance) - 1e-3) / 0.999) / 5)
     location = tf.constant(raw)
     with tf.GradientTape() as tape:
         tape.watch(location)
@@ -206,7 +206,7 @@ def test_optimal_scale_is_where_the_learned_one_would_end(rng):
     np.testing.assert_allclose(log_prob, ours, rtol=1e-5)
     np.testing.assert_allclose(gradient, by_location, rtol=1e-5, atol=1e-6)
     # And there is the optimum: the two terms of the gradient, each near the number of values, meet.
-    assert abs(by_scale) < 1e-4 * raw.size
+    assert abs(by_scale) < 5e-4 * raw.size
 
 
 def test_optimal_scale_gradient_is_that_of_the_minimised_loss(rng):

@@ -144,7 +144,7 @@ def test_any_other_number_of_channels_means_features(make_decoder, rng):
     vae_of(make_decoder(7, "sigmoid"), Bernoulli())
     vae = vae_of(make_decoder(7, "relu"), Normal(scale="per_value"))
     output, p = decoded(vae, rng)
-    kernel, bias = vae.likelihood_family.trainable_variables
+    kernel, bias = vae.likelihood_family.head.trainable_variables
     if make_decoder is flat_decoder:
         assert kernel.shape == (12 * 7, 12 * 4)
         expected = (output.reshape(5, -1) @ kernel.numpy() + bias.numpy()).reshape(5, 4, 3, 4)
@@ -173,7 +173,7 @@ def test_decoder_output_overrides_the_guess(make_decoder, rng):
     np.testing.assert_allclose(p.mean(), output, rtol=10 * EPS)
 
     vae = vae_of(make_decoder(2), Bernoulli(decoder_output="features"))
-    assert len(vae.likelihood_family.trainable_variables) == 2
+    assert vae.likelihood_family.head is not None
 
 
 @any_decoder
@@ -248,5 +248,9 @@ def test_a_likelihood_belongs_to_one_model():
 def test_features_that_happen_to_fit_are_features(network, image_shape, likelihood):
     vae = VAE.for_images(image_shape, latent_dim=2, network=network, likelihood=likelihood)
     likelihood = vae.likelihood_family
-    assert len(vae.likelihood_family.trainable_variables) == 2
+    assert len(likelihood.head.trainable_variables) == 2
+    if network == "dense":
+        assert likelihood.offset is None
+    else:  # a convolution has one bias for all places
+        assert likelihood.offset.shape == (*image_shape[:2], likelihood.parameter_channels)
     assert vae.decode(tf.zeros((1, 2))).event_shape == image_shape

@@ -31,6 +31,7 @@ def holes(rng, shape):
 # --- log p(x|z) -----------------------------------------------------------------------------------
 
 
+@pytest.mark.each_once
 @any_rank
 @each
 def test_log_prob_is_the_sum_over_the_events_values(case, shape, rng):
@@ -45,6 +46,7 @@ def test_log_prob_is_the_sum_over_the_events_values(case, shape, rng):
     assert np.all(error <= 5 * EPS * terms.sum(axes))
 
 
+@pytest.mark.each_once
 @any_rank
 @each
 def test_values_not_observed_count_for_nothing(case, shape, rng):

@@ -68,6 +68,7 @@ def expected():
     return {kind: model.get_weights() for kind, model in models.items()}
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("kind", list(sources(np.zeros((60, *SHAPE)), np.zeros(60, int)))[1:])
 def test_fit_takes_every_kind_of_input_with_labels(data, expected, kind):
     source, options = sources(*data)[kind]

@@ -298,6 +298,7 @@ def test_a_network_of_keras_2_is_refused_by_name():
         tfvae.VAE(encoder, tfvae.networks.dense_decoder(SHAPE, 2), 2)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "code",
     [

@@ -65,6 +65,7 @@ def sources(x):
     }
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("kind", sources(np.zeros((60, *SHAPE), "float32")))
 @pytest.mark.parametrize("cls", [tfvae.VAE, tfvae.Autoencoder])
 def test_fit_takes_every_kind_of_input(x, kind, cls):
@@ -247,6 +248,7 @@ print(type(model).__name__, int(model.optimizer.iterations))
 """
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("imports", ["import keras, tfvae", "import tfvae, keras"])
 def test_a_saved_model_encodes_bit_for_bit_in_a_new_process(x, tmp_path, imports):
     vae = compiled(likelihood="normal:scale=learned", objective="elbo:beta=2")
@@ -265,6 +267,7 @@ def test_a_saved_model_encodes_bit_for_bit_in_a_new_process(x, tmp_path, imports
     np.testing.assert_array_equal(np.load(paths[2]), vae.encode(x).mean())
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("network", ["conv", "residual", "dense"])
 @pytest.mark.parametrize("cls", [tfvae.VAE, tfvae.Autoencoder])
 def test_save_and_load_keep_everything(x, tmp_path, cls, network):
@@ -429,6 +432,7 @@ def test_bad_images_are_refused_by_fit_and_evaluate(x, spoil, message):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("options", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=str)
 @pytest.mark.parametrize("factor", [255.0, np.nan])
 def test_bad_values_deep_in_a_data_set_are_refused(x, options, factor):
@@ -553,6 +557,7 @@ def test_an_autoencoder_reconstructs_and_cannot_sample(x):
         model.sample(4)
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("likelihood", ["bernoulli", "normal:scale=per_value"])
 def test_half_precision_keeps_losses_in_float32_and_trains(x, precision, likelihood):
@@ -580,6 +585,7 @@ def test_images_reach_the_likelihood_in_full_precision():
     np.testing.assert_allclose(vae.decode(z).log_prob(x)[0], expected, rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_fit_under_a_mirrored_strategy_is_fit_on_one_device(x):
     """In a process of its own: logical devices must be made before TensorFlow starts."""
     code = f"""

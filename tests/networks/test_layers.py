@@ -42,6 +42,7 @@ def values_and_gradients(convolve, x, upstream, *weights):
     return y, *tape.gradient(y, [x, *weights], upstream)
 
 
+@pytest.mark.pairwise
 @any_precision
 @pytest.mark.parametrize(("features", "filters"), CHANNELS)
 @pytest.mark.parametrize("size", [(5, 7), (4, 1), (1, 1)])

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import json
 
 import keras
 import numpy as np
@@ -39,6 +40,7 @@ def test_every_network_is_tested():
     assert {type(network) for network in NETWORKS.values()} == set(networks.BY_NAME.values())
 
 
+@pytest.mark.each_once
 @every_case
 @pytest.mark.parametrize(
     ("num_classes", "missing"), [(None, False), (CLASSES, True)], ids=["plain", "labels, missing"]
@@ -83,7 +85,7 @@ def test_a_network(name, shape, num_classes, missing, rng, tmp_path):
             assert np.any(gradient) or name == "residual", variable.path
 
         # It comes back from its configuration and from its file.
-        config = keras.saving.serialize_keras_object(network)
+        config = json.loads(json.dumps(keras.saving.serialize_keras_object(network)))
         restored = keras.saving.deserialize_keras_object(config)
         for variable, again in zip(network.weights, restored.weights, strict=True):
             np.testing.assert_array_equal(variable, again)
@@ -109,6 +111,7 @@ def test_gradient_reaches_residual_blocks_once_they_have_moved(shape, rng):
             assert np.all(np.isfinite(gradient)) and np.any(gradient), weight.path
 
 
+@pytest.mark.each_once
 @every_case
 def test_labels_matter_and_stay_with_their_event(name, shape, rng):
     # The default widths: so few numbers as above may all be cut off by an activation.
@@ -125,6 +128,7 @@ def test_labels_matter_and_stay_with_their_event(name, shape, rng):
         np.testing.assert_allclose(mixed, whole[order], atol=1e-5)
 
 
+@pytest.mark.each_once
 @every_case
 def test_whether_a_value_was_observed_matters(name, shape, rng):
     encoder, decoder = networks.pair(name, shape, LATENT, missing=True, seed=0)

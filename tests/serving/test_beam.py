@@ -203,6 +203,7 @@ def test_without_beam_the_extra_is_named(monkeypatch):
         importlib.import_module("tfvae.serving.beam")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("shape", [(5,), (7, 2), (4, 5, 3, 1)])
 def test_events_of_any_rank_with_holes(shape, tmp_path, rng):
     vae = tfvae.VAE.for_events(

@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import embedding_job
 import numpy as np
@@ -19,6 +20,7 @@ from embedding_job import SMALL, digits, model
 import tfvae
 from tfvae.datasets.source import SPLITS
 from tfvae.distributions.kl import exact_kl
+from tfvae.saving.locks import locked
 from tfvae.saving.run import TrainedModel
 from tfvae.serving import embedding, parts
 
@@ -281,6 +283,53 @@ def test_a_damaged_part_is_made_again(vae, data, whole, monkeypatch, tmp_path):
     assert out.read_bytes() == whole
 
 
+def crafted(out, change):
+    """Exchange the first part for one with other rows, whose digest is right."""
+    path = part_files(out)[0]
+    with pa.ipc.open_stream(path.read_bytes()) as stream:
+        rows = stream.read_all()
+    sink = pa.BufferOutputStream()
+    changed = change(rows)
+    with pa.ipc.new_stream(sink, changed.schema) as stream:
+        stream.write_table(changed)
+    content = sink.getvalue()
+    name = path.name.rpartition("-")[0]
+    path.unlink()
+    (path.parent / parts._file_name(name, content)).write_bytes(content)
+
+
+def with_row(table, number):
+    place = table.schema.get_field_index("row")
+    return table.set_column(place, table.schema.field("row"), pa.array([number] * len(table)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.slice(1),
+        lambda table: table.slice(0, 0),
+        lambda table: pa.concat_tables([table, table]),
+        lambda table: with_row(table, 10**6),
+        lambda table: table.drop_columns(["code"]),
+    ],
+    ids=["a row less", "no row", "twice", "other rows", "no codes"],
+)
+def test_a_crafted_part_is_made_again(vae, data, whole, monkeypatch, tmp_path, change):
+    out = tmp_path / "embeddings.parquet"
+    interrupted(vae, data, out, monkeypatch)
+    crafted(out, change)
+    assert embedding.encode(vae, data, out, **SMALL).resumed == 4 * 4
+    assert out.read_bytes() == whole
+
+
+def test_two_at_once_do_not_mix_their_parts(vae, data, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    with locked(hidden(out)), ThreadPoolExecutor(1) as other:
+        found = other.submit(embedding.encode, vae, data, out, **SMALL)
+        with pytest.raises(tfvae.InputError, match="is in use by process"):
+            found.result()
+
+
 def test_parts_whose_job_cannot_be_read_are_begun_anew(vae, data, whole, monkeypatch, tmp_path):
     out = tmp_path / "embeddings.parquet"
     interrupted(vae, data, out, monkeypatch)
@@ -359,6 +408,7 @@ def test_ctrl_c_leaves_parts_to_go_on_from(vae, data, whole, monkeypatch, tmp_pa
     assert out.read_bytes() == whole
 
 
+@pytest.mark.exhaustive
 def test_kills_at_any_moment_change_nothing(vae, data, whole, tmp_path):
     out = tmp_path / "embeddings.parquet"
     moments = random.Random()
@@ -379,6 +429,7 @@ def test_kills_at_any_moment_change_nothing(vae, data, whole, tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_kill_at_the_worst_moment_changes_nothing(moment, vae, data, whole, tmp_path):
     out = tmp_path / "embeddings.parquet"
@@ -389,6 +440,7 @@ def test_a_kill_at_the_worst_moment_changes_nothing(moment, vae, data, whole, tm
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.exhaustive
 def test_memory_does_not_grow_with_the_images(tmp_path):
     assert processes.run(embedding_job.stay_small, tmp_path) == "done"
     assert [pq.read_metadata(tmp_path / f"{i}.parquet").num_rows for i in (0, 3)] == [2048, 20480]
@@ -397,6 +449,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
 # --- events of any kind ---------------------------------------------------------------------------
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("shape", [(5,), (7, 2), (4, 5, 3, 1)])
 def test_events_of_any_rank_with_holes(shape, tmp_path):
     x = np.random.default_rng(0).normal(size=(40, *shape)).astype("float32")

@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -17,6 +19,7 @@ import tfvae
 from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.models.tracing import networks_traced_once
 from tfvae.saving.card import Anomaly, Card
+from tfvae.saving.files import new_directory
 from tfvae.serving.export import publish_saved_model
 
 
@@ -174,6 +177,26 @@ def test_versions_count_up_and_are_whole(exported, tmp_path):
         loaded = tf.saved_model.load(str(tmp_path / "vae" / one))
         code = loaded.signatures["encode"](images=x)["loc"]
         np.testing.assert_allclose(code, vae.code(x), atol=1e-5)
+
+
+def test_exports_at_once_make_a_version_each(exported, tmp_path, monkeypatch):
+    """Of threads as of processes: what they wait for is the same lock."""
+    made = []
+
+    def export(vae, path, **options):
+        with new_directory(path) as partial:
+            (partial / "saved_model.pb").write_bytes(b"")
+            time.sleep(0.05)
+        made.append(path.name)
+        return []
+
+    monkeypatch.setattr("tfvae.serving.export.export_saved_model", export)
+    with ThreadPoolExecutor(4) as pool:
+        versions = list(
+            pool.map(lambda _: publish_saved_model(exported[0], tmp_path / "served"), range(4))
+        )
+    assert sorted(version.name for version, _ in versions) == ["1", "2", "3", "4"]
+    assert made == ["1", "2", "3", "4"]
 
 
 def test_versions_do_not_mix_with_anything_else(exported, tmp_path):

@@ -38,6 +38,7 @@ def call(signature, inputs):
     return {name: value.numpy() for name, value in found.items()}
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("batch", [1, 3, 257])
 def test_each_equals_keras(exported, signatures, batch):
     vae, _ = exported
@@ -241,6 +242,7 @@ def test_labels_go_with_every_request(tmp_path):
                 call(signatures[name], inputs)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("posterior", ["iaf:flows=1,hidden=8", "full_normal"])
 def test_flows_and_levels(posterior):
     vae = tfvae.VAE.for_images(
@@ -297,3 +299,14 @@ def test_without_preprocessing_there_are_no_bytes(tmp_path):
     vae.export(tmp_path / "plain", card=Card())
     names = set(tf.saved_model.load(str(tmp_path / "plain")).signatures)
     assert names == {name for name in ALL if not name.endswith(("_png", "_uint8"))}
+
+
+def test_a_batch_of_none_gives_none(signatures):
+    """As a server may ask that has filtered all of its requests away."""
+    for name in sorted(ALL):
+        given = inputs_for("reconstruct" if name == "serving_default" else name, 1)
+        found = call(signatures[name], {key: value[:0] for key, value in given.items()})
+        known = signatures[name].structured_outputs
+        assert found.keys() == known.keys()
+        for key, value in found.items():
+            assert value.shape == (0, *known[key].shape[1:]), (name, key)

@@ -33,7 +33,11 @@ CASES = {
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
-@pytest.fixture(scope="module", params=CASES)
+# One without labels and one with; volumes are exported by test_components.py as well.
+@pytest.fixture(
+    scope="module",
+    params=["vectors", "series", pytest.param("volumes", marks=pytest.mark.exhaustive)],
+)
 def exported(request, tmp_path_factory):
     shape, options = CASES[request.param]
     vae, path = export(tmp_path_factory.mktemp(request.param), shape, **options)

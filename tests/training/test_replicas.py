@@ -6,7 +6,7 @@ import numpy as np
 import processes
 import pytest
 import tensorflow as tf
-from replicas_job import CASES, FEW, REFUSED, SHAPE, job
+from replicas_job import CASES, FEW, QUICK, REFUSED, SHAPE, job
 
 import tfvae
 from tfvae import posteriors
@@ -16,9 +16,19 @@ from tfvae.training import replicas, train
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """A directory of what came of all cases, each number of devices a process of its own."""
+    """A directory of what came of the quick cases, each number of devices a process of its own."""
     directory = tmp_path_factory.mktemp("replicas")
-    running = [processes.start(job, devices, directory) for devices in (1, 2, 4)]
+    running = [processes.start(job, devices, directory, QUICK) for devices in (1, 2)]
+    assert processes.finish(*running) == ["done"] * 2
+    return directory
+
+
+@pytest.fixture(scope="module")
+def all_results(tmp_path_factory):
+    """A directory of what came of all cases."""
+    directory = tmp_path_factory.mktemp("all_replicas")
+    names = {1: tuple(CASES), 2: tuple(CASES), 4: FEW}
+    running = [processes.start(job, devices, directory, names[devices]) for devices in names]
     assert processes.finish(*running) == ["done"] * 3
     return directory
 
@@ -28,10 +38,7 @@ def result(directory, name, devices):
         return dict(content)
 
 
-@pytest.mark.parametrize(
-    ("name", "devices"), [*((name, 2) for name in CASES), *((name, 4) for name in FEW)]
-)
-def test_several_devices_train_as_one_does(results, name, devices):
+def assert_several_are_one(results, name, devices):
     one, several = (result(results, name, n) for n in (1, devices))
     assert len(one) == len(several)
     # The names of variables count the layers that a process has made.
@@ -43,11 +50,30 @@ def test_several_devices_train_as_one_does(results, name, devices):
             np.testing.assert_array_equal(other, value, err_msg=key)
 
 
-def test_every_case_has_moved_its_weights_and_validated(results):
-    for name in CASES:
+@pytest.mark.parametrize("name", QUICK)
+def test_two_devices_train_as_one_does(results, name):
+    assert_several_are_one(results, name, 2)
+    assert_moved_and_validated(results, [name])
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("name", "devices"), [*((name, 2) for name in CASES), *((name, 4) for name in FEW)]
+)
+def test_several_devices_train_as_one_does(all_results, name, devices):
+    assert_several_are_one(all_results, name, devices)
+
+
+def assert_moved_and_validated(results, names):
+    for name in names:
         state = result(results, name, 1)
         assert {"history val_elbo", "history elbo"} <= state.keys()
         assert state["history loss"][0] != state["history loss"][1]
+
+
+@pytest.mark.exhaustive
+def test_every_case_has_moved_its_weights_and_validated(all_results):
+    assert_moved_and_validated(all_results, CASES)
 
 
 @pytest.mark.parametrize("name", REFUSED)

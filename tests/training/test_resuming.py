@@ -46,6 +46,12 @@ def reference(tmp_path_factory):
     return state
 
 
+def test_a_killed_training_goes_on_to_the_same_state(reference, tmp_path):
+    assert processes.run(job, tmp_path, at=("on_train_batch_end", 1, 1)) == "killed"
+    assert_same(finish(tmp_path), reference)
+
+
+@pytest.mark.exhaustive
 def test_killed_at_every_step_across_the_end_of_an_epoch(reference, tmp_path):
     for event in (
         ("on_train_batch_end", 0, 2),
@@ -66,6 +72,7 @@ def test_killed_at_every_step_across_the_end_of_an_epoch(reference, tmp_path):
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.glob("step-*.npz")}
 
 
+@pytest.mark.exhaustive
 def test_steps_without_a_checkpoint_are_taken_again(reference, tmp_path):
     seldom = {"checkpoint_seconds": 1e9}
     assert processes.run(job, tmp_path, at=("on_train_batch_end", 1, 2)) == "killed"
@@ -77,6 +84,7 @@ def test_steps_without_a_checkpoint_are_taken_again(reference, tmp_path):
     assert_same(finish(tmp_path, steps_per_call=100), reference)
 
 
+@pytest.mark.exhaustive
 def test_killed_while_a_checkpoint_is_written(reference, tmp_path):
     for moment in (
         "opened",
@@ -90,6 +98,7 @@ def test_killed_while_a_checkpoint_is_written(reference, tmp_path):
     assert_same(finish(tmp_path), reference)
 
 
+@pytest.mark.exhaustive
 def test_killed_at_random_moments(reference, tmp_path):
     kills, trainings = 0, 0
     while kills < RANDOM_KILLS:
@@ -109,6 +118,7 @@ def test_killed_at_random_moments(reference, tmp_path):
     print(f"{kills} kills of {trainings} trainings")
 
 
+@pytest.mark.exhaustive
 def test_more_epochs_go_on(reference, tmp_path):
     assert len(finish(tmp_path, epochs=2)["history loss"]) == 2
     assert_same(finish(tmp_path), reference)

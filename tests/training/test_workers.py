@@ -77,6 +77,7 @@ def test_only_the_chief_writes(together):
     assert facts[1]["files"] == []
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_is_killed_ends_the_other_and_both_go_on(together, tmp_path):
     for killed, at in ((1, (1, 0)), (0, (2, 1))):
         ends, facts = train_together(tmp_path, **{f"worker_{killed}": {"at": at}})

@@ -1,9 +1,13 @@
 """The page to explore a latent space with: its layout, and what follows from each control."""
 
+import contextlib
 import dataclasses
+import signal
+import sys
+import threading
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +77,10 @@ def launch(
         return page(model, examples, title=title)
 
     try:
-        with server.serving(make, host=host, port=port, password=password) as url:
+        with (
+            _ended_by_signals(),
+            server.serving(make, host=host, port=port, password=password) as url,
+        ):
             print(f"{title}: {url} (Ctrl-C ends it)", flush=True)
             if open_browser:
                 webbrowser.open(url)
@@ -81,6 +88,29 @@ def launch(
                 time.sleep(3600)
     except KeyboardInterrupt:
         pass
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM, and the end of the terminal, end the block as an error would.
+
+    By themselves they end the process at once, and uploads would stay.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals belong to the main thread
+        return
+
+    def end(number: int, frame: Any) -> None:
+        sys.exit(128 + number)
+
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def explore(trained: "TrainedModel", data: DataOptions | None = None, **options: Any) -> None:

@@ -1,27 +1,31 @@
 """The page's server: who may reach it, what they may ask for, and what they leave behind."""
 
-import asyncio
 import contextlib
 import errno
 import hmac
-import ipaddress
 import os
 import re
 import socket
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from tfvae.app.gate import Gate, is_loopback, protocol
 from tfvae.datasets.image_files import MAX_BYTES
 from tfvae.errors import InputError
+from tfvae.saving.files import kept_open, remove_leftovers
 
 PASSWORD_VARIABLE = "TFVAE_PASSWORD"
 _LEAST_PASSWORD = 8
 _PORTS = range(7860, 7960)
+_THREAD = "page"
+# Of each, Gradio keeps what its controls show.
+_MOST_SESSIONS = 100
+_SECONDS_BETWEEN_COMPLAINTS = 10.0
 # What Gradio reads from the environment, of which nothing is left to chance.
 _SETTINGS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -31,17 +35,6 @@ _SETTINGS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
 }
-# What the page itself asks for. Gradio answers to more: files of its cache, proxied addresses,
-# descriptions for other programs.
-_PATHS = re.compile(
-    r"/|/(?:assets|static)/.+|/(?:theme\.css|favicon\.ico|manifest\.json|login|logout|config)/?"
-    r"|/gradio_api/(?:startup-events|app_id|login_check|upload|upload_progress|queue/join"
-    r"|queue/data|reset|cancel|run/\w+|heartbeat/\w+)/?"
-)
-# An upload comes with some lines around it; no other request is as large.
-_MOST_BODY = MAX_BYTES + 2**16
-# Seconds for which what comes after a refusal is still read.
-_LINGER = 2.0
 
 
 def gradio() -> Any:
@@ -56,14 +49,6 @@ def gradio() -> Any:
     except ImportError as error:
         raise InputError("the page needs gradio: pip install 'tfvae[app]'") from error
     return gradio
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine alone."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read_password(file: Path | None) -> str | None:
@@ -135,9 +120,15 @@ def serving(
 
     with _listening(host, port) as listener, _UPLOADS():
         app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-        app.add_middleware(Gate, loopback=is_loopback(host))
+        app.add_middleware(
+            Gate,
+            loopback=is_loopback(host),
+            has_password=password is not None,
+            uploads=Path(os.environ["GRADIO_TEMP_DIR"]),
+        )
         with _MAKING:
             page = make_page()
+            page.state_session_capacity = _MOST_SESSIONS
             gr.mount_gradio_app(
                 app,
                 page,
@@ -162,91 +153,59 @@ def serving(
             page.has_launched = page.is_running = True
         # Its log would tell of pages that were open when the server ended.
         server = uvicorn.Server(
-            uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)
+            uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, http=protocol())
         )
         thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listener]}, name="page", daemon=True
+            target=server.run, kwargs={"sockets": [listener]}, name=_THREAD, daemon=True
         )
-        thread.start()
-        try:
-            while not server.started:
-                if not thread.is_alive():
-                    raise RuntimeError("the page's server did not start")
-                time.sleep(0.01)
-            yield _url(host, listener)
-        finally:
-            server.should_exit = True
-            thread.join(timeout=10)
-
-
-class Gate:
-    """ASGI middleware that lets through what the page needs, and nothing else.
-
-    Args:
-        app: what is behind it.
-        loopback: whether it is to be reached as this machine alone; then a request that came by
-            another name, from a site that pretends to be at this address, is refused.
-    """
-
-    def __init__(self, app: Any, *, loopback: bool):
-        self._app = app
-        self._loopback = loopback
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request, or pass it on."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        received = 0
-
-        async def counted() -> Any:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            # As if the visitor had gone.
-            return {"type": "http.disconnect"} if received > _MOST_BODY else message
-
-        refusal = self._refusal(scope)
-        if refusal is None:
-            await self._app(scope, counted, send)
-        else:
-            await _refuse(scope, counted, send, *refusal)
-
-    def _refusal(self, scope: Any) -> tuple[int, str] | None:
-        if scope["type"] != "http" or not _PATHS.fullmatch(scope["path"]):
-            return 404, "not found"
-        headers = dict(scope["headers"])
-        if self._loopback:
+        with _one_line_complaints():
+            thread.start()
             try:
-                name = urlsplit("//" + headers.get(b"host", b"").decode("latin-1")).hostname or ""
-            except ValueError:
-                name = ""
-            if not is_loopback(name):
-                return 421, "not the name of this machine"
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > _MOST_BODY:
-            return 413, f"at most {MAX_BYTES / 2**20:g} MiB"
-        return None
+                while not server.started:
+                    if not thread.is_alive():
+                        raise RuntimeError("the page's server did not start")
+                    time.sleep(0.01)
+                yield _url(host, listener)
+            finally:
+                server.should_exit = True
+                thread.join(timeout=10)
 
 
-async def _refuse(scope: Any, receive: Any, send: Any, status: int, text: str) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close"})
-        return
-    body = text.encode()
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-    # A connection closed on bytes not yet read is reset, and the visitor may lose the answer.
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER):
-            while (await receive()).get("more_body", False):
-                pass
-    await send({"type": "http.response.body"})
+@contextlib.contextmanager
+def _one_line_complaints() -> Iterator[None]:
+    """Let what the server's thread writes to standard error be one line, not a traceback each.
+
+    Gradio prints one for each request that does not fit, whoever sends it.
+    """
+    before = sys.stderr
+    sys.stderr = _Complaints(before)
+    try:
+        yield
+    finally:
+        sys.stderr = before
+
+
+class _Complaints:
+    """Standard error, of which the server's thread gets one line at a time, and few of them."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+        self._next = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, or tell the last line of a traceback."""
+        if threading.current_thread().name != _THREAD:
+            return self._stream.write(text)
+        # The line of a traceback that names the error is the one that is not indented.
+        named = re.match(r"[\w.]+(?:Error|Exception|Warning)\b", text)
+        if named and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _SECONDS_BETWEEN_COMPLAINTS
+            line = " ".join(text.split())[:200]
+            self._stream.write(f"tfvae: a request could not be answered ({line})\n")
+        return len(text)
 
 
 def _login(password: str) -> Callable[[str, str], bool]:
@@ -299,7 +258,10 @@ class _UploadFolder:
                     self._open.close()
 
     def _make(self) -> None:
+        # Those of servers that were killed.
+        remove_leftovers(Path(tempfile.gettempdir()), "tfvae-uploads-", "")
         folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="tfvae-uploads-"))
+        self._open.enter_context(kept_open(Path(folder)))
         places = {"GRADIO_TEMP_DIR": folder, "GRADIO_EXAMPLES_CACHE": str(Path(folder) / "cache")}
         for name, place in places.items():
             self._open.callback(_set_variable, name, os.environ.get(name))

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import math
 import shutil
 import signal
 import sys
@@ -18,6 +17,8 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from tfvae import datasets, objectives, plotting
+from tfvae.cli.collapse import collapse_warnings
+from tfvae.cli.defaults import COLUMNS, completed
 from tfvae.cli.drawing import (
     DEFAULT_RECONSTRUCTIONS,
     Units,
@@ -30,6 +31,7 @@ from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.evaluation import ELBOEstimate, elbo
+from tfvae.evaluation.diagnostics import ACTIVE
 from tfvae.finite import without_nan
 from tfvae.likelihoods import Likelihood
 from tfvae.models.sources import warn_of_scale
@@ -53,10 +55,9 @@ from tfvae.training.checkpoints import Checkpoints
 from tfvae.training.monitoring import MetricsFile, Pictures, write_metrics
 from tfvae.training.precision import best_precision
 
-_DEFAULT_STEPS = 1500
-# The likelihood of a table: what its columns are says which.
-COLUMNS = "columns"
 _MAP_EVENTS = 5000
+# Events that tell whether the posterior has collapsed.
+_JUDGED = 512
 # What a training writes into, where a link would be followed.
 _WRITTEN = ("checkpoints", "saved_model", "tensorboard")
 
@@ -70,11 +71,15 @@ class Done:
         score: the ELBO of the test images; None where the training was stopped before its end, and
             in processes that are not the chief.
         stopped: the signal that stopped it, or None.
+        active: how many latent dimensions are used, and how many there are; None without a score.
+        warnings: a line for each thing that is wrong with the model.
     """
 
     run_dir: Path
     score: ELBOEstimate | None
     stopped: int | None = None
+    active: tuple[int, int] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def start(config: TrainConfig, until: int | None = None) -> Done:
@@ -214,26 +219,24 @@ class _Job:
         self.data = load_data(config, schema)
         if self.is_chief:
             print(as_options(self.data.summary()), file=sys.stderr)
-        if config.likelihood is None:
-            config = dataclasses.replace(config, likelihood=_default_likelihood(self.data))
-            self.config = config
+        config, choice = completed(config, self.data)
+        self.config = config
+        if choice is not None and self.is_chief:
+            print(f"likelihood {choice.likelihood}: {choice.reason}", file=sys.stderr)
         if config.conditional and not self.data.has_labels:
             raise InputError(f"{self.data.name} has no labels for a conditional model")
-        steps = self.data.train.steps(config.batch_size)
-        if config.epochs is None:
-            config = dataclasses.replace(config, epochs=math.ceil(_DEFAULT_STEPS / steps))
-            self.config = config
         self.epochs: int = config.epochs  # type: ignore[assignment]
+        self.batch_size: int = config.batch_size  # type: ignore[assignment]
         with self.strategy.scope(), _dtype_policy(config.precision):
-            self.vae = self._make(steps)
+            self.vae = self._make(self.data.train.steps(self.batch_size))
 
     def _make(self, steps: int) -> VAE:
         config, data = self.config, self.data
         vae = VAE.for_events(
             data.event_shape,
-            latent_dim=config.latent_dim,
+            latent_dim=config.latent_dim,  # type: ignore[arg-type]
             network=config.network,
-            likelihood=_likelihood(config.likelihood or _default_likelihood(data), data),
+            likelihood=_likelihood(config.likelihood, data),  # type: ignore[arg-type]
             posterior=config.posterior,
             prior=config.prior,
             objective=objectives.get(config.objective, {"dataset_size": len(data.train)}),
@@ -247,6 +250,7 @@ class _Job:
         if self.is_chief:
             warn_of_scale(vae, x)
         if isinstance(vae.prior_family, VampPrior):
+            # More pseudo-inputs than events are refused here.
             x, _ = data.train.arrays(limit=vae.prior_family.pseudo_inputs)
             vae.prior_family.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
         vae.compile(
@@ -276,9 +280,9 @@ class _Job:
         with _stopping() as stopped, datasets.input_errors():
             history = train(
                 vae,
-                datasets.Batches(data.train, config.batch_size, shuffle=True),
+                datasets.Batches(data.train, self.batch_size, shuffle=True),
                 epochs=epochs,
-                validation_data=datasets.Batches(data.validation, config.batch_size),
+                validation_data=datasets.Batches(data.validation, self.batch_size),
                 callbacks=self._callbacks(),
                 checkpoint_dir=self.run_dir / "checkpoints",
                 checkpoint_seconds=config.checkpoint_seconds,
@@ -289,6 +293,7 @@ class _Job:
         over = vae.stop_training or len(history.epoch) >= epochs
         by = None if over else (stopped or [signal.SIGTERM])[0]
         score = None
+        self._judged: tuple[tuple[int, int] | None, tuple[str, ...]] = (None, ())
         if self.is_chief and by != signal.SIGTERM:
             if by is not None:
                 print("\ninterrupted: keeping the model as it is now", file=sys.stderr)
@@ -296,7 +301,7 @@ class _Job:
             score = self._finish()
         # The others wait for the chief.
         replicas.wait_for_all(self.strategy)
-        return Done(self.run_dir, score, by)
+        return Done(self.run_dir, score, by, *self._judged)
 
     def _announce(self) -> None:
         data, vae = self.data, self.vae
@@ -343,13 +348,14 @@ class _Job:
         vae, data, run_dir, config = self._plain_model(), self.data, self.run_dir, self.config
         with new_file(run_dir / "model.keras") as partial:
             vae.save(partial)
-        score = elbo(vae, data.test.batches(config.batch_size), seed=config.seed)
+        score = elbo(vae, data.test.batches(self.batch_size), seed=config.seed)
         if not np.isfinite(score.elbo):
             print(
                 f"tfvae: the ELBO of the test {vae.event_spec.noun} is not finite: do not use this "
                 "model; take a smaller --learning-rate, or look at the data with tfvae data",
                 file=sys.stderr,
             )
+        self._judged = self._judge(vae, score)
         with new_file(run_dir / "test.json") as partial:
             facts = without_nan(dataclasses.asdict(score))
             partial.write_text(json.dumps(facts, indent=2) + "\n")
@@ -361,6 +367,17 @@ class _Job:
         for name, figure in self._pictures(vae).items():
             plotting.save(figure, run_dir / f"{name}.png")
         return score
+
+    def _judge(self, vae: VAE, score: ELBOEstimate) -> tuple[tuple[int, int], tuple[str, ...]]:
+        """Say how many latent dimensions are used, and whether the posterior has collapsed."""
+        x, labels = self.data.test.arrays(limit=_JUDGED)
+        codes = vae.code(x, labels if vae.num_classes is not None else None).numpy()
+        active = int((codes.var(axis=0) > ACTIVE).sum())
+        # One event alone varies in nothing.
+        if len(x) < 2:
+            return (active, vae.latent_dim), ()
+        warnings = collapse_warnings(score.kl, active, vae.latent_dim, self.config)
+        return (active, vae.latent_dim), warnings
 
     def _pictures(self, vae: VAE) -> dict[str, Figure]:
         """Draw what a run directory shows of its model, by the names of the files."""
@@ -394,7 +411,7 @@ class _Job:
     def _card(self, vae: VAE, score: ELBOEstimate) -> Card:
         data, config = self.data, self.config
         images = {"train": data.train, "validation": data.validation, "test": data.test}
-        validation = data.validation.batches(config.batch_size)
+        validation = data.validation.batches(self.batch_size)
         enough = len(data.validation) >= 1 / DEFAULT_RATE and np.isfinite(score.elbo)
         # Where files lie on this machine is nobody else's affair.
         name = Path(data.name).name
@@ -427,7 +444,7 @@ class _Job:
         if self.strategy.num_replicas_in_sync == 1 and self.config.precision == "float32":
             return self.vae
         with _dtype_policy("float32"):
-            plain = self._make(self.data.train.steps(self.config.batch_size))
+            plain = self._make(self.data.train.steps(self.batch_size))
         optimizer: Any = self.vae.optimizer
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         for new, old in zip(
@@ -463,16 +480,6 @@ def _likelihood(name: str, data: datasets.Dataset) -> Likelihood | str:
             "another, such as normal:scale=learned"
         )
     return data.schema.likelihood()
-
-
-def _default_likelihood(data: datasets.Dataset) -> str:
-    """Return the likelihood that fits most data of a kind."""
-    if data.kind == "image":
-        return "bernoulli"
-    if data.schema is not None:
-        return COLUMNS
-    x, _ = data.train.arrays(limit=256)
-    return "bernoulli" if np.isin(x[~np.isnan(x)], (0, 1)).all() else "normal:scale=learned"
 
 
 @contextlib.contextmanager

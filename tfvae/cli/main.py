@@ -68,10 +68,13 @@ def _run(tokens: list[str]) -> None:
     except OSError as error:
         place = f" {error.filename}" if error.filename else ""
         _fail(f"cannot use{place}: {error.strerror or error}: choose another place")
-    except MemoryError as error:
-        _fail(_out_of_memory(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        _fail(f"it takes more memory than there is: take fewer or smaller ones ({reason})")
 
 
 def _check_text(config: Path) -> None:
@@ -85,8 +88,9 @@ def _check_text(config: Path) -> None:
         raise InputError(f"--config is a TOML file; {config} is no text in UTF-8") from None
 
 
-def _out_of_memory(error: Exception) -> str:
-    return f"it takes more memory than there is: take fewer or smaller ones ({error})"
+def _is_out_of_memory(error: Exception) -> bool:
+    # TensorFlow's error, which is there to be asked for once TensorFlow is.
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
 
 
 def _let_warnings_be_lines() -> None:

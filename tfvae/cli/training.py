@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from tfvae.cli.options import AsJson
 from tfvae.cli.outputs import show
 from tfvae.cli.reading import read_only
-from tfvae.cli.start import load_tensorflow
 from tfvae.errors import InputError
+from tfvae.quiet import load_tensorflow
 from tfvae.saving.config import TrainConfig
 
 
@@ -68,20 +68,29 @@ def train(
     done = job.start(options) if resume is None else job.resume(resume)
     run_dir, score = done.run_dir, done.score
     if score is not None:
-        facts = {"run_dir": str(run_dir), **dataclasses.asdict(score)}
+        facts = {
+            "run_dir": str(run_dir),
+            **dataclasses.asdict(score),
+            "active_units": done.active and done.active[0],
+            "warnings": list(done.warnings),
+        }
+        used = "; {} of {} latent dimensions in use".format(*done.active) if done.active else ""
         show(
             facts,
             as_json,
             f"""
 test ELBO   {score.elbo:.2f} ± {score.standard_error:.2f} nats per event ({score.events} events):
-            log-likelihood {score.log_likelihood:.2f}, KL {score.kl:.2f}
+            log-likelihood {score.log_likelihood:.2f}, KL {score.kl:.2f}{used}
 run         {run_dir}: model.keras, saved_model/, metrics.csv, config.toml, tensorboard/
 pictures    samples.png, reconstructions.png, latent.png, curves.png in the same place
 try next    tfvae sample {run_dir} --out samples.png
             tfvae traverse {run_dir} --out walk.png
+            tfvae explore {run_dir}
             tfvae evaluate {run_dir}
             tfvae export {run_dir} --out my_model""",
         )
+    for warning in done.warnings:
+        print(f"tfvae: warning: {warning}", file=sys.stderr)
     if done.stopped is not None:
         print(f"stopped: tfvae train --resume {run_dir} goes on from here", file=sys.stderr)
         # As a shell sees a program that a signal ended; a model that was kept is a success.

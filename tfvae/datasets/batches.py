@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfvae.checks import checked_count
 from tfvae.datasets.draws import binarized, dequantized, intensities, static_draw, static_noise
 from tfvae.datasets.source import Source, plural_of
 from tfvae.errors import InputError
@@ -78,8 +79,7 @@ class Split:
         Raises:
             InputError: if `count` is below 1.
         """
-        if count < 1:
-            raise InputError(f"the number of {self._called} is 1 or more; received {count}")
+        checked_count(f"the number of {self._called}", count)
         drawn = np.random.default_rng(seed).permutation(self.rows)[:count]
         return Split(
             self._source,
@@ -122,6 +122,7 @@ class Split:
         Raises:
             InputError: if there is none.
         """
+        checked_count("batch_size", batch_size, least=0)
         if batch_size < 1 or (drop_remainder and batch_size > len(self)):
             raise InputError(
                 f"a batch of {batch_size} cannot be made of {len(self)} {self._called}"
@@ -170,9 +171,9 @@ class Split:
         Raises:
             InputError: if `limit` is below 1 or a file cannot be read.
         """
-        count = len(self) if limit is None else min(limit, len(self))
-        if count < 1:
-            raise InputError(f"the number of {self._called} is 1 or more; received {limit}")
+        count = len(self)
+        if limit is not None:
+            count = min(checked_count(f"the number of {self._called}", limit), count)
         taken = self.batches(256, epoch=0).take(-(-count // 256))
         with input_errors():
             batches = list(taken.as_numpy_iterator())
@@ -205,6 +206,10 @@ class Batches:
     drop_remainder: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.split, Split):
+            raise InputError(
+                f"expected a split, such as data.train; received {type(self.split).__name__}"
+            )
         self.split.steps(self.batch_size, drop_remainder=self.drop_remainder)
 
     def __len__(self) -> int:
@@ -286,7 +291,7 @@ class Batches:
         """
         steps = len(self)
         epochs = _epochs() if epoch is None else tf.data.Dataset.from_tensors(np.int64(epoch))
-        return (
+        batches = (
             epochs.flat_map(lambda e: tf.data.Dataset.range(start, steps).map(lambda s: (e, s)))
             .apply(tf.data.experimental.assert_cardinality(steps - start))
             .map(
@@ -296,6 +301,9 @@ class Batches:
             )
             .prefetch(prefetch)
         )
+        # A model starts at events of the split, without a pass over the batches.
+        batches.split = self.split
+        return batches
 
 
 @contextlib.contextmanager

@@ -1,12 +1,14 @@
 """Data sets in three splits: which events a split holds is a function of the seed alone."""
 
 import dataclasses
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tfvae.checks import checked_flag, checked_seed, is_number
 from tfvae.datasets.batches import Split
 from tfvae.datasets.names import empty_splits, split_by_name
 from tfvae.datasets.open import open_source
@@ -20,6 +22,12 @@ from tfvae.errors import InputError
 from tfvae.typing import Shape
 
 BINARIZATIONS = ("none", "threshold", "static", "dynamic")
+_BINARIZED = {
+    "threshold": "cut at one half, to 0 and 1",
+    "static": "drawn as 0 or 1, once, with these values as the probabilities of 1",
+    "dynamic": "drawn as 0 or 1 with these values as the probabilities of 1, for training anew "
+    "each epoch",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,7 +91,7 @@ class Dataset:
 def load(
     name: Any,
     *,
-    binarize: str = "none",
+    binarize: str | None = None,
     dequantize: bool = False,
     image_size: int | str | tuple[int, int] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
@@ -114,12 +122,13 @@ def load(
     most the logarithm of that (Theis et al. 2016, https://arxiv.org/abs/1511.01844, section 3.1).
 
     Args:
-        name: a data set that `open_source` knows: "digits", "shapes", a path, the name of a TFDS
-            image set, or a frame of pandas, polars or Arrow.
+        name: a data set that `open_source` knows: "mnist-small", "digits", "shapes", a path, the
+            name of a TFDS image set, or a frame of pandas, polars or Arrow.
         binarize: ``"none"``; ``"threshold"`` for `x > 0.5`; ``"static"`` for one Bernoulli(x)
             draw of each image, made from the seed and its row, whatever the batch it comes in;
             ``"dynamic"`` for a new draw of the training images each epoch. Validation and test
-            images keep the static draw then, so that figures of different epochs compare.
+            images keep the static draw then, so that figures of different epochs compare. By
+            default ``"none"``, and for mnist-small ``"dynamic"``.
         dequantize: whether to add such noise to images of bytes: to the training images new noise
             each epoch, to validation and test images always the same, made from the seed and the
             row, whatever the batch it comes in. Not together with `binarize`.
@@ -156,15 +165,28 @@ def load(
     Raises:
         InputError: if there is no such data set, it cannot be read, or an argument does not fit.
     """
-    if binarize not in BINARIZATIONS:
+    _check_flags(
+        dequantize=dequantize,
+        missing=False if missing is None else missing,
+        skip_damaged=skip_damaged,
+        folder_labels=folder_labels,
+    )
+    _check_names(kind, label, columns, drop)
+    if not (is_number(memory_limit) and memory_limit >= 0):
+        raise InputError(f"memory_limit is a number of bytes; received {memory_limit!r}")
+    if binarize is not None and (not isinstance(binarize, str) or binarize not in BINARIZATIONS):
         raise InputError(f"binarize is one of {', '.join(BINARIZATIONS)}; received {binarize!r}")
-    if dequantize and binarize != "none":
+    if dequantize and binarize not in (None, "none"):
         raise InputError(
             "images are dequantized or binarized, not both: leave out dequantize=True or "
             f"binarize={binarize!r}"
         )
-    if not 0 <= seed < 2**63:
-        raise InputError(f"a seed lies between 0 and 2^63 - 1; received {seed}")
+    checked_seed("seed", seed)
+    for called, size in (("validation", validation), ("test", test)):
+        if not (is_number(size) and 0 < size < math.inf):
+            raise InputError(
+                f"{called} is a fraction below 1 or a number of events; received {size!r}"
+            )
     source = open_source(
         name,
         image_size=image_size,
@@ -179,6 +201,8 @@ def load(
         schema=schema,
         unseen=unseen,
     )
+    if binarize is None:
+        binarize = "none" if dequantize else source.binarize
     if missing is False and source.missing:
         raise InputError(
             f"{source.name} holds NaN: fill or leave out what is missing, or give missing=True"
@@ -192,6 +216,8 @@ def load(
         )
     rows = _split(source, seed, {"validation": validation, "test": test})
     source = _with_notes(source, seed, {"validation": validation, "test": test})
+    if binarize != "none":
+        source = dataclasses.replace(source, notes=(*source.notes, _BINARIZED[binarize]))
     train_draws = {"binarize": binarize, "noise": "dynamic" if dequantize else "none"}
     held_out = {key: "static" if draw == "dynamic" else draw for key, draw in train_draws.items()}
     return Dataset(
@@ -250,3 +276,19 @@ def _split(source: Source, seed: int, sizes: dict[str, float]) -> dict[str, np.n
     for split, count in counts.items():
         rows[split], pool = np.sort(pool[:count]), pool[count:]
     return rows | {"train": np.sort(pool)}
+
+
+def _check_flags(**options: Any) -> None:
+    for option, value in options.items():
+        checked_flag(option, value)
+
+
+def _check_names(kind: Any, label: Any, columns: Any, drop: Any) -> None:
+    """Check the types of what names columns and kinds."""
+    for option, name in (("kind", kind), ("label", label)):
+        if not (name is None or isinstance(name, str)):
+            raise InputError(f"{option} is a name, or None; received {name!r}")
+    if not (columns is None or isinstance(columns, Mapping)):
+        raise InputError(f"columns are a dictionary of names and kinds; received {columns!r}")
+    if not isinstance(drop, (list, tuple)) or not all(isinstance(one, str) for one in drop):
+        raise InputError(f"drop is a list of names of columns; received {drop!r}")

@@ -12,6 +12,8 @@ from tfvae.errors import InputError
 
 MAX_BYTES = 10 * 2**20
 MAX_PIXELS = 2**24
+# Of a picture; a million pixels in a row cost as much to resize as a whole photograph.
+MAX_SIDE = 2**14
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -64,6 +66,11 @@ def decode_image(
     if not 0 < columns * rows <= max_pixels:
         raise InputError(
             f"expected an image of at most {max_pixels:,} pixels; received {columns:,} x "
+            f"{rows:,}: make it smaller"
+        )
+    if max(columns, rows) > MAX_SIDE:
+        raise InputError(
+            f"expected an image of at most {MAX_SIDE:,} pixels a side; received {columns:,} x "
             f"{rows:,}: make it smaller"
         )
     (pixels,) = decode_files(

@@ -23,6 +23,7 @@ def decode(
     *,
     max_bytes: int,
     max_pixels: int,
+    max_side: int,
     background: str,
     value_range: ValueRange | None,
 ) -> Tensor:
@@ -36,21 +37,15 @@ def decode(
         channels: C, 1 for luminance or 3.
         max_bytes: the file may have no more.
         max_pixels: nor more pixels.
+        max_side: nor more of them in a row or a column.
         background: as of `pictures.decode_files`.
         value_range: as of `pictures.decode_files`.
     """
-    is_png = _slice(file, 0, len(PNG_SIGNATURE)) == PNG_SIGNATURE
-    is_jpeg = _slice(file, 0, len(JPEG_SIGNATURE)) == JPEG_SIGNATURE
-    size = tf.strings.length(file)
-    checks = [
-        (is_png | is_jpeg, ["expected PNG or JPEG files"]),
-        (size <= max_bytes, ["expected files of at most", max_bytes, "bytes; received", size]),
-    ]
-    file = _checked(file, checks)
-    sides = tf.cond(is_png, lambda: _png_sides(file), lambda: _jpeg_sides(file))
+    is_png = _is_png(file)
+    sides = sides_of(file, max_bytes)
     fits = tf.reduce_all(sides > 0) & (tf.reduce_prod(sides) <= max_pixels)
-    says = ["expected images of 1 to", max_pixels, "pixels; the header says", sides]
-    file = _checked(file, [(fits, says)])
+    file = _checked(file, [(fits, _says(max_pixels, "", sides))])
+    file = _checked(file, [(tf.reduce_max(sides) <= max_side, _says(max_side, " a side", sides))])
     rgb = tf.cond(
         is_png,
         lambda: _png(file, colour(background), value_range),
@@ -58,6 +53,32 @@ def decode(
     )
     upright = _turned(rgb, tf.cond(is_png, lambda: _png_exif(file), lambda: _jpeg_exif(file)))
     return upright if channels == 3 else _luminance(upright)
+
+
+def sides_of(file: Tensor, max_bytes: int) -> Tensor:
+    """Return height and width that the header of a PNG or JPEG file tells, int64 `[2]`.
+
+    Args:
+        file: a scalar string; what is no such file, or has more than `max_bytes`, ends the call.
+        max_bytes: the file may have no more.
+    """
+    is_png = _is_png(file)
+    is_jpeg = _slice(file, 0, len(JPEG_SIGNATURE)) == JPEG_SIGNATURE
+    size = tf.strings.length(file)
+    checks = [
+        (is_png | is_jpeg, ["expected PNG or JPEG files"]),
+        (size <= max_bytes, ["expected files of at most", max_bytes, "bytes; received", size]),
+    ]
+    file = _checked(file, checks)
+    return tf.cond(is_png, lambda: _png_sides(file), lambda: _jpeg_sides(file))
+
+
+def _is_png(file: Tensor) -> Tensor:
+    return _slice(file, 0, len(PNG_SIGNATURE)) == PNG_SIGNATURE
+
+
+def _says(most: int, where: str, sides: Tensor) -> list[Any]:
+    return ["expected images of 1 to", most, f"pixels{where}; the header says", sides]
 
 
 def _checked(file: Tensor, checks: list[tuple[Tensor, list[Any]]]) -> Tensor:

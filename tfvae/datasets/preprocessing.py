@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tfvae.datasets.image_files import MAX_BYTES, MAX_PIXELS
+from tfvae.datasets.image_files import MAX_BYTES, MAX_PIXELS, MAX_SIDE
 from tfvae.datasets.options import BACKGROUND
-from tfvae.datasets.pictures_in_graph import decode
+from tfvae.datasets.pictures_in_graph import decode, sides_of
 from tfvae.datasets.values import ValueRange
 from tfvae.typing import ArrayLike, Tensor
 
@@ -31,6 +31,8 @@ class Preprocessing:
             (b + 1/2) / 256, the middle of what it became in training.
         max_bytes: a PNG or JPEG file may have no more.
         max_pixels: nor more pixels, which its header tells before anything is decoded.
+        max_side: nor more of them in a row or a column.
+        max_batch_pixels: the files of one batch may have no more pixels together.
         seed: of the noise of binarization.
         step: distance of the levels that the model takes, to which values are rounded; None where
             it takes all in between.
@@ -43,6 +45,8 @@ class Preprocessing:
     dequantize: bool = False
     max_bytes: int = MAX_BYTES
     max_pixels: int = MAX_PIXELS
+    max_side: int = MAX_SIDE
+    max_batch_pixels: int = 4 * MAX_PIXELS
     seed: int = 0
     step: float | None = None
     background: str = BACKGROUND
@@ -102,13 +106,27 @@ class Preprocessing:
                 image_shape[2],
                 max_bytes=self.max_bytes,
                 max_pixels=self.max_pixels,
+                max_side=self.max_side,
                 background=self.background,
                 value_range=self.value_range,
             )
             return _resized(pixels, image_shape)
 
+        def pixels(file: Tensor) -> Tensor:
+            # Of a header that says more than there can be, a little more than there may be.
+            sides = tf.clip_by_value(sides_of(file, self.max_bytes), 0, 2**20)
+            return tf.minimum(tf.reduce_prod(sides), self.max_pixels + 1)
+
+        counts = tf.map_fn(pixels, files, fn_output_signature=tf.int64)
+        total = tf.reduce_sum(counts)
+        says = ["expected a batch of at most", self.max_batch_pixels, "pixels; received", total]
+        with tf.control_dependencies([tf.debugging.Assert(total <= self.max_batch_pixels, says)]):
+            files = tf.identity(files)
         spec = tf.TensorSpec(image_shape, tf.uint8)
-        return self.of_bytes(tf.map_fn(image, files, fn_output_signature=spec))
+        # One after the other: each may take a GiB.
+        return self.of_bytes(
+            tf.map_fn(image, files, parallel_iterations=1, fn_output_signature=spec)
+        )
 
 
 def to_png(images: ArrayLike) -> Tensor:

@@ -55,6 +55,8 @@ class Source:
         names: of the file of each row, where rows are files; they decide its split.
         skipped: how many files were left out of each kind, by suffix or as "hidden" or "damaged".
         pictures: how picture files were read, with the range of values that they told.
+        binarize: how values between 0 and 1 become 0 or 1 where the user does not say; see
+            `tfvae.datasets.load`.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Source:
     names: tuple[str, ...] | None = None
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     pictures: "PictureOptions | None" = None
+    binarize: str = "none"
 
     def __post_init__(self) -> None:
         if self.value_range is None and self.dtype == np.uint8:

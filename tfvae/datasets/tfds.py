@@ -23,9 +23,9 @@ def tfds_source(name: str, size: Size | None, manual_dir: str | os.PathLike[str]
         raise InputError(
             f"no such file or folder: {name}"
             if "/" in name
-            else f"unknown data set {name!r}: expected digits, shapes, the name of a TFDS image "
-            "set (mnist, fashion_mnist, cifar10, ...), or the path of an .npy or .npz file or of a "
-            "folder of IDX, PNG or JPEG files"
+            else f"unknown data set {name!r}: expected mnist-small, digits, shapes, the name of "
+            "a TFDS image set (mnist, fashion_mnist, cifar10, ...), or the path of an .npy or .npz "
+            "file or of a folder of IDX, PNG or JPEG files"
         )
     if manual_dir is not None and not Path(manual_dir).is_dir():
         raise InputError(f"no such folder: {manual_dir}")

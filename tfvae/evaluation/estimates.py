@@ -11,7 +11,7 @@ import numpy as np
 # so few weights tell little of their own spread.
 LEAST_EFFECTIVE = 10.0
 # Largest fraction of events with fewer effective draws that brings no warning.
-_TOLERATED = 0.05
+TOLERATED = 0.05
 
 
 def mean_and_error(values: np.ndarray) -> tuple[float, float]:
@@ -98,8 +98,9 @@ class ELBOEstimate:
 class WeightedEstimate:
     """log p(x) of events, each from the mean of weights w with expectation p(x).
 
-    The logarithm of a mean is below log p(x) on average: by about half its relative variance, which
-    is ``1/ESS − 1/K``.
+    The logarithm of a mean is below log p(x) on average: by about half its relative variance. Where
+    that is finite, ``1/ESS − 1/K`` estimates it; where weights have heavy tails it does not, and
+    the bias is larger than any figure made of the same draws can tell.
 
     Attributes:
         log_probs: log (1/K) Σ_k w_k of each event, `[N]`, nats.
@@ -147,7 +148,8 @@ class WeightedEstimate:
         """How far the mean over these same events may lie with other draws; NaN for K = 1.
 
         By the delta method: an event's log-mean has the variance ``(K/ESS − 1)/(K − 1)``, the
-        squared relative standard error of the mean weight.
+        squared relative standard error of the mean weight. Of weights whose variance is not finite
+        it is too small.
         """
         if self.num_samples == 1:
             return math.nan
@@ -168,7 +170,7 @@ class WeightedEstimate:
     @property
     def warnings(self) -> tuple[str, ...]:
         """One line where the figure is not to be trusted."""
-        if self.low_effective <= _TOLERATED:
+        if self.low_effective <= TOLERATED:
             return ()
         return (
             f"fewer than {LEAST_EFFECTIVE:g} effective draws for {self.low_effective:.0%} of the "

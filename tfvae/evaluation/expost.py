@@ -17,7 +17,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfvae import priors
-from tfvae.checks import checked_count, is_number
+from tfvae.checks import MOST_UNITS, checked_count, is_number
 from tfvae.distributions.family import resolve
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import BATCH_SIZE, EventData, event_batches
@@ -46,7 +46,7 @@ class GaussianMixtureDensity(Density):
     """
 
     def __init__(self, components: int = 10):
-        self.components = checked_count("components", components)
+        self.components = checked_count("components", components, most=MOST_UNITS)
 
     def fit(self, codes: np.ndarray, seed: int, progress: bool) -> priors.Prior:
         """Fit the mixture to codes `[N, d]`, N at least the number of components."""
@@ -88,8 +88,8 @@ class FlowDensity(Density):
         self, flows: int = 4, hidden: int = 64, steps: int = 2000, learning_rate: float = 2e-3
     ):
         self.options = {
-            "flows": checked_count("flows", flows),
-            "hidden": checked_count("hidden", hidden),
+            "flows": checked_count("flows", flows, most=MOST_UNITS),
+            "hidden": checked_count("hidden", hidden, most=MOST_UNITS),
         }
         self.steps = checked_count("steps", steps)
         if not is_number(learning_rate) or not 0 < learning_rate < math.inf:

@@ -1,6 +1,7 @@
 """log p(x) by importance sampling with q(z|x), and the ELBO with the same draws."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,12 +22,14 @@ from tfvae.evaluation.batches import (
     until_interrupted,
 )
 from tfvae.evaluation.estimates import (
+    TOLERATED,
     ELBOEstimate,
     WeightedEstimate,
     bits_per_dimension,
     log_mean_and_effective,
     mean_and_error,
 )
+from tfvae.evaluation.pareto import largest_reliable, pareto_shape, tail_length
 from tfvae.models.vae import VAE
 from tfvae.typing import Shape, Tensor
 
@@ -53,6 +56,8 @@ class LogProbEstimate(WeightedEstimate):
             of discrete values with uniform noise added; or "cross-entropy", which is what a
             Bernoulli gives for values between 0 and 1, and bounds no probability.
         levels: how many levels there were before noise was added, if it was.
+        pareto_ks: the shape k of each event's largest weights, `[N]`, as `tfvae.evaluation.pareto`
+            has it; NaN with too few draws to tell.
         complete: whether all events are in it; False for what an interrupt left.
     """
 
@@ -62,6 +67,38 @@ class LogProbEstimate(WeightedEstimate):
     observed_values: np.ndarray
     measure: str
     levels: int | None = None
+    pareto_ks: np.ndarray | None = None
+
+    @property
+    def pareto_k(self) -> float:
+        """Median over events of k, NaN where it cannot be told."""
+        return math.nan if self.pareto_ks is None else float(np.median(self.pareto_ks))
+
+    @property
+    def largest_reliable_k(self) -> float:
+        """The k up to which as many draws are enough, 0.7 at most."""
+        return largest_reliable(self.num_samples)
+
+    @property
+    def high_pareto_k(self) -> float:
+        """The fraction of events whose k is above that; NaN where it cannot be told."""
+        if self.pareto_ks is None or np.isnan(self.pareto_ks).any():
+            return math.nan
+        return float(np.mean(self.pareto_ks > self.largest_reliable_k))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line where the figure is not to be trusted, and one where its errors are not."""
+        found = super().warnings
+        if not self.high_pareto_k > TOLERATED:
+            return found
+        return (
+            *found,
+            f"Pareto k of the weights above {self.largest_reliable_k:.2g} for "
+            f"{self.high_pareto_k:.0%} of the events (median {self.pareto_k:.2f}): q(z|x) is "
+            "narrower than the posterior, log p(x) comes out too low by more than the effective "
+            "draws and the error over draws tell; take annealed importance sampling beside it",
+        )
 
     @property
     def elbo(self) -> ELBOEstimate:
@@ -93,6 +130,8 @@ class LogProbEstimate(WeightedEstimate):
         return {
             **super().as_dict(),
             "measure": self.measure,
+            "pareto_k": self.pareto_k,
+            "high_pareto_k": self.high_pareto_k,
             "bits_per_dimension": self.bits_per_dimension,
         }
 
@@ -186,7 +225,7 @@ def log_prob(
                 first += len(x)
 
     found, complete = until_interrupted(parts(), keep_partial)
-    log_probs, effective, log_likelihoods, kls, observed = found
+    log_probs, effective, log_likelihoods, kls, pareto_ks, observed = found
     if family.is_discrete:
         measure = "probability" if is_probability else "cross-entropy"
     else:
@@ -201,6 +240,7 @@ def log_prob(
         observed,
         measure,
         levels,
+        pareto_ks,
         complete=complete,
     )
 
@@ -212,6 +252,7 @@ class _Sampler:
         check_vae(vae)
         self._vae = vae
         self._num_samples = num_samples
+        self._tail = tail_length(num_samples)
         self._seed = checked_seed("seed", seed)
         self._chunk = (
             default_chunk(vae) if chunk_size is None else checked_count("chunk_size", chunk_size)
@@ -237,8 +278,8 @@ class _Sampler:
             bar: where an interrupt may come through.
 
         Yields:
-            Of the next n events log p(x), effective sample size, log-likelihood, KL and number of
-            observed values, float64 `[5, n]`.
+            Of the next n events log p(x), effective sample size, log-likelihood, KL, Pareto k and
+            number of observed values, float64 `[6, n]`.
         """
         encoded = self._vae.posterior_parameters(x, label)
         posterior = self._vae.posterior_family.distribution(encoded)
@@ -267,16 +308,16 @@ class _Sampler:
         places: np.ndarray,
         bar: Progress,
     ) -> np.ndarray:
-        """Return log p(x), effective sample size, log-likelihood and KL, float64 `[4, n]`."""
+        """Return log p(x), effective sample size, log-likelihood, KL and k, float64 `[5, n]`."""
         blocks = []
         for number, key in enumerate(self._keys):
             bar.advance(0)
             seeds = tf.stack([tf.fill(len(places), key), tf.constant(places, tf.int32)], axis=1)
             draws = tf.constant(min(_BLOCK, self._num_samples - number * _BLOCK))
             blocks.append(self._sums(encoded, x, label, draws, seeds).numpy())
-        log_sum, log_square_sum, log_likelihood, log_ratio = np.stack(blocks, axis=1).astype(
-            "float64"
-        )
+        figures = np.stack(blocks, axis=1).astype("float64")
+        log_sum, log_square_sum, log_likelihood, log_ratio = figures[:4]
+        largest = figures[4:].reshape(-1, len(places))
         log_sum = np.logaddexp.reduce(log_sum, axis=0)
         log_square_sum = np.logaddexp.reduce(log_square_sum, axis=0)
         return np.stack(
@@ -284,8 +325,15 @@ class _Sampler:
                 *log_mean_and_effective(log_sum, log_square_sum, self._num_samples),
                 log_likelihood.sum(axis=0) / self._num_samples,
                 log_ratio.sum(axis=0) / self._num_samples,
+                self._pareto_k(largest),
             ]
         )
+
+    def _pareto_k(self, largest: np.ndarray) -> np.ndarray:
+        """Compute k from the largest weights of each block, `[blocks · (M + 1), n]`."""
+        if not self._tail:
+            return np.full(largest.shape[1], np.nan)
+        return pareto_shape(np.sort(largest, axis=0)[-self._tail - 1 :])
 
     def _block_sums(
         self,
@@ -299,7 +347,15 @@ class _Sampler:
         z, log_posterior = self._vae.posterior_family.sample_each(
             encoded, min(_BLOCK, self._num_samples), seeds
         )
-        return weight_sums(self._vae, x, label, z[:draws], log_posterior[:draws], chunk=self._chunk)
+        return weight_sums(
+            self._vae,
+            x,
+            label,
+            z[:draws],
+            log_posterior[:draws],
+            chunk=self._chunk,
+            largest=self._tail + 1 if self._tail else 0,
+        )
 
 
 def _count_observed(x: Tensor) -> np.ndarray:
@@ -309,7 +365,14 @@ def _count_observed(x: Tensor) -> np.ndarray:
 
 
 def weight_sums(
-    vae: VAE, x: Tensor, label: Tensor | None, z: Tensor, log_posterior: Tensor, *, chunk: int
+    vae: VAE,
+    x: Tensor,
+    label: Tensor | None,
+    z: Tensor,
+    log_posterior: Tensor,
+    *,
+    chunk: int,
+    largest: int = 0,
 ) -> Tensor:
     """Sum over draws of z for each event, in a graph.
 
@@ -320,10 +383,12 @@ def weight_sums(
         z: `[K, B, d]`, from q(z|x).
         log_posterior: log q(z|x), `[K, B]`.
         chunk: how many z to decode at a time.
+        largest: how many of the largest weights to return as well.
 
     Returns:
         ``log Σ w``, ``log Σ w²``, ``Σ log p(x|z)`` and ``Σ log q(z|x)/p(z)`` with
-        ``w = p(x, z)/q(z|x)``: `[4, B]`.
+        ``w = p(x, z)/q(z|x)``, and the largest ``log w``, −inf beyond the K there are:
+        `[4 + largest, B]`.
     """
     draws, events = tf.shape(z)[0], tf.shape(x)[0]
     flat = tf.reshape(z, (-1, vae.latent_dim))
@@ -346,7 +411,7 @@ def weight_sums(
     log_likelihood, log_prior = tf.unstack(terms, axis=-1)
     log_ratio = log_posterior - log_prior
     log_weight = log_likelihood - log_ratio
-    return tf.stack(
+    sums = tf.stack(
         [
             tf.reduce_logsumexp(log_weight, axis=0),
             tf.reduce_logsumexp(2 * log_weight, axis=0),
@@ -354,3 +419,8 @@ def weight_sums(
             tf.reduce_sum(log_ratio, axis=0),
         ]
     )
+    if not largest:
+        return sums
+    enough = tf.pad(log_weight, [[0, largest], [0, 0]], constant_values=-math.inf)
+    top = tf.math.top_k(tf.transpose(enough), largest, sorted=False).values
+    return tf.concat([sums, tf.transpose(top)], axis=0)

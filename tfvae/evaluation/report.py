@@ -1,6 +1,7 @@
 """The report of ``tfvae evaluate``: every figure about a model and some events, with its error."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -145,6 +146,11 @@ class Report:
             f"             effective draws {found.effective_sample_size:.1f} (median), below 10 "
             f"for {found.low_effective:.1%} of the {noun}"
         )
+        if not math.isnan(found.high_pareto_k):
+            yield (
+                f"             Pareto k {found.pareto_k:.2f} (median), above "
+                f"{found.largest_reliable_k:.2g} for {found.high_pareto_k:.1%} of the {noun}"
+            )
         if found.bits_per_dimension is not None:
             kind = "" if found.levels is None else ", an upper bound: dequantised density"
             yield f"bits/dim     {found.bits_per_dimension:.4f}{kind}"

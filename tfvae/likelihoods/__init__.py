@@ -19,6 +19,7 @@ from typing import Any
 
 from tfvae.distributions.family import resolve
 from tfvae.likelihoods.base import Likelihood
+from tfvae.likelihoods.choice import Choice, for_values
 from tfvae.likelihoods.columns import Columns
 from tfvae.likelihoods.continuous import (
     Beta,
@@ -47,6 +48,7 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "Categorical",
+    "Choice",
     "Columns",
     "ColumnsSupport",
     "ContinuousBernoulli",
@@ -63,6 +65,7 @@ __all__ = [
     "Poisson",
     "StudentT",
     "Support",
+    "for_values",
     "get",
     "of_features",
 ]

@@ -23,6 +23,33 @@ from tfvae.likelihoods.support import ColumnsSupport, Support
 from tfvae.typing import ArrayLike, Config, Distribution, Shape, Tensor
 
 
+class FreeScale:
+    """The map from a raw number to a scale that all values share: ``floor + unit · exp(5 raw)``.
+
+    An optimiser such as Adam moves every number by about its step size at a time. The scale of what
+    a network cannot explain yet has to come down with the error, by factors of ten in some hundred
+    steps of 0.002: so a step changes its logarithm by five times as much.
+
+    Args:
+        floor: lower bound, which keeps densities and their gradients finite.
+        unit: what raw = 0 gives, less the floor.
+    """
+
+    _SPEED = 5.0
+
+    def __init__(self, floor: float, unit: float = 1.0):
+        self.floor = floor
+        self.unit = unit
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Map raw numbers, of any shape, to scales."""
+        return self.floor + self.unit * keras.ops.exp(self._SPEED * raw)
+
+    def inverse(self, value: ArrayLike) -> Any:
+        """Return the raw number that a scale comes from."""
+        return np.log((np.asarray(value, np.float64) - self.floor) / self.unit) / self._SPEED
+
+
 class Positive:
     """The map from an unconstrained raw value to a positive one: ``floor + unit · softplus(raw)``.
 
@@ -39,9 +66,11 @@ class Positive:
         """Map raw values, of any shape, to positive ones."""
         return self.floor + self.unit * keras.ops.softplus(raw)
 
-    def inverse(self, value: float) -> float:
+    def inverse(self, value: ArrayLike) -> Any:
         """Return the raw value that a positive one comes from."""
-        return math.log(math.expm1((value - self.floor) / self.unit))
+        part = (np.asarray(value, np.float64) - self.floor) / self.unit
+        # log(exp(part) − 1), which does not overflow.
+        return part + np.log(-np.expm1(-part))
 
 
 def check_positive(
@@ -73,6 +102,15 @@ def check_floor(min_scale: float, start: float) -> None:
         raise InputError(f"min_scale lies between 0 and {start:g}; received {min_scale!r}")
 
 
+# What a head's initial weights are of those that keep the variance of what comes in.
+HEAD_SCALE = 0.3
+
+
+def small_uniform(seed: int | None) -> keras.initializers.Initializer:
+    """Return Glorot's uniform initializer, times `HEAD_SCALE`."""
+    return keras.initializers.VarianceScaling(HEAD_SCALE**2, "fan_avg", "uniform", seed=seed)
+
+
 class Likelihood(Family, abc.ABC):
     """Base class of likelihoods.
 
@@ -85,7 +123,7 @@ class Likelihood(Family, abc.ABC):
 
     * features `[B, F]`, from which a dense layer makes the parameters;
     * features `[B, *event_shape[:-1], F]`, of events of rank 2 to 4, from which a convolution
-      three wide makes them; or
+      three wide makes them, with a bias for each value; or
     * the parameters themselves, `[B, *event_shape[:-1], parameters_per_value · C]` with C the
       event's last axis, as hand-written decoders often do: the first parameter of all channels,
       then the second of all channels, and so on.
@@ -135,6 +173,9 @@ class Likelihood(Family, abc.ABC):
     couples_batch = False
     encoding: Encoding | None = None
     learns_by_channel = False
+    # What makes the parameters, and a bias for each value where that layer has one for all places.
+    head: keras.layers.Layer | None = None
+    offset: keras.Variable | None = None
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -217,12 +258,22 @@ class Likelihood(Family, abc.ABC):
             fits = output.features == output.needed
             self.meaning = self._guess_meaning(output.shape) if fits else "features"
         self.head = None
+        self.offset = None
         if self.meaning == "features":
             self.head = output.head(
                 kernel_initializer=self._head_initializer(),
                 dtype=self.dtype_policy,
                 name="parameters",
             )
+            if output.has_sides:
+                # A convolution has one bias for all places.
+                self.offset = self.add_weight(
+                    shape=(*self.event_shape[:-1], self.parameter_channels),
+                    initializer="zeros",
+                    dtype="float32",
+                    name="offset",
+                    autocast=False,
+                )
         self.built = True
 
     def _guess_meaning(self, shape: Shape) -> str:
@@ -238,8 +289,11 @@ class Likelihood(Family, abc.ABC):
         )
 
     def _head_initializer(self) -> Callable[..., Tensor]:
-        """Start the last `flat_parameters` flat: near its lower bound a scale is steepest."""
-        initializer = super()._head_initializer()
+        """Start small, so that p(x|z) hardly depends on a z that means nothing yet.
+
+        The last `flat_parameters` start flat: near its lower bound a scale is steepest.
+        """
+        initializer = small_uniform(self._head_seed)
         if self.flat_parameters == 0:
             return initializer
         count, channels = self.parameters_per_value, self.event_shape[-1]
@@ -270,6 +324,8 @@ class Likelihood(Family, abc.ABC):
         raw = keras.ops.reshape(raw, (-1, *self.event_shape[:-1], self.parameter_channels))
         if self.meaning == "mean":
             raw = self._from_mean(raw)
+        if self.offset is not None:
+            raw += self.offset
         return self._parameters(raw)
 
     def _from_mean(self, mean: Tensor) -> Tensor:
@@ -282,6 +338,30 @@ class Likelihood(Family, abc.ABC):
         Each keeps as many axes after the batch as an event has, and is constrained here.
         """
         return {"raw": raw}
+
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Return the parameters at which p(x|z) has the mean and the spread of some events.
+
+        A model starts there: what its decoder puts out then hardly depends on z; see
+        `tfvae.models.starting`. A likelihood that does not say starts as it is made.
+
+        Args:
+            x: events, `[N, ..., C]`, NaN where a value is missing. What is told for one place is
+                told from the values there alone: a layer that has one bias for each channel is
+                given all places as events of their own, `[N · places, C]`.
+
+        Returns:
+            ``"raw"``, the unconstrained parameters `[..., parameters_per_value · C]` in the order
+            of the head; and by their names the values of the likelihood's own weights that the
+            data tell as well. None to leave all as it is.
+        """
+        return None
+
+    def start_at(self, parameters: dict[str, np.ndarray]) -> None:
+        """Set the likelihood's own weights to what `starting_parameters` returned."""
+        for name, value in parameters.items():
+            if name != "raw":
+                getattr(self, name).assign(value)
 
     @abc.abstractmethod
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfvae.distributions.family import PACKAGE, resolve
 from tfvae.errors import InputError
-from tfvae.likelihoods.base import Likelihood
+from tfvae.likelihoods.base import Likelihood, small_uniform
 from tfvae.likelihoods.discrete import Categorical, Count
 from tfvae.likelihoods.encoding import EncodedColumn, Encoding
 from tfvae.likelihoods.names import BY_NAME
@@ -193,8 +193,8 @@ class Columns(Likelihood):
             part.build((1, len(places) * part.parameters_per_value))
 
     def _head_initializer(self) -> Callable[..., Tensor]:
-        """Start flat what starts flat in each column."""
-        initializer = keras.initializers.GlorotUniform(seed=self._head_seed)
+        """Start small, and flat what starts flat in each column."""
+        initializer = small_uniform(self._head_seed)
         varies = np.concatenate(
             [
                 np.arange(part.parameters_per_value)
@@ -214,10 +214,8 @@ class Columns(Likelihood):
 
     def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
         parameters = {}
-        for number, (part, places) in enumerate(zip(self.groups, self._columns_of, strict=True)):
-            # A likelihood takes the first parameter of all its columns, then the second.
-            count = np.arange(part.parameters_per_value)[:, None]
-            order = (self._starts[places] + count).reshape(-1)
+        for number, part in enumerate(self.groups):
+            order = self._order(number)
             for name, value in part(keras.ops.take(raw, order, axis=-1)).items():
                 parameters[f"{number}_{name}"] = value
         return self._as_shares(parameters)
@@ -262,6 +260,30 @@ class Columns(Likelihood):
         own = int(self._group_of[place])
         size = tf.maximum(make(own, *parts[own][:2]).mean(), 1e-6)
         return OfLibrary(at(tf.math.log(size)), self._columns_of, place, at)
+
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what the likelihood of each column tells; of one that tells nothing, zeros."""
+        raw = np.zeros((*x.shape[1:-1], self.parameter_channels))
+        found = {"raw": raw}
+        for number, (part, places) in enumerate(zip(self.groups, self._columns_of, strict=True)):
+            of_part = part.starting_parameters(x[..., places])
+            for name, value in (of_part or {}).items():
+                if name == "raw":
+                    raw[..., self._order(number)] = value
+                else:
+                    found[f"{number}_{name}"] = value
+        return found
+
+    def start_at(self, parameters: dict[str, np.ndarray]) -> None:
+        """Set what the columns learn beside the head."""
+        for part, its, _ in self._parts({k: v for k, v in parameters.items() if k != "raw"}):
+            part.start_at(its)
+
+    def _order(self, number: int) -> np.ndarray:
+        """Return where the parameters of a group's columns are among those of all columns."""
+        # A likelihood takes the first parameter of all its columns, then the second.
+        count = np.arange(self.groups[number].parameters_per_value)[:, None]
+        return (self._starts[self._columns_of[number]] + count).reshape(-1)
 
     def _parts(
         self, parameters: dict[str, Tensor]

@@ -4,11 +4,13 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfvae.distributions.family import PACKAGE
 from tfvae.lazy import tfd
-from tfvae.likelihoods.base import Likelihood, Positive, check_floor, check_positive
+from tfvae.likelihoods.base import FreeScale, Likelihood, Positive, check_floor, check_positive
+from tfvae.likelihoods.moments import logit, observed_mean, pooled_mean, smoothed_share
 from tfvae.likelihoods.support import Support
 from tfvae.typing import Config, Distribution, Shape, Tensor
 
@@ -49,6 +51,7 @@ class LocationScale(Likelihood):
         self.scale = scale
         self.min_scale = min_scale
         self._positive = Positive(min_scale, self.start)
+        self._shared = FreeScale(min_scale, self.start - min_scale)
         self.flat_parameters = 1 if scale == "per_value" else 0
         self.parameters_per_value = 1 + self.flat_parameters
         self.takes_mean = self.takes_mean and self.parameters_per_value == 1
@@ -56,7 +59,7 @@ class LocationScale(Likelihood):
     def build(self, input_shape: Shape) -> None:
         """Create the head, and the shared scale where it is learned."""
         if self.scale == "learned":
-            self.raw_scale = self._add_scalar("raw_scale", self._positive.inverse(self.start))
+            self.raw_scale = self._add_scalar("raw_scale", 0.0)
         super().build(input_shape)
 
     def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
@@ -65,12 +68,42 @@ class LocationScale(Likelihood):
         loc, raw_scale = keras.ops.split(raw, 2, axis=-1)
         return {"loc": loc, "scale": self._positive(raw_scale)}
 
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the mean at each place; a learned scale at the spread about these means."""
+        x = np.asarray(x, np.float64) / self._unit
+        loc = observed_mean(x)
+        squared = np.square(x - loc)
+        # Just above the lower bound the way out would be long.
+        least = 2 * self.min_scale
+        to_scale = 1 / self._std_of_unit_scale
+        if self.scale == "learned":
+            scale = to_scale * np.sqrt(pooled_mean(squared, self.learns_by_channel))
+            raw_scale = self._shared.inverse(np.maximum(scale, least))
+            return {"raw": loc, "raw_scale": raw_scale}
+        if self.scale == "per_value":
+            # A value that never changes in these events may change in the next.
+            pooled = np.sqrt(pooled_mean(squared, by_channel=False))
+            scale = to_scale * np.maximum(np.sqrt(observed_mean(squared)), 0.1 * pooled)
+            raw_scale = self._positive.inverse(np.maximum(scale, least))
+            return {"raw": np.concatenate([loc, raw_scale], axis=-1)}
+        return {"raw": loc}
+
+    @property
+    def _unit(self) -> float:
+        """What location and scale are in units of."""
+        return 1.0
+
+    @property
+    def _std_of_unit_scale(self) -> float:
+        """The standard deviation at a scale of 1."""
+        return 1.0
+
     def _scale_of(self, parameters: dict[str, Tensor]) -> Tensor:
         """Return the scales, of the shape of the parameters if per value, else a scalar."""
         if self.scale == "per_value":
             return parameters["scale"]
         if self.scale == "learned":
-            return self._positive(tf.convert_to_tensor(self.raw_scale))
+            return self._shared(tf.convert_to_tensor(self.raw_scale))
         return tf.constant(self.scale, tf.float32)
 
     def get_config(self) -> Config:
@@ -165,6 +198,10 @@ class Laplace(LocationScale):
     See `LocationScale` for the arguments.
     """
 
+    @property
+    def _std_of_unit_scale(self) -> float:
+        return math.sqrt(2)
+
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the Laplace distribution of each value."""
         return tfd.Laplace(parameters["loc"], self._scale_of(parameters))
@@ -177,6 +214,10 @@ class Logistic(LocationScale):
     ``−log p = Σ y + 2 log(1 + exp(−y)) + log s`` with y = (x − μ)/s. See `LocationScale` for the
     arguments.
     """
+
+    @property
+    def _std_of_unit_scale(self) -> float:
+        return math.pi / math.sqrt(3)
 
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the logistic distribution of each value."""
@@ -201,6 +242,7 @@ class StudentT(LocationScale):
 
     # Above 2 in float32 too, however small the softplus becomes.
     _positive_df = Positive(floor=2.001)
+    _start_df = 5.0
 
     def __init__(
         self,
@@ -218,8 +260,14 @@ class StudentT(LocationScale):
     def build(self, input_shape: Shape) -> None:
         """Create the head, and what is learned of scale and degrees of freedom."""
         if self.df == "learned":
-            self.raw_df = self._add_scalar("raw_df", self._positive_df.inverse(5.0))
+            raw_df = self._positive_df.inverse(self._start_df)
+            self.raw_df = self._add_scalar("raw_df", raw_df)
         super().build(input_shape)
+
+    @property
+    def _std_of_unit_scale(self) -> float:
+        df = self.df if isinstance(self.df, (int, float)) else self._start_df
+        return math.sqrt(df / (df - 2))
 
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the Student's t distribution of each value."""
@@ -247,9 +295,27 @@ class ContinuousBernoulli(Likelihood):
     def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
         return {"logits": raw}
 
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the logits of λ at which the mean is that at each place."""
+        # At a logit l the mean is about 1/|l| from the nearer end: beyond 50 it hardly moves.
+        mean = observed_mean(x)
+        low, high = np.full_like(mean, -50.0), np.full_like(mean, 50.0)
+        for _ in range(60):
+            middle = (low + high) / 2
+            is_below = _continuous_bernoulli_mean(middle) < mean
+            low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
+        return {"raw": (low + high) / 2}
+
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the continuous Bernoulli distribution of each value."""
         return tfd.ContinuousBernoulli(logits=parameters["logits"])
+
+
+def _continuous_bernoulli_mean(logits: np.ndarray) -> np.ndarray:
+    """Compute ``1/(1 − e^−l) − 1/l``, which is ½ + l/12 near l = 0."""
+    far = np.where(np.abs(logits) < 1e-3, 1.0, logits)
+    mean = -1 / np.expm1(-far) - 1 / far
+    return np.where(np.abs(logits) < 1e-3, 0.5 + logits / 12, mean)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -304,6 +370,17 @@ class Beta(Likelihood):
             "concentration1": self._floor + concentration * keras.ops.sigmoid(raw_mean),
             "concentration0": self._floor + concentration * keras.ops.sigmoid(-raw_mean),
         }
+
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return r and t at which mean and variance are those at each place, about (ε is small)."""
+        unit = (np.asarray(x, np.float64) + self.margin) / (1 + 2 * self.margin)
+        mean = np.clip(smoothed_share(unit), 1e-3, 1 - 1e-3)
+        variance = np.maximum(observed_mean(np.square(unit - mean)), 1e-12)
+        most = min(100.0, 0.5 * self.max_concentration)
+        concentration = np.clip(mean * (1 - mean) / variance - 1, 0.2, most)
+        free = concentration / (1 - concentration / self.max_concentration)
+        raw = Positive(0.0).inverse(free * math.log(2) / 2)
+        return {"raw": np.concatenate([logit(mean), raw], axis=-1)}
 
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the stretched Beta distribution of each value."""

@@ -5,13 +5,21 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import checked_count, checked_flag
+from tfvae.checks import MOST_UNITS, checked_count, checked_flag
 from tfvae.distributions.family import PACKAGE
 from tfvae.lazy import tfd
 from tfvae.likelihoods.base import Likelihood, Positive, check_floor, check_positive
 from tfvae.likelihoods.continuous import LocationScale
+from tfvae.likelihoods.moments import (
+    level_shares,
+    logit,
+    observed_mean,
+    pooled_mean,
+    smoothed_share,
+)
 from tfvae.likelihoods.support import Support
 from tfvae.typing import Config, Distribution, Shape, Tensor
 
@@ -41,6 +49,10 @@ class Bernoulli(Likelihood):
     def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
         return {"logits": raw}
 
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the logits of the mean at each place, which half a count keeps from 0 and 1."""
+        return {"raw": logit(smoothed_share(x))}
+
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the Bernoulli distribution of each value."""
         from tfvae.distributions.discrete import FastBernoulli
@@ -53,7 +65,7 @@ class Bernoulli(Likelihood):
 
 def _level_support(levels: int, high: float) -> Support:
     """Return the lattice of `levels` values from 0 to `high`."""
-    checked_count("levels", levels, least=2)
+    checked_count("levels", levels, least=2, most=MOST_UNITS)
     check_positive("high", high)
     return Support(0.0, float(high), high / (levels - 1))
 
@@ -110,6 +122,14 @@ class DiscretizedLogistic(LocationScale):
         self.levels = int(levels)
         self.high = high
 
+    @property
+    def _unit(self) -> float:
+        return self.high
+
+    @property
+    def _std_of_unit_scale(self) -> float:
+        return math.pi / math.sqrt(3)
+
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the discretised logistic distribution of each value."""
         from tfvae.distributions.discrete import Lattice, LogisticLevels
@@ -161,7 +181,7 @@ class DiscretizedLogisticMixture(Likelihood):
         **kwargs: Any,
     ):
         super().__init__(decoder_output=decoder_output, **kwargs)
-        self.components = checked_count("components", components)
+        self.components = checked_count("components", components, most=MOST_UNITS)
         check_floor(min_scale, DiscretizedLogistic.start)
         self.support = _level_support(levels, high)
         self.levels = int(levels)
@@ -176,6 +196,29 @@ class DiscretizedLogisticMixture(Likelihood):
         loc += keras.ops.repeat(centres, self.event_shape[-1])
         scale = Positive(self.min_scale, DiscretizedLogistic.start)(raw_scale)
         return {"loc": loc, "logits": logits, "scale": scale}
+
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return a component for each K-th of the range: its share, its mean and its spread.
+
+        Each is told from the values there and one more that is spread over it.
+        """
+        unit = np.asarray(x, np.float64) / self.high
+        width = 1 / self.components
+        of = np.clip(np.floor(unit / width), 0, self.components - 1)
+        found = []
+        for component in range(self.components):
+            chosen = np.where(of == component, unit, np.nan)
+            count = (~np.isnan(chosen)).sum(axis=0)
+            centre = (component + 0.5) * width
+            offset = np.nansum(chosen - centre, axis=0) / (count + 1)
+            squared = np.nansum(np.square(chosen - centre - offset), axis=0)
+            std = np.sqrt((squared + width**2 / 12) / (count + 1))
+            found.append((offset, np.log(count + 0.5), std * math.sqrt(3) / math.pi))
+        loc, logits, scale = (np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True))
+        # A quarter of a step gives a level most of the mass.
+        scale = np.maximum(scale, max(2 * self.min_scale, 0.25 / (self.levels - 1)))
+        raw_scale = Positive(self.min_scale, DiscretizedLogistic.start).inverse(scale)
+        return {"raw": np.concatenate([loc, logits, raw_scale], axis=-1)}
 
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the mixture of each value."""
@@ -231,6 +274,13 @@ class Categorical(Likelihood):
 
     def _parameters(self, raw: Tensor) -> dict[str, Tensor]:
         return {"logits": raw}
+
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the logarithms of how often each level occurs at each place."""
+        logits = np.log(level_shares(x, self.high / (self.levels - 1), self.levels))
+        logits -= logits.mean(axis=-1, keepdims=True)
+        # As the head has them: the first level of all channels, then the second.
+        return {"raw": np.swapaxes(logits, -1, -2).reshape(*logits.shape[:-2], -1)}
 
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the categorical distribution of each value."""
@@ -334,6 +384,19 @@ class Count(Likelihood):
     def _from_mean(self, mean: Tensor) -> Tensor:
         return keras.ops.log(keras.ops.maximum(mean, keras.config.epsilon()))
 
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the logarithm of the mean at each place, of half a count where there is none."""
+        return {"raw": self._starting_raw(x)}
+
+    def _starting_raw(self, x: np.ndarray, *more: np.ndarray) -> np.ndarray:
+        """Join log E[x|z] at the data's mean, other parameters of counts, and that of zeros."""
+        log_mean = np.log(np.maximum(observed_mean(x), self._exact_step / (2 * len(x))))
+        if not self.zero_inflated:
+            return np.concatenate([log_mean, *more], axis=-1)
+        # The mean of all is that of the counts times the probability of one.
+        log_mean = log_mean + np.log1p(np.exp(_ZERO_LOGIT))
+        return np.concatenate([log_mean, *more, np.zeros_like(log_mean)], axis=-1)
+
     def _log_mean_count(self, raw: Tensor) -> Tensor:
         """Return log E[n|z], from log E[x|z]."""
         return raw - math.log(self._exact_step)
@@ -404,6 +467,25 @@ class NegativeBinomial(Count):
         if self.dispersion == "learned":
             self.raw_dispersion = self._add_scalar("raw_dispersion", self._positive.inverse(1.0))
         super().build(input_shape)
+
+    def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Return also the dispersion at which the variance is that of the counts."""
+        found = super().starting_parameters(x)
+        if self.dispersion not in ("learned", "per_value"):
+            return found
+        mean = observed_mean(x) / self._exact_step
+        excess = np.square(np.asarray(x, np.float64) / self._exact_step - mean) - mean
+        squared_mean = np.square(mean)
+        if self.dispersion == "per_value":
+            excess = observed_mean(excess)
+        else:
+            excess = pooled_mean(excess, self.learns_by_channel)
+            squared_mean = pooled_mean(squared_mean[None], self.learns_by_channel)
+        dispersion = np.clip(excess / np.maximum(squared_mean, 1e-6), 0.01, 100.0)
+        raw = self._positive.inverse(dispersion)
+        if self.dispersion == "per_value":
+            return {"raw": self._starting_raw(x, raw)}
+        return {**found, "raw_dispersion": raw}
 
     def _count_parameters(self, raw: Tensor) -> dict[str, Tensor]:
         if self.dispersion != "per_value":

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import likelihoods, networks
-from tfvae.checks import checked_count, is_whole
+from tfvae.checks import checked_count, checked_flag, checked_seed, is_whole
 from tfvae.errors import InputError
 from tfvae.graph_errors import one_line_errors
 from tfvae.likelihoods import Likelihood
@@ -19,9 +19,22 @@ from tfvae.models import keras_internals
 from tfvae.models.batch import Batch, events_and_labels, unpack, value_weights, weight_vector
 from tfvae.models.building import check_keras, check_network, last_activation, run_symbolically
 from tfvae.models.callbacks import DivergenceWatch, say_directions
-from tfvae.models.event_spec import AXES, NOUNS, EventSpec
+from tfvae.models.event_spec import AXES, NOUNS, EventSpec, number_tensor
 from tfvae.models.keras_layers import decoder_model, encoder_model
-from tfvae.models.sources import checked_source, stand_in, warn_of_scale
+from tfvae.models.sources import (
+    check_arguments,
+    checked_source,
+    is_numeric_array,
+    stand_in,
+    warn_of_scale,
+)
+from tfvae.models.starting import (
+    count_at_hand,
+    first_batch,
+    is_as_made,
+    rows_at_hand,
+    start,
+)
 from tfvae.models.step import (
     Differentiated,
     Losses,
@@ -58,6 +71,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
         event_spec: what an event is; None until the model is built.
         num_classes: how many labels a conditional model knows, None for one without labels.
         missing: whether NaN in an event means that the value was not observed.
+        adapted: whether the model stands where it is to start; a training adapts it else. See
+            `adapt`.
         seed: seed of the model's own noise, or None.
         term_names: the terms that `batch_losses` reports.
     """
@@ -84,12 +99,13 @@ class LatentVariableModel(keras.Model, abc.ABC):
         if seed is not None and not is_whole(seed, least=0):
             raise InputError(f"seed is a whole number from 0, or None; received {seed!r}")
         self.num_classes = networks.check_num_classes(num_classes)
-        self.missing = bool(missing)
+        self.missing = checked_flag("missing", missing)
+        self.adapted = False
         self.encoder = encoder
         self.decoder = decoder
         self.latent_dim = networks.check_latent_dim(latent_dim)
         self.likelihood_family = likelihoods.get(likelihood)
-        self.seed = None if seed is None else int(seed)
+        self.seed = None if seed is None else checked_seed("seed", seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self._validation_seeds = keras.random.SeedGenerator(_validation_seed(self.seed))
         self._term_means = [keras.metrics.Mean(name=name) for name in self.term_names]
@@ -255,14 +271,16 @@ class LatentVariableModel(keras.Model, abc.ABC):
         super().save(filepath, *args, **kwargs)
 
     def save_own_variables(self, store: Any) -> None:
-        """Write the model's own weights, and how far its noise has come."""
+        """Write the model's own weights, how far its noise has come, and whether it is adapted."""
         super().save_own_variables(store)
         store[_SEED_KEY] = np.asarray(self.seed_generator.state)
+        store[_ADAPTED_KEY] = np.asarray(self.adapted)
 
     def load_own_variables(self, store: Any) -> None:
-        """Read the model's own weights, and how far its noise had come."""
+        """Read the model's own weights, how far its noise had come, and whether it was adapted."""
         # A store of Keras has keys, and is not iterable.
         own = {key: store[key] for key in list(store.keys())}
+        self.adapted = bool(np.asarray(own.pop(_ADAPTED_KEY, True)))
         state = own.pop(_SEED_KEY, None)
         if state is not None:
             self.seed_generator.state.assign(np.asarray(state))
@@ -285,8 +303,13 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """
         if format in EXPORT_FORMATS:
             EXPORT_FORMATS[format](self, filepath, **kwargs)
-        else:
+            return
+        try:
             super().export(filepath, format=format, **kwargs)
+        except ValueError as error:
+            if "Unrecognized format" not in str(error):
+                raise
+            raise InputError(f"{error}; of this library {', '.join(EXPORT_FORMATS)}") from None
 
     @property
     def _default_save_signature(self) -> Any:
@@ -310,8 +333,10 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 looked at.
         """
         spec = self._spec_of(x)
-        if label is not None and tf.convert_to_tensor(label).shape.rank == 0:
-            label = tf.broadcast_to(tf.convert_to_tensor(label), tf.shape(spec.tensor(x))[:1])
+        if label is not None:
+            label = number_tensor(label, "labels are whole numbers")
+            if label.shape.rank == 0:
+                label = tf.broadcast_to(label, tf.shape(spec.tensor(x))[:1])
         return spec.check(x, label)
 
     def checked_batch(self, batch: Data) -> tuple[Tensor, Tensor | None]:
@@ -356,7 +381,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         target = None
         if batch.target is not None:
             target, _ = check(batch.target, label)
-        weight = None if batch.weight is None else weight_vector(batch.weight, spec)
+        weight = None if batch.weight is None else weight_vector(batch.weight, spec, guard=guard)
         value_weight = None
         if batch.value_weight is not None:
             value_weight = value_weights(batch.value_weight, spec, guard)
@@ -429,7 +454,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
             training: as for `decode`.
         """
         rank = self._require_built("decode").rank
-        z = tf.cast(tf.convert_to_tensor(z), tf.float32)
+        expected = f"expected latent vectors [..., {self.latent_dim}] of numbers"
+        z = tf.cast(number_tensor(z, expected), tf.float32)
         if z.shape.rank is not None and (z.shape.rank < 1 or z.shape[-1] != self.latent_dim):
             raise InputError(
                 f"expected latent vectors [..., {self.latent_dim}]; received shape {z.shape}"
@@ -495,6 +521,15 @@ class LatentVariableModel(keras.Model, abc.ABC):
             InputError: if they do not fit.
         """
         x, _ = self.checked(x, label)
+        z = number_tensor(z, f"expected latent vectors [..., {self.latent_dim}] of numbers")
+        shapes = z.shape[:-1], x.shape[:1]
+        try:
+            tf.broadcast_static_shape(*shapes)
+        except ValueError:
+            raise InputError(
+                f"expected a latent vector for each event, [..., {x.shape[0]}, "
+                f"{self.latent_dim}]; received shape {z.shape}"
+            ) from None
         likelihood, target = self._likelihood(self.likelihood_parameters(z, label), x, False)
         return likelihood.log_prob(target)
 
@@ -621,7 +656,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             InputError: if the shapes differ or do not fit, or `steps` is below 2.
         """
         checked_count("steps", steps, least=2)
-        a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
+        a, b = (number_tensor(one, "expected two events of numbers") for one in (a, b))
         if a.shape != b.shape:
             raise InputError(
                 f"expected two events, or two batches, of one shape; received {a.shape}, {b.shape}"
@@ -685,7 +720,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """Return `[2]` or `[B, 2]` int32; for None the model's own next seed."""
         if seed is None:
             return _next_seed(self.seed_generator)
-        seed = tf.cast(tf.convert_to_tensor(seed), tf.int32)
+        expected = "a seed is a whole number, a pair [2], or a pair for each event [batch, 2]"
+        seed = number_tensor(seed, expected)
+        if not seed.dtype.is_integer:
+            raise InputError(f"{expected}; received {seed.dtype.name}")
+        seed = tf.cast(seed, tf.int32)
         if seed.shape.rank == 0:
             seed = tf.stack([seed, 0])
         if seed.shape.rank not in (1, 2) or seed.shape[-1] != 2:
@@ -696,6 +735,75 @@ class LatentVariableModel(keras.Model, abc.ABC):
         return seed
 
     # --- training ---------------------------------------------------------------------------------
+
+    def adapt(self, x: Data, y: Data = None) -> None:
+        """Start p(x|z) at the mean and the spread of events; see `tfvae.models.starting`.
+
+        `fit` and `tfvae.training.train` do so by themselves before the first step of a model that
+        has not been adapted. To start it as it is, set ``vae.adapted = True``.
+
+        Args:
+            x: what `fit` takes: events, data sets of batches, or a split of
+                `tfvae.datasets.Dataset`.
+            y: targets of the event's shape, where they are what p(x|z) is of; labels are left
+                aside.
+
+        Raises:
+            InputError: if the events do not fit.
+        """
+        batch, _ = self._at_hand(x, y)
+        if batch is None:
+            raise InputError(
+                f"adapt takes events, a split or a data set of batches; received {type(x).__name__}"
+            )
+        x, target = batch
+        self.event_spec.check_array(target)
+        self._start(x, target)
+
+    def adapt_once(self, x: Data, y: Data = None) -> Data:
+        """Adapt a model that a training is to begin with, unless it has been trained or adapted.
+
+        Args:
+            x: what the training was given.
+            y: the targets or labels beside arrays.
+
+        Returns:
+            x; of a generator, whose first batch has been taken, another with that batch as well.
+        """
+        taken_steps = self.compiled and self.optimizer is not None and self.optimizer.iterations > 0
+        if self.adapted or taken_steps or (self.built and not is_as_made(self)):
+            return x
+        batch, x = self._at_hand(x, y)
+        # What does not fit the training itself refuses, in its own words.
+        if batch is not None and bool(self.event_spec.admits(tf.constant(batch[1]))):
+            self._start(*batch)
+        return x
+
+    def _at_hand(self, x: Data, y: Data) -> tuple[tuple[np.ndarray, np.ndarray] | None, Data]:
+        """Return events and targets, float32, to adapt to, and what the training goes on with."""
+        split: Any = x if hasattr(x, "subset") else getattr(x, "split", None)
+        if split is not None:
+            if not self.built:
+                self.build((None, *split.event_shape))
+            events, _ = split.subset(count_at_hand(len(split), split.event_shape)).arrays()
+            self.event_spec.check_shape(events.shape)
+            return (events, events), x
+        batch = None
+        if is_numeric_array(events_and_labels(x, self.num_classes)[0] if x is not None else None):
+            batch = x if y is None else (x, y)
+        else:
+            batch, x = first_batch(x)
+        if batch is None:
+            return None, x
+        parts = self.unpack(batch)
+        target = parts.x if parts.target is None else parts.target
+        shape = self.event_shape
+        return (rows_at_hand(parts.x, shape), rows_at_hand(target, shape)), x
+
+    def _start(self, x: np.ndarray, target: np.ndarray) -> None:
+        """Start at events, and at the targets that p(x|z) is of."""
+        start(self, self.event_spec.support.clip(target).numpy())
+        self.adapted = True
 
     @abc.abstractmethod
     def batch_losses(
@@ -721,13 +829,20 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 reconstructions.
 
         Raises:
-            InputError: if a loss is given, or gradients are clipped to what is not finite.
+            InputError: if a loss or no optimizer is given, or gradients are clipped to what is not
+                finite.
         """
         if loss is not None or kwargs.get("loss_weights") is not None:
             raise InputError(
                 f"compile takes no loss; received {loss!r}: the objective is part of the model, "
                 "VAE(..., likelihood=..., objective=...)"
             )
+        try:
+            optimizer = None if optimizer is None else keras.optimizers.get(optimizer)
+        except (ValueError, TypeError, KeyError):
+            raise InputError(
+                f"expected a Keras optimizer or its name, such as 'adam'; received {optimizer!r}"
+            ) from None
         super().compile(optimizer=optimizer, **kwargs)
         if self.optimizer is not None:
             check_optimizer(self.optimizer)
@@ -868,10 +983,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
         Σ w·log p(value|z) stands for log p(x|z).
 
         Raises:
-            InputError: if events have a wrong shape, or values outside the likelihood's support, or
-                labels or targets do not fit.
+            InputError: if there are no events, they have a wrong shape or values outside the
+                likelihood's support, or labels, targets, weights or numbers do not fit.
             DivergenceError: if a loss or a gradient is not finite; the weights are those of before.
         """
+        check_arguments(x, y, sample_weight, batch_size, epochs)
         if isinstance(validation_data, (tuple, list)) and validation_data:
             events, *rest = validation_data
             events = checked_source(self, events, *rest[:1])
@@ -888,9 +1004,12 @@ class LatentVariableModel(keras.Model, abc.ABC):
             say_directions(callbacks)
             if self.runs_in_xla:
                 callbacks.append(DivergenceWatch())
+        given = x
         x = checked_source(self, x, y)
         warn_of_scale(self, x)
         with one_line_errors():
+            again = self.adapt_once(given, y)
+            x = x if again is given else again
             return super().fit(
                 x,
                 stand_in(x, y, sample_weight),
@@ -975,6 +1094,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
 # Where a saved model keeps how far its noise has come.
 _SEED_KEY = "seed_generator"
+_ADAPTED_KEY = "adapted"
 
 
 def _validation_seed(seed: int | None) -> int:

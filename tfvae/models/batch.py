@@ -150,11 +150,16 @@ def _described(spec: EventSpec) -> str:
     return f"{spec.noun} [batch, {', '.join(map(str, spec.shape))}]"
 
 
-def weight_vector(weight: ArrayLike, spec: EventSpec) -> Tensor:
+def weight_vector(weight: ArrayLike, spec: EventSpec, *, guard: bool = False) -> Tensor:
     """Return sample weights as float32 `[B]`.
 
+    Args:
+        weight: `[B]` or `[B, 1]`.
+        spec: what the model takes in.
+        guard: whether their values are checked when the graph runs.
+
     Raises:
-        InputError: if there is not one for each event.
+        InputError: if there is not one for each event, or one is not finite or below 0.
     """
     weight = tf.cast(tf.convert_to_tensor(weight), tf.float32)
     if weight.shape.rank not in (None, 0, 1) and tuple(weight.shape[1:]) != (1,):
@@ -162,7 +167,7 @@ def weight_vector(weight: ArrayLike, spec: EventSpec) -> Tensor:
             f"expected one sample weight for each {NOUN[spec.rank]}, [batch], or one for each of "
             f"its values, [batch, {', '.join(map(str, spec.shape))}]; received shape {weight.shape}"
         )
-    return tf.reshape(weight, (-1,))
+    return _finite_weights(tf.reshape(weight, (-1,)), guard)
 
 
 def value_weights(weight: ArrayLike, spec: EventSpec, guard: bool) -> Tensor:
@@ -178,17 +183,29 @@ def value_weights(weight: ArrayLike, spec: EventSpec, guard: bool) -> Tensor:
     """
     weight = tf.cast(tf.convert_to_tensor(weight), tf.float32)
     weight = tf.ensure_shape(weight, (None, *spec.shape))
-    fits = tf.reduce_all((weight >= 0) & tf.math.is_finite(weight))
+    return _finite_weights(weight, guard)
 
-    def complain(low: Tensor, high: Tensor) -> NoReturn:
+
+def _finite_weights(weight: Tensor, guard: bool) -> Tensor:
+    """Refuse weights below 0, NaN and infinity: one of these would reach all weights of a model."""
+
+    def fits(weight: Tensor) -> Tensor:
+        return tf.math.is_finite(weight) & (weight >= 0)
+
+    def complain(weight: Tensor) -> NoReturn:
+        flat = tf.reshape(weight, (-1,))
+        wrong = flat[tf.argmin(tf.cast(fits(flat), tf.int32))]
         raise InputError(
-            f"sample weights are finite numbers from 0; received {float(low):g} to {float(high):g}"
+            f"sample weights are finite numbers from 0; received {float(wrong):g}: give what is "
+            "not to count the weight 0"
         )
 
-    extremes = [tf.reduce_min(weight), tf.reduce_max(weight)]
-    if tf.executing_eagerly():
-        if not bool(fits):
-            complain(*extremes)
+    if not (guard or tf.executing_eagerly()):
         return weight
-    with tf.control_dependencies([refuse_unless(fits, complain, extremes)] if guard else []):
+    all_fit = tf.reduce_all(fits(weight))
+    if tf.executing_eagerly():
+        if not bool(all_fit):
+            complain(weight)
+        return weight
+    with tf.control_dependencies([refuse_unless(all_fit, complain, [weight])]):
         return tf.identity(weight)

@@ -97,8 +97,8 @@ def _batched(shape: Sequence[int | None]) -> str:
     return f"[batch, {', '.join(map(str, shape))}]"
 
 
-def last_activation(decoder: Any) -> Any:
-    """Return the activation of a decoder's output, None where it cannot be told."""
+def last_layer(decoder: Any) -> keras.layers.Layer | None:
+    """Return the layer that makes a decoder's values, None where it cannot be told."""
     if not isinstance(decoder, keras.Sequential) and not hasattr(decoder, "outputs"):
         return None
     shape_only = (
@@ -110,5 +110,10 @@ def last_activation(decoder: Any) -> Any:
     )
     for layer in reversed(decoder.layers):
         if not isinstance(layer, shape_only):
-            return getattr(layer, "activation", None)
+            return layer
     return None
+
+
+def last_activation(decoder: Any) -> Any:
+    """Return the activation of a decoder's output, None where it cannot be told."""
+    return getattr(last_layer(decoder), "activation", None)

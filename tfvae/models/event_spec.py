@@ -22,6 +22,26 @@ AXES = {
 }
 
 
+def number_tensor(value: ArrayLike, expected: str) -> Tensor:
+    """Return numbers as a tensor, of the dtype that they come in.
+
+    Args:
+        value: of any shape.
+        expected: what the message begins with.
+
+    Raises:
+        InputError: if they are no numbers.
+    """
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (ValueError, TypeError, OverflowError, tf.errors.OpError):
+        raise InputError(f"{expected}; received {type(value).__name__}") from None
+    dtype = tensor.dtype
+    if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
+        raise InputError(f"{expected}; received {dtype.name}")
+    return tensor
+
+
 @dataclasses.dataclass(frozen=True)
 class EventSpec:
     """What a model takes in. Everybody who checks an input asks it, and says its words.
@@ -94,16 +114,8 @@ class EventSpec:
         Raises:
             InputError: if `x` is no array of numbers, or has another shape.
         """
-        try:
-            x = tf.convert_to_tensor(x)
-        except (ValueError, TypeError, tf.errors.OpError):
-            raise InputError(
-                f"expected {self.noun} {_named_shape(self.shape)} of numbers; "
-                f"received {type(x).__name__}"
-            ) from None
-        if not (x.dtype.is_floating or x.dtype.is_integer or x.dtype.is_bool):
-            raise InputError(f"expected {self.noun} of numbers; received {x.dtype.name}")
-        x = tf.cast(x, tf.float32)
+        expected = f"expected {self.noun} {_named_shape(self.shape)} of numbers"
+        x = tf.cast(number_tensor(x, expected), tf.float32)
         if x.shape.rank is None or None in x.shape[1:]:
             if x.shape.rank is not None:
                 self.check_shape(x.shape)
@@ -174,10 +186,7 @@ class EventSpec:
                 "a conditional model needs labels, whole numbers from 0 to "
                 f"{self.num_classes - 1}; received none"
             )
-        try:
-            label = tf.convert_to_tensor(label)
-        except (ValueError, TypeError):
-            raise InputError(f"labels are whole numbers; received {type(label).__name__}") from None
+        label = number_tensor(label, "labels are whole numbers")
         if not (label.dtype.is_integer or label.dtype.is_floating):
             raise InputError(f"labels are whole numbers; received {label.dtype.name}")
         if tf.executing_eagerly() and not bool(self._are_labels(label)):

@@ -1,5 +1,6 @@
 """What `fit`, `evaluate` and `predict` are given, checked before the first step."""
 
+import numbers
 import warnings
 from typing import Any
 
@@ -7,11 +8,37 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfvae.checks import checked_count
 from tfvae.errors import InputError
 from tfvae.models.batch import events_and_labels, unpack
 
 # Standardised values lie within a few; beyond this an untrained network's outputs run away.
 _UNSCALED = 20.0
+
+
+def check_arguments(
+    x: Any, y: Any, sample_weight: Any, batch_size: Any = None, epochs: Any = 1
+) -> None:
+    """Check what Keras has other words for, in many lines, or takes without a word.
+
+    Raises:
+        InputError: if there are no events, arrays differ in length, or a number does not fit.
+    """
+    is_empty = isinstance(x, (list, tuple, dict)) and not x
+    if x is None or is_empty or isinstance(x, (str, bytes, numbers.Number)):
+        raise InputError(
+            "expected events to train on: an array, a tf.data.Dataset or another source of "
+            f"batches; received {x!r}"
+        )
+    if batch_size is not None:
+        checked_count("batch_size", batch_size)
+    checked_count("epochs", epochs)
+    for name, other in (("y", y), ("sample_weight", sample_weight)):
+        lengths = [len(one) for one in (x, other) if isinstance(one, np.ndarray) and one.ndim]
+        if len(lengths) == 2 and lengths[0] != lengths[1]:
+            raise InputError(
+                f"expected as many rows of {name} as events, {lengths[0]}; received {lengths[1]}"
+            )
 
 
 def checked_source(model: keras.Model, x: Any, y: Any = None, *, only_x: bool = False) -> Any:
@@ -46,7 +73,7 @@ def checked_source(model: keras.Model, x: Any, y: Any = None, *, only_x: bool = 
     label: Any = None
     if x is not None:
         events, label = events_and_labels(x, model.num_classes)
-    if not _is_numeric_array(events):
+    if not is_numeric_array(events):
         if isinstance(events, np.ndarray):
             raise InputError(f"expected events of numbers; received an array of {events.dtype}")
         return x
@@ -69,7 +96,7 @@ def warn_of_scale(model: keras.Model, x: Any) -> None:
     """
     events, _ = (None, None) if x is None else events_and_labels(x, model.num_classes)
     support = model.event_spec.support if model.built else None
-    if support is None or not _is_numeric_array(events) or not support.is_unbounded:
+    if support is None or not is_numeric_array(events) or not support.is_unbounded:
         return
     events = np.asarray(events)
     low, high = float(np.nanmin(events)), float(np.nanmax(events))
@@ -82,7 +109,8 @@ def warn_of_scale(model: keras.Model, x: Any) -> None:
         )
 
 
-def _is_numeric_array(x: Any) -> bool:
+def is_numeric_array(x: Any) -> bool:
+    """Whether `x` is an array or tensor of numbers."""
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):
         return False
     dtype = getattr(x.dtype, "as_numpy_dtype", x.dtype)

@@ -160,6 +160,10 @@ def differentiate(model: keras.Model, batch: Batch, seed: Tensor, share: Share) 
     gradients = tape.gradient(
         scaled, model.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
+    if replicas > 1:
+        # Sparse ones, such as of an embedding's rows, have a length that differs with the share of
+        # the batch, and devices sum what is of one shape.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
     return Differentiated(gradients, loss, losses)
 
 

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, Self, Unpack
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfvae import likelihoods, networks, objectives, posteriors, priors
@@ -19,7 +20,7 @@ from tfvae.networks import Network
 from tfvae.objectives import Objective
 from tfvae.objectives.schedules import WarmUpWatch
 from tfvae.posteriors import Posterior
-from tfvae.priors import Prior
+from tfvae.priors import Prior, VampPrior
 from tfvae.share import Share
 from tfvae.typing import ArrayLike, Config, Distribution, Seed, Shape, Tensor
 
@@ -237,6 +238,13 @@ class VAE(LatentVariableModel):
             "prior": serialize(self.prior_family),
             "objective": serialize(self.objective),
         }
+
+    def _start(self, x: np.ndarray, target: np.ndarray) -> None:
+        super()._start(x, target)
+        prior = self.prior_family
+        # Fewer events than pseudo-inputs leave these as they are.
+        if isinstance(prior, VampPrior) and not prior.adapted and len(x) >= prior.pseudo_inputs:
+            prior.adapt(self.event_spec.observed(tf.constant(x))[0])
 
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
         """Return the callback that warns of a warm-up longer than the training."""
@@ -632,4 +640,5 @@ class VAE(LatentVariableModel):
         )
         if not model.built:
             model.build((None, *spec.shape))
+        model.adapted = self.adapted
         return model

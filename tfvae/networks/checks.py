@@ -4,7 +4,7 @@ import operator
 from collections.abc import Iterable
 from typing import SupportsIndex
 
-from tfvae.checks import checked_count, checked_seed, is_whole
+from tfvae.checks import MOST_UNITS, checked_count, checked_seed, is_whole
 from tfvae.errors import InputError
 from tfvae.typing import Shape
 
@@ -63,7 +63,7 @@ def check_latent_dim(latent_dim: SupportsIndex) -> int:
     Raises:
         InputError: if it is no whole number from 1.
     """
-    return checked_count("latent_dim", latent_dim)
+    return checked_count("latent_dim", latent_dim, most=MOST_UNITS)
 
 
 def check_num_classes(num_classes: SupportsIndex | None) -> int | None:
@@ -76,7 +76,7 @@ def check_num_classes(num_classes: SupportsIndex | None) -> int | None:
         return None
     if not is_whole(num_classes, least=1):
         raise InputError(f"num_classes is a whole number from 1, or None; received {num_classes!r}")
-    return operator.index(num_classes)
+    return checked_count("num_classes", num_classes, most=MOST_UNITS)
 
 
 def check_seed(seed: SupportsIndex | None) -> int | None:

@@ -6,7 +6,7 @@ from typing import SupportsIndex, TypeAlias
 
 import keras
 
-from tfvae.checks import checked_count, is_whole
+from tfvae.checks import MOST_UNITS, checked_count, checked_flag, is_whole
 from tfvae.distributions.family import resolve
 from tfvae.errors import InputError
 from tfvae.networks.checks import check_event_shape, check_seed
@@ -77,7 +77,7 @@ class Convolutional(Network):
         self, filters: Sizes | None = None, hidden: int = 256, activation: str = "silu"
     ) -> None:
         self.filters = None if filters is None else _checked_sizes("filters", filters)
-        self.hidden = checked_count("hidden", hidden)
+        self.hidden = checked_count("hidden", hidden, most=MOST_UNITS)
         self.activation = _checked_activation(activation)
 
     def make_encoder(
@@ -134,8 +134,8 @@ class Residual(Network):
         activation: str = "silu",
     ) -> None:
         self.filters = None if filters is None else _checked_sizes("filters", filters)
-        self.blocks = checked_count("blocks", blocks, least=0)
-        self.hidden = checked_count("hidden", hidden)
+        self.blocks = checked_count("blocks", blocks, least=0, most=1000)
+        self.hidden = checked_count("hidden", hidden, most=MOST_UNITS)
         self.activation = _checked_activation(activation)
 
     def make_encoder(
@@ -261,6 +261,7 @@ def pair(
             does not fit.
     """
     shape = check_event_shape(event_shape)
+    checked_flag("missing", missing)
     if name is None:
         name = "dense" if len(shape) == 1 else "conv"
     network: Network = resolve(name, Network, BY_NAME, "network")
@@ -277,12 +278,15 @@ def pair(
 def _checked_sizes(name: str, value: Sizes) -> tuple[int, ...]:
     """Read whole numbers from 1: one, several, or text such as "32x64"."""
     if isinstance(value, str):
-        sizes = [int(word) if word.isdecimal() else 0 for word in value.split("x")]
+        # A number of thousands of digits is none to Python.
+        words = value.split("x")
+        sizes = [int(word) if word.isdecimal() and len(word) < 20 else 0 for word in words]
     else:
         sizes = list(value) if isinstance(value, Iterable) else [value]
-    if not sizes or not all(is_whole(size, least=1) for size in sizes):
+    if not sizes or not all(is_whole(size, least=1) and size <= MOST_UNITS for size in sizes):
         raise InputError(
-            f"{name} is a whole number from 1, or several as in 32x64; received {value!r}"
+            f"{name} is a whole number from 1 to {MOST_UNITS}, or several as in 32x64; received "
+            f"{str(value)[:80]!r}"
         )
     return tuple(map(int, sizes))
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfvae.checks import checked_count, checked_weight, is_number
+from tfvae.checks import MOST_UNITS, checked_count, checked_weight, is_number
 from tfvae.distributions.family import PACKAGE
 from tfvae.errors import InputError
 from tfvae.objectives.base import Objective, Terms, gradient_through
@@ -156,8 +156,8 @@ class FactorVAE(Objective):
 
     def __init__(self, gamma: float = 10.0, hidden: int = 1000, layers: int = 6):
         self.gamma = checked_weight("gamma", gamma)
-        self.hidden = checked_count("hidden", hidden)
-        self.layers = checked_count("layers", layers)
+        self.hidden = checked_count("hidden", hidden, most=MOST_UNITS)
+        self.layers = checked_count("layers", layers, most=MOST_UNITS)
 
     def build(self, latent_dim: int, seed: int | None) -> None:
         """Build D, from z `[..., d]` to the logit of "z is from q(z)"."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from tfvae.errors import InputError
 from tfvae.plotting.figure import Shown
 
 
@@ -13,9 +14,17 @@ def curves(history: Mapping[str, Sequence[float]]) -> Figure:
 
     Args:
         history: values by name, one an epoch, such as ``keras.callbacks.History.history``.
+
+    Raises:
+        InputError: if there are none of these.
     """
     titles = {"elbo": "ELBO", "log_likelihood": "log-likelihood", "kl": "KL"}
-    shown = [name for name in titles if name in history]
+    shown = [name for name in titles if name in history] if isinstance(history, Mapping) else []
+    if not shown:
+        raise InputError(
+            f"expected the history of a training, with {', '.join(titles)}; received "
+            f"{type(history).__name__} without them"
+        )
     figure = Shown(figsize=(4 * len(shown), 3.2), layout="constrained")
     for position, name in enumerate(shown, start=1):
         axes = figure.add_subplot(1, len(shown), position)

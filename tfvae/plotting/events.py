@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tfvae.errors import InputError
+from tfvae.plotting.figure import some
 from tfvae.plotting.images import (
     channels_shown,
     grey_range,
@@ -29,7 +30,7 @@ def event_grid(x: ArrayLike, names: Sequence[str] = ()) -> Figure:
     Raises:
         InputError: if the shape is none of these.
     """
-    x = np.asarray(x)
+    x = some("events", x)
     rank = _rank_of(x.shape[1:])
     if rank == 1:
         return marginals(x, names)
@@ -54,7 +55,12 @@ def reconstructions(
     Raises:
         InputError: if the shape is that of no events.
     """
-    originals, reconstructed = np.asarray(originals), np.asarray(reconstructed)
+    originals, reconstructed = some("events", originals), some("events", reconstructed)
+    if originals.shape != reconstructed.shape:
+        raise InputError(
+            f"expected a reconstruction of each event, {originals.shape}; received shape "
+            f"{reconstructed.shape}"
+        )
     rank = _rank_of(originals.shape[1:])
     if rank == 1:
         return vector_reconstructions(originals, reconstructed, names)
@@ -76,7 +82,7 @@ def event_rows(rows: ArrayLike, labels: Sequence[str] = (), names: Sequence[str]
     Raises:
         InputError: if the shape is that of no events.
     """
-    rows = np.asarray(rows)
+    rows = some("walks", rows)
     rank = _rank_of(rows.shape[2:])
     if rank == 1:
         return vector_rows(rows, labels, names)

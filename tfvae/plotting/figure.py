@@ -3,10 +3,12 @@
 import io
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from tfvae.errors import InputError
 from tfvae.saving.files import new_file
+from tfvae.typing import ArrayLike
 
 
 class Shown(Figure):
@@ -16,6 +18,29 @@ class Shown(Figure):
         file = io.BytesIO()
         self.savefig(file, format="png")
         return file.getvalue()
+
+
+def some(name: str, values: ArrayLike, rank: int | None = None) -> np.ndarray:
+    """Return an array that holds something to draw.
+
+    Args:
+        name: what it is called in a message.
+        values: the array.
+        rank: how many axes it has to have; by default one at least.
+
+    Raises:
+        InputError: if it is empty, or has another number of axes.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InputError(f"expected {name}, an array; received rows of several lengths") from None
+    if array.ndim < 1 or (rank is not None and array.ndim != rank) or array.dtype == object:
+        axes = "" if rank is None else f" with {rank} axes"
+        raise InputError(f"expected {name}, an array{axes}; received shape {array.shape}")
+    if not array.size:
+        raise InputError(f"expected at least one of the {name}; received shape {array.shape}")
+    return array
 
 
 def save(figure: Figure, file: str | Path, *, dpi: float = 120) -> None:

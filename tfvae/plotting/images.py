@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from tfvae.plotting.figure import Shown
+from tfvae.plotting.figure import Shown, some
 from tfvae.typing import ArrayLike
 
 _INCHES_PER_IMAGE = 0.8
@@ -24,8 +24,11 @@ def image_grid(images: ArrayLike, columns: int | None = None) -> Figure:
         images: `[N, H, W, C]`, with C 1 (grey) or 3 (RGB), else the first channel is shown;
             values are clipped to [0, 1], and where there is NaN they are red.
         columns: images in a row; by default as many as make a square.
+
+    Raises:
+        InputError: if there are none, or they are no images.
     """
-    images = np.asarray(images)
+    images = some("images", images, rank=4)
     columns = columns or int(np.ceil(np.sqrt(len(images))))
     rows = -(-len(images) // columns)
     # Wide images, such as the slices of a volume side by side, take as much of the page as others.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from tfvae.plotting.figure import Shown
+from tfvae.plotting.figure import Shown, some
 from tfvae.plotting.images import draw, tiled
 
 
@@ -17,8 +17,11 @@ def latent_map(codes: Any, labels: Any = None, manifold: Any = None) -> Figure:
         codes: `[N, d]`; beyond two dimensions their first two principal components are shown.
         labels: `[N]` whole numbers for the colours, or None.
         manifold: `[V, V, H, W, C]` decoded on `quantile_grid(V)`, drawn beside the map, or None.
+
+    Raises:
+        InputError: if there are no codes.
     """
-    codes = np.asarray(codes)
+    codes = some("codes", codes, rank=2)
     names = ("z[0]", "z[1]")
     if codes.shape[1] == 1:
         # One dimension: spread the points, so that they do not hide each other.

@@ -20,6 +20,7 @@ LICENCES = {
     "Digits, in scikit-learn)",
     "shapes": "none: the images are drawn by this package",
     "mnist": "CC BY-SA 3.0 (Yann LeCun, Corinna Cortes)",
+    "mnist-small": "CC BY-SA 3.0 (Yann LeCun, Corinna Cortes, Christopher J. C. Burges)",
     "fashion_mnist": "MIT (Zalando SE)",
     "kmnist": "CC BY-SA 4.0 (ROIS-DS Center for Open Data in the Humanities)",
 }

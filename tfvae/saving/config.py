@@ -88,12 +88,12 @@ class _Named(Validated):
     dataset: Annotated[
         str,
         _option(
-            "digits (embedded), shapes (drawn from known factors), a TFDS image set such as mnist "
-            "or cifar10, or a path: a folder, zip or tar of pictures, a folder of IDX files, an "
-            ".npy or .npz file of images, series, volumes or vectors, or a table (.csv, .tsv, "
-            ".parquet, .feather)."
+            "mnist-small (13,000 images of MNIST, embedded), digits (8 x 8, embedded), shapes "
+            "(drawn from known factors), a TFDS image set such as mnist or cifar10, or a path: a "
+            "folder, zip or tar of pictures, a folder of IDX files, an .npy or .npz file of "
+            "images, series, volumes or vectors, or a table (.csv, .tsv, .parquet, .feather)."
         ),
-    ] = "digits"
+    ] = "mnist-small"
 
 
 @Parameter(name="*")
@@ -149,12 +149,13 @@ class ReadingOptions(Validated):
         bool, _option("Whether folders of pictures are classes; without, pictures have no labels.")
     ] = True
     binarize: Annotated[
-        Binarization,
+        Binarization | None,
         _option(
             "Keep grey values; cut them at one half; or draw each pixel with its value as the "
-            "probability, once (static) or anew each epoch (dynamic; validation and test once)."
+            "probability, once (static) or anew each epoch (dynamic; validation and test once). By "
+            "default none, and for mnist-small dynamic."
         ),
-    ] = "none"
+    ] = None
     dequantize: Annotated[
         bool,
         _option(
@@ -188,7 +189,15 @@ class TrainConfig(ReadingOptions, _Named):
     The metadata of each field is its help text.
     """
 
-    latent_dim: Annotated[int, whole("Dimensions of the latent space.", least=1, most=2**16)] = 16
+    latent_dim: Annotated[
+        int | None,
+        whole(
+            "Dimensions of the latent space; by default 16, or half of the values of a smaller "
+            "event.",
+            least=1,
+            most=2**16,
+        ),
+    ] = None
     network: Annotated[
         str | None,
         _option(
@@ -203,8 +212,9 @@ class TrainConfig(ReadingOptions, _Named):
             "p(x|z): bernoulli, continuous_bernoulli, normal, laplace, logistic, student_t, beta, "
             "discretized_logistic, discretized_logistic_mixture, categorical, poisson or "
             "negative_binomial, with options: normal:scale=0.1, normal:scale=learned. By default "
-            "bernoulli for images and bits, normal:scale=learned for other vectors, series and "
-            "volumes."
+            "what the values ask for: bernoulli for 0 and 1, discretized_logistic for few levels "
+            "and for bytes, normal:scale=learned for real numbers, and for a table a likelihood "
+            "for each column."
         ),
     ] = None
     posterior: Annotated[
@@ -229,9 +239,16 @@ class TrainConfig(ReadingOptions, _Named):
     ] = False
     epochs: Annotated[
         int | None,
-        whole("Passes over the training data; by default as many as make 1500 steps.", least=1),
+        whole(
+            "Passes over the training data; by default as many as make 600 to 2000 steps, four "
+            "for each event.",
+            least=1,
+        ),
     ] = None
-    batch_size: Annotated[int, whole("Events in a step.", least=1)] = 128
+    batch_size: Annotated[
+        int | None,
+        whole("Events in a step; by default 128, or about an eighth of a small data set.", least=1),
+    ] = None
     learning_rate: Annotated[float, real("Adam's highest step size.", gt=0)] = 2e-3
     warm_up: Annotated[
         int, whole("Steps in which the step size rises from 0 to the highest.", least=0)
@@ -259,7 +276,11 @@ class TrainConfig(ReadingOptions, _Named):
     ] = None
     patience: Annotated[
         int | None,
-        whole("Stop when the validation ELBO has not risen for so many epochs.", least=1),
+        whole(
+            "Stop when the validation ELBO has not risen for so many epochs, and keep the best; by "
+            "default, where --epochs is left open too, a quarter of them.",
+            least=1,
+        ),
     ] = None
     precision: Annotated[
         Precision,

@@ -113,7 +113,7 @@ def all_events(
         )
     rows = source.official.get("test", np.arange(source.count))
     noise = "static" if options.dequantize else "none"
-    draws = "static" if options.binarize == "dynamic" else options.binarize
+    draws = "static" if options.binarize == "dynamic" else options.binarize or "none"
     split = datasets.Split(source, rows, binarize=draws, noise=noise, seed=options.seed)
     return Events.of_split(split, limit)
 
@@ -134,7 +134,7 @@ def _picture(path: Path, options: TrainConfig, event_shape: Shape) -> Events:
         value_range=parse_range(options.value_range),
     )
     x = found[0].astype(np.float32)[None] / 255
-    return Events((x > 0.5).astype(np.float32) if options.binarize != "none" else x)
+    return Events((x > 0.5).astype(np.float32) if options.binarize not in (None, "none") else x)
 
 
 def _single(path: Path, event_shape: Shape) -> np.ndarray | None:

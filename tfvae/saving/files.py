@@ -29,7 +29,7 @@ _LEFTOVER_SECONDS = 60.0
 _RANDOM = "?" * 8
 
 
-def find_model(path: Path) -> Path:
+def find_model(path: str | Path) -> Path:
     """Return the `.keras` file or the SavedModel that a user means.
 
     Args:
@@ -39,6 +39,9 @@ def find_model(path: Path) -> Path:
     Raises:
         InputError: if there is none.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"expected a path; received {path!r}")
+    path = Path(path)
     expected = "expected a run directory of tfvae train, a model.keras file or a SavedModel"
     if not path.exists():
         raise InputError(f"{expected}; there is nothing at {path}")
@@ -82,10 +85,10 @@ def new_directory(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
     if not replace:
         refuse_existing(path, "choose another name or remove it first")
     _make_parents(path)
-    _remove_leftovers(path.parent, f".{path.name}-{_RANDOM}")
+    remove_leftovers(path.parent, f".{path.name}-", "")
     with _named(path):
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        with _opened(partial):
+        with kept_open(partial):
             try:
                 yield partial
                 # A private directory by default; what is published has the rights of any new one.
@@ -115,17 +118,18 @@ def _take_name(partial: Path, path: Path, replace: bool) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: str | Path) -> Iterator[Path]:
+def new_file(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """Make a path to write; the file takes its name when the block ends without an error.
 
     What was at `path` stays until then, and is replaced whole.
 
     Args:
         path: the name; parents are made. The path given has the same suffix.
+        sync: whether a power cut may leave no half of it; else it is known to whoever reads.
     """
     path = Path(path)
     _make_parents(path)
-    _remove_leftovers(path.parent, f".{path.stem}-{_RANDOM}{path.suffix}")
+    remove_leftovers(path.parent, f".{path.stem}-", path.suffix)
     with _named(path):
         handle, name = tempfile.mkstemp(
             prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
@@ -133,12 +137,14 @@ def new_file(path: str | Path) -> Iterator[Path]:
         os.close(handle)
         partial = Path(name)
         try:
-            with _opened(partial):
+            with kept_open(partial):
                 yield partial
             partial.chmod(0o666 & ~_umask())
-            force_to_disk(partial)
+            if sync:
+                force_to_disk(partial)
             partial.replace(path)
-            force_to_disk(path.parent)
+            if sync:
+                force_to_disk(path.parent)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -216,8 +222,8 @@ def _named(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(partial: Path) -> Iterator[None]:
-    """Hold what is being written, so that it is known from what a killed process left."""
+def kept_open(partial: Path) -> Iterator[None]:
+    """Hold what is being written, so that `remove_leftovers` knows that somebody is at it."""
     try:
         handle = os.open(partial, os.O_RDONLY)
     except PermissionError:  # a directory on Windows
@@ -230,9 +236,15 @@ def _opened(partial: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _remove_leftovers(folder: Path, pattern: str) -> None:
-    """Remove what killed processes left of such a name."""
-    for path in folder.glob(_escaped(pattern)):
+def remove_leftovers(folder: Path, prefix: str, suffix: str) -> None:
+    """Remove what killed processes left in a folder.
+
+    Args:
+        folder: where to look.
+        prefix: how its name begins, as `tempfile` was told; what somebody `kept_open` stays.
+        suffix: how it ends.
+    """
+    for path in folder.glob(f"{glob.escape(prefix)}{_RANDOM}{glob.escape(suffix)}"):
         with contextlib.suppress(OSError):
             if path.is_symlink() or time.time() - path.stat().st_mtime < _LEFTOVER_SECONDS:
                 continue
@@ -246,12 +258,6 @@ def _remove_leftovers(folder: Path, pattern: str) -> None:
                     path.unlink()
             finally:
                 os.close(handle)
-
-
-def _escaped(pattern: str) -> str:
-    """Return a pattern whose only wildcards are those of `_RANDOM`."""
-    before, random, after = pattern.rpartition(_RANDOM)
-    return glob.escape(before) + random + glob.escape(after)
 
 
 def _make_parents(path: Path) -> None:

@@ -29,7 +29,7 @@ def load(path: str | Path) -> VAE | Autoencoder:
     Raises:
         InputError: if there is none of them, it is damaged, or the model is of another kind.
     """
-    found = find_model(Path(path))
+    found = find_model(path)
     try:
         model = _of_saved_model(found) if found.is_dir() else keras.models.load_model(found)
     except InputError:

@@ -58,6 +58,28 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def one_after_another(directory: Path) -> Iterator[None]:
+    """Wait for others at a directory, and keep them waiting while the block runs.
+
+    Nothing is written into it, as a server may watch it.
+
+    Args:
+        directory: made if there is none.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(directory, os.O_RDONLY)
+    except PermissionError:  # a directory on Windows
+        yield
+        return
+    try:
+        try_lock(handle, wait=True)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _opened_and_locked(file: Path) -> int:
     """Return the descriptor of a lock file, made if there is none, and locked.
 

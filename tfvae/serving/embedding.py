@@ -33,6 +33,7 @@ from tfvae.errors import InputError
 from tfvae.evaluation.batches import Progress
 from tfvae.models.vae import VAE
 from tfvae.saving.files import new_file, refuse_existing
+from tfvae.saving.locks import locked
 from tfvae.saving.run import TrainedModel, check_data
 from tfvae.serving.parts import Parts
 from tfvae.typing import ArrayLike, Shape, Tensor
@@ -233,7 +234,8 @@ def encode(
 
     Raises:
         InputError: if an argument does not fit, the data set does not fit the model, there is
-            something at `out` that may not be replaced, or pyarrow is missing.
+            something at `out` that may not be replaced, another process is at this file, or pyarrow
+            is missing.
     """
     encoder = Encoder(model.vae if isinstance(model, TrainedModel) else model)
     vae = encoder.vae
@@ -258,11 +260,31 @@ def encode(
     table = _Table(
         encoder, data.has_labels, data.train.source.names is not None, {**facts, "path": path}
     )
-    parts = Parts(out, {**facts, "events": events, "part_events": part_events}, restart=overwrite)
+    job = {**facts, "events": events, "part_events": part_events}
+    with locked(Parts.place(out)):
+        parts = Parts(out, job, restart=overwrite)
+        return _encode(
+            encoder, data, out, counts, parts, table, part_events, batch_size, overwrite, progress
+        )
 
+
+def _encode(
+    encoder: Encoder,
+    data: Dataset,
+    out: Path,
+    counts: dict[str, int],
+    parts: Parts,
+    table: "_Table",
+    part_events: int,
+    batch_size: int,
+    overwrite: bool,
+    progress: bool,
+) -> Embeddings:
+    vae = encoder.vae
+    row_bytes = 8 * vae.latent_dim
     begun = time.perf_counter()
     spans = _spans(counts, part_events)
-    missing = [span for span in spans if parts.read(span.name) is None]
+    missing = [span for span in spans if not table.holds(span, parts.read(span.name))]
     resumed = sum(counts.values()) - sum(map(len, missing))
     whole = parts.directory / "whole.parquet"
     # `Progress` holds Ctrl-C back until a call of TensorFlow has ended.
@@ -281,7 +303,7 @@ def encode(
         bar.set_description("writing")
         with new_file(whole) as partial, table.writer(partial) as write:
             for group in _groups(spans, min(_GROUP_EVENTS, _GROUP_BYTES // row_bytes)):
-                write([_checked_part(parts, span) for span in group])
+                write([_checked_part(parts, table, span) for span in group])
                 advance(0)
     _check_out(out, overwrite)  # again: the work may have taken hours
     whole.replace(out)
@@ -533,6 +555,25 @@ class _Table:
             stream.write(arrow.record_batch(arrays, self._schema))
         return sink.getvalue()
 
+    def holds(self, span: _Span, content: bytes | None) -> bool:
+        """Whether a part has the rows of a span, all of them and in order.
+
+        Its digest says that it is what was written, not by whom.
+        """
+        if content is None:
+            return False
+        arrow = self._arrow
+        try:
+            rows = arrow.ipc.open_stream(content).read_all()
+        except (arrow.ArrowException, OSError, ValueError):
+            return False
+        if rows.num_rows != len(span) or not rows.schema.equals(self._schema):
+            return False
+        rows.validate(full=True)
+        splits = set(rows.column("split").to_pylist())
+        numbers = rows.column("row").to_numpy()
+        return splits == {span.split} and np.array_equal(numbers, np.arange(span.start, span.stop))
+
     @contextlib.contextmanager
     def writer(self, path: Path) -> Iterator[Callable[[list[bytes]], None]]:
         """Return a function that writes what `pack` gave of some spans as one row group."""
@@ -556,9 +597,9 @@ class _Table:
             yield write
 
 
-def _checked_part(parts: Parts, span: _Span) -> bytes:
+def _checked_part(parts: Parts, table: _Table, span: _Span) -> bytes:
     content = parts.read(span.name)
-    if content is None:
+    if content is None or not table.holds(span, content):
         raise InputError(
             f"a part in {parts.directory} was damaged after it was written: start again, which "
             "makes it anew"

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from pathlib import Path
 
 import keras
@@ -11,8 +12,9 @@ from tfvae.errors import InputError
 from tfvae.models.tracing import networks_traced_once
 from tfvae.models.vae import VAE
 from tfvae.saving.card import Card
-from tfvae.saving.files import new_directory, unwritable, version_directories
+from tfvae.saving.files import new_directory, remove_leftovers, unwritable, version_directories
 from tfvae.saving.load import CONFIG_FILE
+from tfvae.saving.locks import one_after_another
 from tfvae.serving.signatures import signatures
 from tfvae.serving.warmup import write_warmup_requests
 
@@ -98,11 +100,27 @@ def publish_saved_model(
         InputError: if something else is at `path`, or as `export_saved_model` does.
     """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(_no_versions(path))
+    # Of two at once each makes a version of its own.
+    with one_after_another(path):
+        return _publish(vae, path, card, num_samples)
+
+
+def _no_versions(path: Path) -> str:
+    return (
+        f"expected a directory of versions NAME/1, NAME/2 ..., or none yet; received {path}, "
+        "which is something else: choose another name"
+    )
+
+
+def _publish(vae: VAE, path: Path, card: Card | None, num_samples: int) -> tuple[Path, list[str]]:
+    for left in path.glob(".*-????????"):
+        if re.fullmatch(r"\.\d+-.{8}", left.name):
+            remove_leftovers(path, left.name[:-8], "")
     versions = version_directories(path)
-    if not versions and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(
-            f"expected a directory of versions NAME/1, NAME/2 ..., or none yet; received {path}, "
-            "which is something else: choose another name"
-        )
+    # Hidden names are of exports that were killed.
+    if not versions and any(not one.name.startswith(".") for one in path.iterdir()):
+        raise InputError(_no_versions(path))
     version = path / str(int(versions[-1].name) + 1 if versions else 1)
     return version, export_saved_model(vae, version, card=card, num_samples=num_samples)

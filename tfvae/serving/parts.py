@@ -14,6 +14,7 @@ from typing import Any
 
 from tfvae.errors import InputError
 from tfvae.saving.files import new_file
+from tfvae.saving.locks import LOCK_FILE
 
 _NAME = re.compile(r"(.+)-([0-9a-f]{32})\.part")
 _JOB = "job.json"
@@ -23,7 +24,8 @@ class Parts:
     """The parts of one work, in a hidden directory beside the file that they will become.
 
     Parts of other work are never mixed with these, and never removed unasked: they may be hours of
-    computation that somebody wants to finish.
+    computation that somebody wants to finish. Hold `place(out)` (`tfvae.saving.locks.locked`) while
+    there is one: the parts of two at once would be mixed.
 
     Args:
         out: the file that they will become.
@@ -35,7 +37,7 @@ class Parts:
     """
 
     def __init__(self, out: Path, job: dict[str, Any], *, restart: bool = False):
-        self.directory = out.parent / f".{out.name}.parts"
+        self.directory = self.place(out)
         job = json.loads(json.dumps(job))
         found = self._job()
         if found is not None and found != job and not restart:
@@ -47,15 +49,29 @@ class Parts:
             )
         if found != job:
             if self.directory.exists():
-                shutil.rmtree(self.directory)
+                self._clear()
             with new_file(self.directory / _JOB) as partial:
                 partial.write_text(json.dumps(job), encoding="utf-8")
         self._files: dict[str, list[Path]] = {}
         for path in self.directory.iterdir():
             if match := _NAME.fullmatch(path.name):
                 self._files.setdefault(match[1], []).append(path)
-            elif path.name != _JOB:
+            elif path.name not in (_JOB, LOCK_FILE):
                 path.unlink()  # what was being written when the process was killed
+
+    @staticmethod
+    def place(out: Path) -> Path:
+        """Return the directory of the parts of a file."""
+        return out.parent / f".{out.name}.parts"
+
+    def _clear(self) -> None:
+        for path in self.directory.iterdir():
+            if path.name == LOCK_FILE:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def _job(self) -> Any:
         """Return the job that the parts are of, None where that cannot be told."""
@@ -80,7 +96,8 @@ class Parts:
             content: bytes, or anything that has some.
         """
         path = self.directory / _file_name(name, content)
-        with new_file(path) as partial:
+        # What a power cut leaves of it has another digest, and is made again.
+        with new_file(path, sync=False) as partial:
             partial.write_bytes(content)
         for old in self._files.get(name, []):
             if old != path:

@@ -1,7 +1,8 @@
 """What a server can ask of a model: each function of a SavedModel, with its inputs and outputs.
 
 Every input and output has the batch `[B]` as its first axis, so that a server may join requests
-into one batch; and what comes out for an event depends on nothing else in the batch.
+into one batch; and what comes out for an event depends on nothing else in the batch. An event that
+has no density, or a damaged file, ends the call for its batch, with an error that says why.
 """
 
 import dataclasses
@@ -323,15 +324,18 @@ class _Functions:
         checks: dict[str, Callable[[Tensor], Tensor]] = {"label": self._checked_label}
         checks |= dict.fromkeys((self._x, "start", "end"), self._checked)
 
-        def checked(*given: Tensor) -> Outputs:
-            return function(
-                *(
-                    checks[spec.name](value) if spec.name in checks else value
-                    for value, spec in zip(given, inputs, strict=True)
-                )
-            )
+        events = (self._x, "start", "end")
 
-        return Signature.of(name, checked, inputs, says)
+        def guarded(*given: Tensor) -> Outputs:
+            count = tf.shape(given[0])[0]
+            values = []
+            for value, spec in zip(given, inputs, strict=True):
+                checked = checks[spec.name](value) if spec.name in checks else value
+                blank = self.vae.event_spec.blank(1) if spec.name in events else None
+                values.append(_one_at_least(checked, count, blank))
+            return {name: value[:count] for name, value in function(*values).items()}
+
+        return Signature.of(name, guarded, inputs, says)
 
     def _forms(
         self,
@@ -401,6 +405,13 @@ def _log_joint(vae: VAE, x: Tensor, z: Tensor, label: Tensor | None) -> Outputs:
         "log_likelihood": log_likelihood,
         "log_prior": log_prior,
     }
+
+
+def _one_at_least(value: Tensor, count: Tensor, blank: Tensor | None) -> Tensor:
+    """Return a batch, or one row for a batch of none, which reshapes in networks cannot take."""
+    row = tf.zeros((1, *value.shape[1:]), value.dtype) if blank is None else blank
+    found = tf.cond(tf.equal(count, 0), lambda: row, lambda: value)
+    return tf.ensure_shape(found, (None, *value.shape[1:]))
 
 
 def _checked(spec: EventSpec, x: Tensor) -> Tensor:

@@ -94,6 +94,14 @@ def train(
         WorkerError: if another process of the training has ended.
         OSError: if a checkpoint cannot be written.
     """
+    if not isinstance(model, LatentVariableModel):
+        raise InputError(f"expected a tfvae.VAE or Autoencoder; received {type(model).__name__}")
+    for name, source in (("data", data), ("validation_data", validation_data)):
+        if source is not None or name == "data":
+            _check_batches(name, source)
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise InputError(f"callbacks are those of Keras; received {callback!r}")
     if not model.compiled or model.optimizer is None:
         raise InputError("expected a compiled model: call model.compile('adam') first")
     checked_count("epochs", epochs)
@@ -125,6 +133,22 @@ def train(
         if checkpoints is not None and updates.worker == 0:
             stack.enter_context(checkpoints.held())
         return training.run()
+
+
+def _check_batches(name: str, data: Any) -> None:
+    """Refuse what is no source of batches.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if isinstance(data, (Batches, tf.data.Dataset, tf.distribute.DistributedDataset)):
+        return
+    advice = "tfvae.datasets.Batches(data.train, 128, shuffle=True)"
+    if hasattr(data, "shape"):
+        advice = "tf.data.Dataset.from_tensor_slices(x).batch(128), or train arrays with fit"
+    raise InputError(
+        f"{name} is a source of batches; received {type(data).__name__}: give it {advice}"
+    )
 
 
 def _built(model: LatentVariableModel, data: Any) -> LatentVariableModel:
@@ -162,12 +186,14 @@ class _Source:
     Args:
         updates: knows the model and the workers.
         take: what to do with a batch, its number, and how many rows the whole of it has.
+        given: the data.
     """
 
     # Batches of an epoch, where that is known.
     length: int | None = None
 
-    def __init__(self, updates: Updates, take: Callable[..., Outcome]):
+    def __init__(self, updates: Updates, take: Callable[..., Outcome], given: Any):
+        self._updates, self._given = updates, given
         self._model = model = updates.model
         self._workers = {"worker": updates.worker, "workers": updates.workers}
         if model.jit_compile and updates.replicas == 1 and not model.run_eagerly:
@@ -198,6 +224,12 @@ class _Source:
     def _chunk(self, opened: Any, step: Any, limit: Any, sums: Any, skip_non_finite: Any) -> Any:
         raise NotImplementedError
 
+    def adapt(self) -> None:
+        """Start the model at the data, if it has not been trained or adapted."""
+        # Each worker is to set the same: of a pipeline each may see other rows first.
+        if self._updates.workers == 1 or isinstance(self._given, Batches):
+            self._model.adapt_once(self._given)
+
     def _guarded(self, batch: Any) -> Any:
         """Check a batch's values; outside of the function that XLA compiles, which cannot."""
         checked = self._model.tensors(batch, guard=True)
@@ -221,7 +253,7 @@ class _InGraph(_Source):
     """Batches of images that are in memory, each made in the graph that takes it."""
 
     def __init__(self, updates: Updates, take: Callable[..., Outcome], batches: Batches):
-        super().__init__(updates, take)
+        super().__init__(updates, take, batches)
         if tf.config.list_logical_devices("GPU"):
             # They came into the host's memory within a limit that a GPU's memory is far above.
             batches = dataclasses.replace(batches, split=batches.split.on("GPU:0"))
@@ -255,7 +287,7 @@ class _Iterated(_Source):
     """Batches of a `tf.data` pipeline."""
 
     def __init__(self, updates: Updates, take: Callable[..., Outcome], data: Any):
-        super().__init__(updates, take)
+        super().__init__(updates, take, data)
         self._data = data
         if isinstance(data, Batches):
             self.length = len(data)
@@ -333,7 +365,7 @@ class _Training:
         container.on_train_begin()
         try:
             with self._named_errors():
-                self._resume()
+                self._resume_or_adapt()
                 self._train(container)
         finally:
             for bar in self._shown:
@@ -467,16 +499,19 @@ class _Training:
 
     # --- checkpoints --------------------------------------------------------------------------
 
-    def _resume(self) -> None:
-        """Go on from the newest checkpoint, where there is one."""
+    def _resume_or_adapt(self) -> None:
+        """Go on from the newest checkpoint, where there is one; else start at the data."""
         if self.checkpoints is None:
+            self.data.adapt()
             return
         model, strategy = self.updates.model, self.updates.strategy
         # Workers share no disk, maybe: what the chief reads is what all of them go on from.
         found = self.checkpoints.read() if self.updates.worker == 0 else None
         state = broadcast(strategy, found)
         if state is None:
+            self.data.adapt()
             return
+        model.adapted = True
         self._at = restore(model, state, self._kept, self.identity)
         model.history.history = self._at.history
         model.history.epoch = list(range(self._at.epoch))
