@@ -43,9 +43,9 @@ def decode(
     """
     is_png = _is_png(file)
     sides = sides_of(file, max_bytes)
-    file = _checked(file, [(tf.reduce_max(sides) <= max_side, _says(max_side, " a side", sides))])
     fits = tf.reduce_all(sides > 0) & (tf.reduce_prod(sides) <= max_pixels)
     file = _checked(file, [(fits, _says(max_pixels, "", sides))])
+    file = _checked(file, [(tf.reduce_max(sides) <= max_side, _says(max_side, " a side", sides))])
     rgb = tf.cond(
         is_png,
         lambda: _png(file, colour(background), value_range),
