@@ -163,6 +163,7 @@ def test_the_readme_is_short():
     assert len(PAGES["README.md"].encode()) < 8_000
 
 
+@pytest.mark.exhaustive
 def test_the_site_has_every_public_name_and_page(tmp_path):
     """Built strictly: a broken link, a page that no menu has, an unknown name end it."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
