@@ -38,10 +38,10 @@ def covering(cases, size):
 
 
 def values_of(item):
-    """Return what stands for the value of each parameter of a case: itself, or its place."""
+    """Return what stands for the value of each parameter of a case: itself, or which object."""
     plain = (str, int, float, bool, tuple, type(None))
     return {
-        name: value if isinstance(value, plain) else item.callspec.indices[name]
+        name: value if isinstance(value, plain) else id(value)
         for name, value in item.callspec.params.items()
     }
 

@@ -77,11 +77,11 @@ def made(tmp_path_factory):
     return make_case
 
 
-# The quick suite takes convolutions, and a flow; each export of a case takes seconds.
-LONG = [pytest.param(name, marks=pytest.mark.exhaustive) for name in ("residual", "conditional")]
+# The quick suite takes convolutions: each export of a case takes seconds.
+LONG = [pytest.param(name, marks=pytest.mark.exhaustive) for name in CASES if name != "conv"]
 
 
-@pytest.fixture(scope="module", params=["conv", "dense", *LONG])
+@pytest.fixture(scope="module", params=["conv", *LONG])
 def case(request, made):
     return made(request.param)
 
@@ -258,6 +258,7 @@ def test_half_precision_is_exported_in_float32_in_place_of_what_was_there(tmp_pa
     assert vae.decoder.compute_dtype == "bfloat16"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("onnx", "ONNX has no operator for Lgamma"), ("litert", "it does not run: ")],
@@ -327,7 +328,7 @@ def test_a_model_without_images_yet_cannot_be_exported(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", [(5,), (6, 2), (4, 4, 4, 1)])
 def test_events_of_any_rank_with_holes(shape, tmp_path):
     vae = tfvae.VAE.for_events(
