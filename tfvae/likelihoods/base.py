@@ -143,6 +143,9 @@ class Likelihood(Family, abc.ABC):
                 loc, raw_scale = tf.split(parameters["raw"], 2, axis=-1)
                 return tfd.Gumbel(loc, 1e-3 + tf.nn.softplus(raw_scale))
 
+    With `starting_parameters` it may say which of them fit the mean and spread of data, where a
+    training then starts.
+
     Args:
         decoder_output: what a decoder means that puts out just as many numbers as there are
             parameters: ``"features"``; ``"parameters"``, the unconstrained ones (the logits of a
