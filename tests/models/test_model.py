@@ -434,7 +434,7 @@ def test_bad_images_are_refused_by_fit_and_evaluate(x, spoil, message):
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.each_once
+@pytest.mark.few(2)
 @pytest.mark.parametrize("options", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=str)
 @pytest.mark.parametrize("factor", [255.0, np.nan])
 def test_bad_values_deep_in_a_data_set_are_refused(x, options, factor):
