@@ -1,6 +1,8 @@
 """The package's rooms: imports point down, so that none of them go round in a circle."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,11 @@ def test_no_modules_import_each_other_in_a_circle():
 
     for name in sorted(graph):
         visit(name, [])
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("room", ["likelihoods", "priors", "models", "evaluation", "sklearn"])
+def test_any_room_may_be_loaded_first_and_keras_knows_the_models_then(room):
+    code = f"import tfvae.{room}, keras; assert 'tfvae>VAE' in keras.saving.get_custom_objects()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1000:]

@@ -14,6 +14,8 @@ SHAPE = (6, 2)
 
 def make(likelihood="normal", kind=tfvae.VAE, **options):
     vae = kind.for_events(SHAPE, latent_dim=2, network="dense", likelihood=likelihood, seed=0)
+    # They see arrays and data sets, of which a start would take other events.
+    vae.adapted = True
     # Its updates are linear in the gradients: Adam would make rounding errors of the smallest big.
     vae.compile(keras.optimizers.SGD(1e-3), **options)
     return vae

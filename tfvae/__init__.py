@@ -4,6 +4,8 @@ Names load on first use, so that ``import tfvae`` and ``tfvae --help`` do not lo
 """
 
 import importlib
+import importlib.abc
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -106,3 +108,21 @@ def _register_with_keras(_: Any) -> None:
     Keras finds a class of a saved model only if the class has been registered before.
     """
     importlib.import_module("tfvae.models")
+
+
+class _KerasFirst(importlib.abc.MetaPathFinder):
+    """Finds no module, but loads Keras before those here that `tfvae.models` is built on.
+
+    Keras loads `tfvae.models`, as above, and that cannot be loaded from within one of them.
+    """
+
+    rooms = ("distributions", "likelihoods", "networks", "objectives", "posteriors", "priors")
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        """Find nothing, and load Keras if it is needed first."""
+        if name in [f"tfvae.{room}" for room in self.rooms]:
+            load_tensorflow()
+            importlib.import_module("keras")
+
+
+sys.meta_path.insert(0, _KerasFirst())

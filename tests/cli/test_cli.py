@@ -101,6 +101,7 @@ def test_model_and_export_of_a_run_agree(run):
     np.testing.assert_allclose(np.mean(vae.elbo(x).kl), score["kl"], rtol=1e-4)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [

@@ -5,6 +5,7 @@ import math
 import resource
 import signal
 
+import keras
 import numpy as np
 import processes
 import pytest
@@ -25,7 +26,15 @@ QUICK = {
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
+def config(drawn, monkeypatch):
+    """The same without pictures, which take most of its time."""
+    monkeypatch.setattr(job._Job, "_pictures", lambda self, vae: {})
+    monkeypatch.setattr(job, "Pictures", lambda *args, **kwargs: keras.callbacks.Callback())
+    return drawn
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
     """A training of seconds, on a few vectors of bits, that exports nothing."""
     x = (np.random.default_rng(0).random((60, 4)) < 0.3).astype("float32")
     np.save(tmp_path / "x.npy", x)
@@ -37,11 +46,11 @@ def config(tmp_path, monkeypatch):
 
 
 def test_a_score_that_is_no_number_is_one_line_and_the_run_has_its_pictures(
-    config, monkeypatch, capsys
+    drawn, monkeypatch, capsys
 ):
     nan = ELBOEstimate(math.nan, math.nan, math.nan, math.nan, 10)
     monkeypatch.setattr(job, "elbo", lambda *args, **kwargs: nan)
-    done = job.start(config)
+    done = job.start(drawn)
     assert math.isnan(done.score.elbo)
     said = [line for line in capsys.readouterr().err.splitlines() if "is not finite" in line]
     assert len(said) == 1

@@ -33,7 +33,10 @@ def _fresh_keras():
         ("give columns={'zip code': 'text'}", "give --column 'zip code=text'"),
         ("dequantize=True or binarize='static'", "--dequantize or --binarize static"),
         ("give unseen='missing' to", "give --unseen missing to"),
-        ("scale the values, for bytes x / 255.0", "scale the values, bytes by --value-range 0,255"),
+        (
+            "scale the values, for bytes x / 255.0",
+            "scale the values, for bytes --value-range 0,255",
+        ),
     ],
 )  # fmt: skip
 def test_arguments_become_options(message, said):

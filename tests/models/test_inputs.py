@@ -96,6 +96,7 @@ def test_a_target_is_checked_as_events_are(x):
 # --- dictionaries, pipelines ----------------------------------------------------------------------
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["image", "x", "anything"])
 def test_batches_may_be_dictionaries(x, name):
     named, plain = make(), make()

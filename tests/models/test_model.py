@@ -78,6 +78,7 @@ def test_fit_takes_every_kind_of_input(x, kind, cls):
     assert set(history) == {"loss", *model.term_names}
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "options",
     [
@@ -178,6 +179,7 @@ def test_ways_of_running_give_the_same_weights(x, options):
         np.testing.assert_allclose(one, two, atol=2e-4)
 
 
+@pytest.mark.exhaustive
 def test_training_under_xla_is_right_and_repeatable(x):
     """XLA draws other noise from the same seed, so its weights are its own."""
     runs = [compiled(jit_compile=True) for _ in range(2)]
@@ -432,7 +434,7 @@ def test_bad_images_are_refused_by_fit_and_evaluate(x, spoil, message):
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.each_once
+@pytest.mark.few(2)
 @pytest.mark.parametrize("options", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=str)
 @pytest.mark.parametrize("factor", [255.0, np.nan])
 def test_bad_values_deep_in_a_data_set_are_refused(x, options, factor):

@@ -12,7 +12,7 @@ from tfvae.saving.card import Anomaly, Card
 from tfvae.saving.config import DataOptions, TrainConfig
 
 WRONG = {
-    "batch_size": ["128", 3.5, True, 0, 2**31, [1], None, math.inf],
+    "batch_size": ["128", 3.5, True, 0, 2**31, [1], math.inf],
     "dataset": [1, [1], None, datetime.date(1979, 5, 27)],
     "seed": [datetime.date(1979, 5, 27), -1, 2**53, 10**30, 1e3, "0"],
     "decay": ["foo", 1, ""],

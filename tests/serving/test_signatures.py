@@ -92,6 +92,7 @@ def draws(vae, x, seed, one_seed):
     )
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("batch", [1, 3, 257])
 def test_bytes_and_files_give_what_their_images_give(signatures, batch):
     for name in FORMS:

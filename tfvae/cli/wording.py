@@ -38,7 +38,7 @@ def as_options(message: str) -> str:
     for said, option in (
         (
             "scale the values, for bytes x / 255.0",
-            "scale the values, for bytes --value-range 0,255",
+            "scale the values, bytes by --value-range 0,255",
         ),
         ("give fit x / 255.0", "give --value-range 0,255"),
         ("give fit (x - x.mean(0)) / x.std(0)", "standardise those of the file"),

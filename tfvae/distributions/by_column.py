@@ -109,3 +109,61 @@ class ByColumn(tfd.Distribution):
 
     def _stddev(self) -> Tensor:
         return self._each(lambda one: one.stddev())
+
+
+class OfLibrary(ByColumn):
+    """Columns of which one, the library size l, is a factor of the means of others, counts.
+
+    ``p(x) = p(l) ∏ p(x_j|l)``: the log-probability takes l from the values, and draws draw it
+    first. Mean, mode and variance are those at the mean of l.
+
+    Args:
+        distributions: of each group of columns at the mean of l.
+        columns: the columns of each.
+        library: the column of l, the only one of its group.
+        at: returns the distributions of all groups for log l `[..., 1]`.
+        name: name of the distribution's operations.
+    """
+
+    def __init__(
+        self,
+        distributions: Sequence[Distribution],
+        columns: Sequence[Sequence[int]],
+        library: int,
+        at: Callable[[Tensor], list[Distribution]],
+        name: str = "OfLibrary",
+    ):
+        super().__init__(distributions, columns, name=name)
+        self._library = library
+        self._at = at
+        own = [number for number, places in enumerate(columns) if list(places) == [library]]
+        self._own = own[0]
+
+    def _log_size(self, sizes: Tensor) -> Tensor:
+        # What stands where nothing was observed may be 0.
+        usual = tf.maximum(self._distributions[self._own].mean(), 1e-6)
+        return tf.math.log(tf.where(sizes > 0, sizes, usual + tf.zeros_like(sizes)))
+
+    def _log_prob(self, x: Tensor) -> Tensor:
+        distributions = self._at(self._log_size(x[..., self._library, tf.newaxis]))
+        return self._join(
+            [
+                one.log_prob(tf.gather(x, columns, axis=-1))
+                for one, columns in zip(distributions, self._columns, strict=True)
+            ]
+        )
+
+    def _sample_n(self, n: Tensor, seed: Seed = None) -> Tensor:
+        first, *seeds = tfp_random.split_seed(
+            seed, n=1 + len(self._distributions), salt="of_library"
+        )
+        sizes = self._distributions[self._own].sample(n, seed=first)
+        drawn = []
+        for number, one in enumerate(self._at(self._log_size(sizes))):
+            if number == self._own:
+                drawn.append(sizes)
+            elif one.batch_shape.rank == sizes.shape.rank:
+                drawn.append(one.sample(seed=seeds[number]))
+            else:
+                drawn.append(one.sample(n, seed=seeds[number]))
+        return self._join(drawn)

@@ -42,6 +42,10 @@ class Columns(Likelihood):
     learns for itself. Columns of equal likelihoods are computed together, so that hundreds of them
     take hardly longer than a few.
 
+    With a library size l, a column of counts such as the total of a row, the other counts have
+    means ``l · softmax(r)_j`` with r their first parameters: l tells how much is in a row, and
+    z of what (Lopez et al. 2018, doi.org/10.1038/s41592-018-0229-2).
+
     The parameters that a decoder may put out by itself are those of the first column, then those of
     the second, and so on.
 
@@ -49,6 +53,7 @@ class Columns(Likelihood):
         columns: the likelihood of each column by its name, in the order of an event's values: a
             `Likelihood`, of which a copy is taken, or its name. It has a distribution of single
             values, and what it learns it adds as those of this library do: one number a channel.
+        library: the name of the column of library sizes, if there is one.
         decoder_output: see `Likelihood`.
         **kwargs: those of `keras.layers.Layer`.
 
@@ -64,6 +69,7 @@ class Columns(Likelihood):
         self,
         columns: Mapping[str, Likelihood | Mapping[str, Any] | str],
         *,
+        library: str | None = None,
         decoder_output: str | None = None,
         **kwargs: Any,
     ):
@@ -79,7 +85,7 @@ class Columns(Likelihood):
         found: dict[str, int] = {}
         for place, (name, identifier) in enumerate(columns.items()):
             part = _part(name, identifier)
-            key = json.dumps(_config(part), sort_keys=True, default=str)
+            key = json.dumps([_config(part), name == library], sort_keys=True, default=str)
             if key not in found:
                 found[key] = len(self.groups)
                 self.groups.append(part)
@@ -93,9 +99,38 @@ class Columns(Likelihood):
         self.encoding = Encoding(tuple(map(_encoded, parts)))
         self.is_discrete = all(part.is_discrete for part in self.groups)
         self.takes_mean = all(part.takes_mean for part in self.groups)
+        self.library = library
+        if library is not None:
+            self._check_library(library, parts)
         # Where the parameters of each column begin.
         sizes = [part.parameters_per_value for part in parts]
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
+
+    def _check_library(self, library: str, parts: list[Likelihood]) -> None:
+        """Refuse a library size that is no count, and one of nothing."""
+        counts = [
+            name for name, part in zip(self.names, parts, strict=True) if isinstance(part, Count)
+        ]
+        if any(part.support.step != 1 for part in parts if isinstance(part, Count)):
+            raise InputError("counts beside a library size are whole numbers: leave out their step")
+        if library not in counts or len(counts) < 2:
+            raise InputError(
+                f"library is a column of counts beside others; {library!r} is "
+                + ("the only one" if library in counts else "none")
+                + f", the counts are {', '.join(map(repr, counts)) or 'none'}"
+            )
+
+    @property
+    def _sized(self) -> list[int]:
+        """The groups of counts whose means the library size is a factor of."""
+        if self.library is None:
+            return []
+        own = self._group_of[self.names.index(self.library)]
+        return [
+            number
+            for number, part in enumerate(self.groups)
+            if isinstance(part, Count) and number != own
+        ]
 
     @property
     def couples_batch(self) -> bool:  # type: ignore[override]
@@ -183,7 +218,48 @@ class Columns(Likelihood):
             order = self._order(number)
             for name, value in part(keras.ops.take(raw, order, axis=-1)).items():
                 parameters[f"{number}_{name}"] = value
-        return parameters
+        return self._as_shares(parameters)
+
+    def _as_shares(self, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Let the log-means of counts beside a library size be logarithms of shares."""
+        keys = [f"{number}_{self.groups[number].mean_parameter}" for number in self._sized]
+        if not keys:
+            return parameters
+        sizes = [parameters[key].shape[-1] for key in keys]
+        shares = tf.nn.log_softmax(tf.concat([parameters[key] for key in keys], axis=-1), axis=-1)
+        return {**parameters, **dict(zip(keys, tf.split(shares, sizes, axis=-1), strict=True))}
+
+    def _joined(
+        self,
+        parameters: dict[str, Tensor],
+        make: Callable[[int, Likelihood, dict[str, Tensor]], Distribution],
+    ) -> Distribution:
+        """Join the distributions of all groups.
+
+        Args:
+            parameters: what `call` returns.
+            make: returns the distribution of a group, by its number, from its parameters.
+        """
+        from tfvae.distributions.by_column import ByColumn, OfLibrary
+
+        parts = self._parts(parameters)
+        if self.library is None:
+            made = [make(number, part, its) for number, (part, its, _) in enumerate(parts)]
+            return ByColumn(made, self._columns_of)
+
+        def at(log_size: Tensor) -> list[Distribution]:
+            found = []
+            for number, (part, its, _) in enumerate(parts):
+                if number in self._sized:
+                    name = part.mean_parameter
+                    its = {**its, name: its[name] + log_size}  # noqa: PLW2901
+                found.append(make(number, part, its))
+            return found
+
+        place = self.names.index(self.library)
+        own = int(self._group_of[place])
+        size = tf.maximum(make(own, *parts[own][:2]).mean(), 1e-6)
+        return OfLibrary(at(tf.math.log(size)), self._columns_of, place, at)
 
     def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Return what the likelihood of each column tells; of one that tells nothing, zeros."""
@@ -221,10 +297,7 @@ class Columns(Likelihood):
 
     def value_distribution(self, parameters: dict[str, Tensor]) -> Distribution:
         """Build the distribution of each column."""
-        from tfvae.distributions.by_column import ByColumn
-
-        distributions = [part.value_distribution(its) for part, its, _ in self._parts(parameters)]
-        return ByColumn(distributions, self._columns_of)
+        return self._joined(parameters, lambda _, part, its: part.value_distribution(its))
 
     def training_distribution(
         self, parameters: dict[str, Tensor], x: Tensor, observed: Tensor | None = None
@@ -236,19 +309,18 @@ class Columns(Likelihood):
         self, parameters: dict[str, Tensor], x: Tensor, observed: Tensor | None = None
     ) -> Distribution:
         """Build the distribution of each column; what it takes from the data it takes here."""
-        from tfvae.distributions.by_column import ByColumn
-
         if observed is not None:
             observed = tf.broadcast_to(observed, tf.shape(x))
-        distributions = [
-            part.training_value_distribution(
+
+        def make(number: int, part: Likelihood, its: dict[str, Tensor]) -> Distribution:
+            places = self._columns_of[number]
+            return part.training_value_distribution(
                 its,
                 tf.gather(x, places, axis=-1),
                 None if observed is None else tf.gather(observed, places, axis=-1),
             )
-            for part, its, places in self._parts(parameters)
-        ]
-        return ByColumn(distributions, self._columns_of)
+
+        return self._joined(parameters, make)
 
     def mean(self, distribution: Distribution) -> Tensor:
         """Return the mean of p(x|z) `[..., D]`; of a category its most probable level.
@@ -294,7 +366,7 @@ class Columns(Likelihood):
         columns = {
             name: configs[number] for name, number in zip(self.names, self._group_of, strict=True)
         }
-        return {**super().get_config(), "columns": columns}
+        return {**super().get_config(), "columns": columns, "library": self.library}
 
 
 def _part(name: str, identifier: Likelihood | Mapping[str, Any] | str) -> Likelihood:

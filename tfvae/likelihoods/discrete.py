@@ -333,6 +333,8 @@ class Count(Likelihood):
 
     is_discrete = True
     takes_mean = True
+    # The name of log E[n|z] among the parameters.
+    mean_parameter = "log_mean"
 
     def __init__(
         self,
@@ -412,6 +414,8 @@ class Poisson(Count):
     The variance of a count is its mean: bytes, whose noise is smaller, fit badly. See `Count` for
     the arguments.
     """
+
+    mean_parameter = "log_rate"
 
     def _count_parameters(self, raw: Tensor) -> dict[str, Tensor]:
         return {"log_rate": self._log_mean_count(raw)}

@@ -174,9 +174,9 @@ class ReadingOptions(Validated):
     ] = 0.1
     test: Annotated[
         float,
-        _option(
+        real(
             "Training events to report on, where the data set has no such split; as --validation.",
-            validator=validators.Number(gt=0),
+            gt=0,
         ),
     ] = 0.1
 
