@@ -12,10 +12,10 @@ So, once, before the first step:
   data's mean: the logit of it for a Bernoulli, the mean for a Normal, the logarithms of how often
   each level occurs for a categorical, and so on. The likelihood says which
   (`Likelihood.starting_parameters`); one that does not is left as it is. Layers that the library
-  builds have a bias for each value, and get what is told at each place: on MNIST, with a kernel
-  at a tenth, the ELBO after 100 steps is -128.5 then, against -133.8 with one bias for all pixels,
-  after 1,000 steps -99.4 against -101.6. The convolution of a user's own decoder has one for each channel, and gets what
-  all places tell together.
+  builds have a bias for each value, and get what is told at each place: on MNIST, with a kernel at
+  a tenth, the ELBO after 100 steps is -128.5 then, against -133.8 with one bias for all pixels,
+  after 1,000 steps -99.4 against -101.6. The convolution of a user's own decoder has one for each
+  channel, and gets what all places tell together.
 * That layer's kernel starts at three tenths of the usual size
   (`tfvae.likelihoods.base.HEAD_SCALE`), so that every z decodes to about the mean until it means
   something. (At a tenth MNIST is 1.6 nats behind after 300 steps, at three tenths not.) Layers that the library builds
