@@ -223,6 +223,9 @@ def _foretold(learnt: np.ndarray, real: np.ndarray, target: int, is_class: bool)
     """Return the R² or AUROC on real rows of a model that was trained on others."""
     x, y = np.delete(learnt, target, axis=1), learnt[:, target]
     z, truth = np.delete(real, target, axis=1), real[:, target]
+    # A column that was made up as one value tells nothing.
+    varies = np.array([len(np.unique(column[~np.isnan(column)])) > 1 for column in x.T])
+    x, z = x[:, varies], z[:, varies]
     if not is_class:
         return float(
             r2_score(truth, HistGradientBoostingRegressor(random_state=0).fit(x, y).predict(z))

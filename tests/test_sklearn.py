@@ -224,6 +224,15 @@ def test_rows_unlike_the_others_are_found(rng):
     )
 
 
+def test_the_density_of_the_detector_is_one_of_the_tables_own_numbers(rng):
+    x = 1000 + 50 * rng.standard_t(2, size=(300, 1))
+    detector = VAEDetector(steps=300, num_samples=512, random_state=0).fit(x)
+    far = 50 * np.sinh(np.linspace(-12, 12, 2001))
+    grid = (1000 + far)[:, None]
+    density = np.exp(detector.score_samples(grid))
+    assert np.trapezoid(density, grid[:, 0]) == pytest.approx(1, abs=0.03)
+
+
 def test_malignant_cells_are_unlike_benign_ones():
     data = load_breast_cancer()
     rows = np.r_[np.flatnonzero(data.target == 1), np.flatnonzero(data.target == 0)[:30]]
