@@ -45,7 +45,10 @@ def write_data(folder, kind):
     return folder / "table.csv"
 
 
-@pytest.fixture(scope="module", params=list(OPTIONS))
+@pytest.fixture(
+    scope="module",
+    params=["series", "table", pytest.param("volume", marks=pytest.mark.exhaustive)],
+)
 def run(request, tmp_path_factory):
     """A run directory of each kind of event, its data, and what the training said."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -133,6 +136,7 @@ def test_rows_are_made_up_with_values_that_are_given(run, tmp_path):
         assert text in refused("sample", folder / "run", "--where", where, *out)
 
 
+@pytest.mark.each_once
 @pytest.mark.parametrize("command", ["sample", "reconstruct", "interpolate", "traverse"])
 def test_pictures_and_numbers_by_the_ending(run, tmp_path, command):
     kind, folder, *_ = run

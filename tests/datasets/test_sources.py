@@ -383,7 +383,7 @@ class TestNames:
 class TestTfds:
     """With builders of our own, which TFDS registers by their class's name."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture(scope="module")
     @classmethod
     def tfds(cls):
         import tensorflow_datasets as tfds
