@@ -14,8 +14,6 @@ SHAPE = (6, 2)
 
 def make(likelihood="normal", kind=tfvae.VAE, **options):
     vae = kind.for_events(SHAPE, latent_dim=2, network="dense", likelihood=likelihood, seed=0)
-    # They see arrays and data sets, of which a start would take other events.
-    vae.adapted = True
     # Its updates are linear in the gradients: Adam would make rounding errors of the smallest big.
     vae.compile(keras.optimizers.SGD(1e-3), **options)
     return vae
@@ -65,8 +63,11 @@ def test_fit_and_the_loop_train_alike_and_weights_of_one_change_nothing(x, weigh
     models = {}
     for name, w in {"none": None, "ones": np.ones_like(x), "weights": weight}.items():
         models[name] = make(kind=kind)
+        # Of arrays and of data sets a start would take other events.
+        models[name].adapted = True
         models[name].fit(x, sample_weight=w, batch_size=10, epochs=2, shuffle=False, verbose=0)
     models["loop"] = make(kind=kind)
+    models["loop"].adapted = True
     data = tf.data.Dataset.from_tensor_slices((x, np.zeros(20), weight)).batch(10)
     train(models["loop"], data, epochs=2, progress=False)
     kernels = {

@@ -384,7 +384,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         weight = None if batch.weight is None else weight_vector(batch.weight, spec, guard=guard)
         value_weight = None
         if batch.value_weight is not None:
-            value_weight = value_weights(batch.value_weight, spec, guard)
+            value_weight = value_weights(batch.value_weight, spec, guard=guard)
         return Batch(x, label, target, weight, value_weight)
 
     def _condition(self, label: ArrayLike | None, owner: Tensor, axes: int) -> list[Tensor]:
@@ -1005,7 +1005,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             if self.runs_in_xla:
                 callbacks.append(DivergenceWatch())
         given = x
-        x = checked_source(self, x, y)
+        x = checked_source(self, x, y, sample_weight)
         warn_of_scale(self, x)
         with one_line_errors():
             again = self.adapt_once(given, y)
@@ -1038,7 +1038,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """
         with one_line_errors():
             return super().evaluate(
-                checked_source(self, x, y),
+                checked_source(self, x, y, sample_weight),
                 stand_in(x, y, sample_weight),
                 *args,
                 sample_weight=sample_weight,

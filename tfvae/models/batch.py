@@ -170,7 +170,7 @@ def weight_vector(weight: ArrayLike, spec: EventSpec, *, guard: bool = False) ->
     return _finite_weights(tf.reshape(weight, (-1,)), guard)
 
 
-def value_weights(weight: ArrayLike, spec: EventSpec, guard: bool) -> Tensor:
+def value_weights(weight: ArrayLike, spec: EventSpec, *, guard: bool = False) -> Tensor:
     """Return weights of single values as float32 `[B, *event_shape]`.
 
     Args:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfvae.checks import checked_count
 from tfvae.errors import InputError
-from tfvae.models.batch import events_and_labels, unpack
+from tfvae.models.batch import events_and_labels, unpack, value_weights, weight_vector
 
 # Standardised values lie within a few; beyond this an untrained network's outputs run away.
 _UNSCALED = 20.0
@@ -41,7 +41,14 @@ def check_arguments(
             )
 
 
-def checked_source(model: keras.Model, x: Any, y: Any = None, *, only_x: bool = False) -> Any:
+def checked_source(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    only_x: bool = False,
+) -> Any:
     """Check arrays before a training, and let batches that XLA takes be checked before.
 
     A step that is not compiled by XLA checks its own batch.
@@ -50,6 +57,7 @@ def checked_source(model: keras.Model, x: Any, y: Any = None, *, only_x: bool = 
         model: a `tfvae.models.LatentVariableModel`.
         x: arrays, a data set, or another source of batches.
         y: the labels or targets beside arrays.
+        sample_weight: the weights beside arrays.
         only_x: whether there is no y, as in `predict`.
 
     Returns:
@@ -84,6 +92,12 @@ def checked_source(model: keras.Model, x: Any, y: Any = None, *, only_x: bool = 
     spec.check_array(events, label if batch.label is None else batch.label)
     if batch.target is not None and batch.target is not events:
         spec.check_array(batch.target, batch.label)
+    if is_numeric_array(sample_weight):
+        parts = unpack((events, None, sample_weight), spec)
+        if parts.weight is not None:
+            weight_vector(parts.weight, spec)
+        if parts.value_weight is not None:
+            value_weights(parts.value_weight, spec)
     return x
 
 
