@@ -35,7 +35,7 @@ def _fresh_keras():
         ("give unseen='missing' to", "give --unseen missing to"),
         (
             "scale the values, for bytes x / 255.0",
-            "scale the values, for bytes --value-range 0,255",
+            "scale the values, bytes by --value-range 0,255",
         ),
     ],
 )  # fmt: skip

@@ -127,7 +127,9 @@ class TestSplits:
     @pytest.mark.parametrize("name", ["validation", "test"])
     @pytest.mark.parametrize("size", [0, -0.1, -1, 1.5, float("nan"), float("inf")])
     def test_sizes_that_are_none(self, folder, name, size):
-        message = f"the {name} images are a fraction between 0 and 1, or a whole number of images"
+        message = (
+            rf"(the {name} images are a fraction between 0 and 1|{name} is a fraction below 1)"
+        )
         with pytest.raises(InputError, match=message):
             load(folder / "images.npy", **{name: size})
 
@@ -146,7 +148,7 @@ class TestSplits:
 
     @pytest.mark.parametrize("seed", [-1, 2**63])
     def test_seeds(self, folder, seed):
-        with pytest.raises(InputError, match="a seed lies between"):
+        with pytest.raises(InputError, match="seed is a whole number"):
             load(folder / "images.npy", seed=seed)
 
 
@@ -389,7 +391,7 @@ class TestArrays:
             assert labels is None
             assert images.shape == (count, 5, 4, 1)
             np.testing.assert_array_equal(rows_of(images), train.rows[:count])
-        with pytest.raises(InputError, match="1 or more"):
+        with pytest.raises(InputError, match="a whole number from 1"):
             train.arrays(0)
 
     def test_more_than_one_batch(self, tmp_path, rng):
@@ -505,10 +507,14 @@ class TestBinarization:
         images = np.full((20, 3, 3), 0.5)
         images[:, 1, 1] = value
         np.save(tmp_path / "x.npy", images)
-        with pytest.raises(InputError, match=r"x\.npy expects values in \[0, 1\]") as caught:
+        words = r"x\.npy expects values in \[0, 1\]"
+        if np.isinf(value):
+            words = r"x\.npy: expected finite values; received some from 0\.5 to inf"
+        with pytest.raises(InputError, match=words) as caught:
             load(tmp_path / "x.npy", binarize=binarize, memory_limit=memory_limit).train.arrays()
         assert "\n" not in str(caught.value)
-        load(tmp_path / "x.npy", memory_limit=memory_limit).train.arrays()
+        if np.isfinite(value):
+            load(tmp_path / "x.npy", memory_limit=memory_limit).train.arrays()
 
 
 class TestStreaming:
@@ -616,5 +622,5 @@ def test_a_subset_holds_some_of_the_same_images(rng, tmp_path):
     np.testing.assert_array_equal(part.rows, split.subset(7, seed=3).rows)
     assert (part.rows != split.subset(7, seed=4).rows).any()
     np.testing.assert_array_equal(split.subset(10**6).rows, split.rows)
-    with pytest.raises(InputError, match="1 or more; received 0"):
+    with pytest.raises(InputError, match="a whole number from 1; received 0"):
         split.subset(0)

@@ -241,7 +241,7 @@ class TestRefusals:
         expected = "bool" if dtype is bool else "float32"
         complaint = (
             rf"^dequantizing takes images of bytes \(uint8\); those of {re.escape(str(path))} are "
-            f"{expected}: leave out dequantize$"
+            f"{expected}: leave out dequantize=True$"
         )
         with pytest.raises(InputError, match=complaint):
             load(path, dequantize=True)

@@ -33,6 +33,8 @@ def make(cls=tfvae.VAE, num_classes=CLASSES, **kwargs):
 
 def compiled(cls=tfvae.VAE, optimizer="adam", compile_options=None, **kwargs):
     model = make(cls, **kwargs)
+    # As it is made: of arrays a start would take other events than of a data set.
+    model.adapted = True
     model.compile(optimizer, **(compile_options or {}))
     return model
 

@@ -19,7 +19,27 @@ def remember():
 
 
 def forget():
-    """Take out what has come since, where nobody uses those graphs any more."""
+    """Take out what has come since, where nobody uses those graphs any more.
+
+    Some functions of TFP keep their graphs for whoever calls next, with the gradients in them.
+    """
     for name in set(_gradients) - _before:
-        del _gradients[name]
+        if not any(module.startswith("tensorflow_probability") for module in _modules_of(name)):
+            del _gradients[name]
     vars(tfb.Bijector)["_cache"].storage.clear()
+
+
+def _modules_of(name):
+    """Tell where the functions come from that a registered gradient is made of."""
+    seen, left = [], [_gradients[name]["type"]]
+    while left and len(seen) < 50:
+        function = left.pop()
+        seen.append(function)
+        for cell in getattr(function, "__closure__", None) or ():
+            try:
+                inside = cell.cell_contents
+            except ValueError:  # an empty cell
+                continue
+            if callable(inside) and hasattr(inside, "__module__") and inside not in seen:
+                left.append(inside)
+    return {str(function.__module__) for function in seen}

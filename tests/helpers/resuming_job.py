@@ -106,6 +106,7 @@ def compiled_model():
         0.05, use_ema=True, ema_momentum=0.9, gradient_accumulation_steps=3, global_clipnorm=50.0
     )
     vae.compile(optimizer, metrics=["mse"])
+    vae.adapted = True  # so that it takes all epochs
     return vae
 
 

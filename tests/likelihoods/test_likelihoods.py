@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import likelihood_cases
 import numpy as np
@@ -53,10 +55,12 @@ def test_every_likelihood_is_known_and_tested():
 
 @any_kind
 def test_every_option_has_a_case(kind):
-    # Of those that change what is computed, and not only bound it.
+    # Of those that change what is computed, and not only bound it; test_zero_inflated.py has the
+    # cases of zeros.
     default = kind().get_config()
     changed = {key for c in CASES if c.kind is kind for key in c.options}
     others = {"name", "trainable", "dtype", "decoder_output", "min_scale", "max_concentration"}
+    others |= {"zero_inflated"}
     assert set(default) - changed <= others
 
 
@@ -208,8 +212,10 @@ def test_draws_have_the_mean_and_the_density(case, rng):
 
 def documented_example():
     """The class in the docstring of `Likelihood`, defined."""
-    lines = Likelihood.__doc__.split("head puts them\n    out::")[1].split("Args:")[0].splitlines()
-    code = "\n".join(line[8:] for line in lines)
+    lines = Likelihood.__doc__.split("head puts them\n    out::")[1].splitlines()
+    # As far as they are indented.
+    example = itertools.takewhile(lambda line: not line or line.startswith(" " * 8), lines)
+    code = "\n".join(line[8:] for line in example)
     assert 5 < len(code.strip().splitlines()) <= 10
     names = {"keras": keras, "tf": tf, "tfd": tfd, "Likelihood": Likelihood}
     exec(code, names)

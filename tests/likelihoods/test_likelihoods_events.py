@@ -187,7 +187,9 @@ def test_heads_make_the_parameters_of_features(text, shape, rng):
         features = rng.normal(size=(2, *input_shape)).astype(np.float32)
         p = likelihood.distribution(likelihood(tf.constant(features)))
         assert p.batch_shape == (2,) and p.event_shape == shape
-        kernel, bias = likelihood.trainable_variables
+        # Of a convolution, whose channels have one bias, each place has an offset besides.
+        *offset, kernel, bias = likelihood.trainable_variables
+        assert [one.shape for one in offset] == ([(*sides, count)] if name == "sides" else [])
         if name == "rows":
             assert kernel.shape == (7, np.prod(sides, dtype=int) * count)
             continue

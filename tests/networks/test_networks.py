@@ -145,9 +145,9 @@ def test_a_name_with_options_stands_for_the_functions(text, functions, options):
     ("text", "message"),
     [
         ("dense:width=5", "unknown option 'width' of network 'dense': expected hidden or activ"),
-        ("dense:hidden=9x0", "hidden is a whole number from 1, or several as in 32x64; received"),
-        ("conv:filters=9x", "filters is a whole number from 1, or several as in 32x64; received"),
-        ("conv:filters=0.5", "filters is a whole number from 1, or several as in 32x64; received"),
+        ("dense:hidden=9x0", "hidden is a whole number from 1 to 65536, or several as in 32x64"),
+        ("conv:filters=9x", "filters is a whole number from 1 to 65536, or several as in 32x64"),
+        ("conv:filters=0.5", "filters is a whole number from 1 to 65536, or several as in 32x64"),
         ("conv:hidden=9x9", "hidden is a whole number from 1; received '9x9'"),
         ("residual:blocks=-1", "blocks is a whole number from 0; received -1"),
         ("conv:activation=loud", "an activation is one of Keras, such as silu, relu or tanh; rec"),

@@ -132,7 +132,7 @@ IN_KERAS = {
 def test_log_p_of_x_can_be_estimated_from_the_signatures_alone(exported):
     """By importance sampling with draws of q, and of p(z), as `evaluation.log_prob` does it."""
     vae, _, served = exported
-    events, draws = 6, 3000
+    events, draws = 6, 10_000
     inputs = request_for(vae, "encode", events)
     x, label = inputs["x"], inputs.get("label")
     given = {
