@@ -67,7 +67,7 @@ def pytest_runtest_teardown(item, nextitem):
     ends = nextitem is None or nextitem.path != item.path
     if ends:
         graph_memory.forget()
-    if ends or processor_time.resident() > memory["left"] + GROWTH:
+    if processor_time.resident() > memory["left"] + GROWTH:
         gc.collect()
         processor_time.give_back()
         memory["left"] = processor_time.resident()
