@@ -83,6 +83,7 @@ def test_pickling(kind, iris):
     assert not hasattr(clone(estimator), "mean_")
 
 
+@pytest.mark.exhaustive
 def test_a_pickle_is_read_in_another_process(iris, tmp_path):
     estimator = VAETransformer(steps=50, random_state=0).fit(iris)
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(estimator))

@@ -391,6 +391,7 @@ def test_a_missing_gradio_names_the_extra(monkeypatch):
         explorer.launch(Waves())
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_ends_it_quietly_and_leaves_no_uploads(tmp_path):
     vae = tfvae.VAE.for_images((8, 8, 1), latent_dim=2, network="dense", seed=0)
     vae.save(tmp_path / "model.keras")
@@ -554,6 +555,7 @@ def serve_until_sigterm(folder, port):
     explorer.launch(model, Examples("waves", images, None, codes), port=port)
 
 
+@pytest.mark.exhaustive
 def test_sigterm_leaves_no_uploads(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -225,6 +225,7 @@ def tiny(tmp_path):
     return file
 
 
+@pytest.mark.exhaustive
 def test_a_row_is_trained_scored_and_gone_on_with(tiny, tmp_path, monkeypatch, capsys):
     runs = tmp_path / "runs"
     reproduce.main(str(tiny), runs=runs, epochs=1, limit=5)

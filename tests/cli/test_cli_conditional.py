@@ -86,6 +86,7 @@ def test_a_grid_has_about_as_many_of_each_label(conditional, n):
     assert counts.max() - counts.min() <= 1
 
 
+@pytest.mark.exhaustive
 def test_the_other_commands_take_a_conditional_model(conditional, tmp_path, monkeypatch):
     folder, score, _ = conditional
     data = datasets.load("digits")

@@ -51,6 +51,7 @@ def encoded(mode, sides, kind, rng):
     return file.getvalue()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("mode", "kind"),
     [(mode, "PNG") for mode in ("L", "RGB", "RGBA", "LA", "P", "1")]
@@ -166,6 +167,7 @@ def assert_same(files, channels, **options):
     return refused
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("background", ["white", "black", "#1060c0"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_kind_of_file_is_decoded_as_by_a_folder(rng, background, channels):
@@ -317,6 +319,7 @@ def test_damaged_files_are_errors_and_leave_the_graph_alive(grey, rng):
     np.testing.assert_array_equal(grey(tf.constant([whole])), expected)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -93,6 +93,7 @@ def test_schedules_are_what_their_names_say():
 # --- the weights ----------------------------------------------------------------------------------
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("initial", ["posterior", "prior"])
 @pytest.mark.parametrize("num_steps", [1, 3, 10])
 def test_weights_have_the_expectation_p(inexact, initial, num_steps):
@@ -448,6 +449,7 @@ def test_the_way_back_has_the_way_there_reversed(inexact, walks):
 # --- conditional models, and every kind of family -------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_log_p_given_labels(rng, joint_samples):
     prior_loc = rng.normal(size=(conditional_vae.CLASSES, conditional_vae.LATENT))
     base, offsets, marginals = conditional_vae.linear_models(rng, prior_loc)

@@ -68,6 +68,7 @@ def forms(split):
 FORMS = list(forms(tfvae.datasets.load("shapes", image_size=4).test.subset(4)))
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_figures(form, data, vae, conditional):
     expected = evaluation.log_prob(conditional, data.test.batches(20, epoch=0), num_samples=3)
@@ -89,6 +90,7 @@ def test_an_array_alone_is_events_and_not_rows_to_iterate(data, vae):
     assert labels is not None
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "function",
     [

@@ -314,6 +314,7 @@ def test_an_untrained_model_scores_worse_than_held_out_images():
 # --- Inception ------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_the_features_of_inception(tmp_path, rng):
     network = keras.applications.InceptionV3(include_top=False, pooling="avg", weights=None)
     network.save_weights(tmp_path / "random.weights.h5")
@@ -340,6 +341,7 @@ def test_the_features_of_inception(tmp_path, rng):
         quality.inception_features((8, 8, 2))
 
 
+@pytest.mark.exhaustive
 def test_weights_that_cannot_be_downloaded(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -359,6 +359,7 @@ def test_values_a_hair_outside_are_brought_back():
 # --- within a model -------------------------------------------------------------------------------
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_training_saving_and_export(policy, rng, tmp_path):
     x = rows(rng, 400, holes=0.1)

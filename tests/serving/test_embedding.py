@@ -303,6 +303,7 @@ def with_row(table, number):
     return table.set_column(place, table.schema.field("row"), pa.array([number] * len(table)))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "change",
     [
@@ -338,6 +339,7 @@ def test_parts_whose_job_cannot_be_read_are_begun_anew(vae, data, whole, monkeyp
     assert out.read_bytes() == whole
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("change", "differing"),
     [

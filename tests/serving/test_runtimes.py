@@ -226,6 +226,7 @@ def test_an_image_without_a_density_has_no_elbo(conv):
         assert np.isnan(elbo).tolist() == [False, True, False]
 
 
+@pytest.mark.exhaustive
 def test_weights_of_8_bits_take_less_room_and_lose_little(conv, tmp_path):
     vae, plain = conv[0], conv[1]["litert"]
     quantized = runtimes.export_litert(vae, tmp_path / "int8", quantize=True)

@@ -87,6 +87,7 @@ def test_what_is_harmless_is_said(begun, arrays, capsys):
     assert "changed since" not in capsys.readouterr().err
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
