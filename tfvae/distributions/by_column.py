@@ -12,10 +12,11 @@ from tensorflow_probability import distributions as tfd
 from tensorflow_probability import random as tfp_random
 from tensorflow_probability import util as tfp_util
 
+from tfvae.distributions.scalar import ScalarDistribution
 from tfvae.typing import Distribution, Seed, Tensor
 
 
-class ByColumn(tfd.Distribution):
+class ByColumn(ScalarDistribution):
     """Scalar values `[..., D]`, of which each of several distributions has some columns.
 
     Args:
@@ -39,14 +40,10 @@ class ByColumn(tfd.Distribution):
             one.reparameterization_type == tfd.FULLY_REPARAMETERIZED for one in distributions
         )
         super().__init__(
-            dtype=tf.float32,
+            parameters,
             reparameterization_type=tfd.FULLY_REPARAMETERIZED
             if is_reparameterized
             else tfd.NOT_REPARAMETERIZED,
-            validate_args=False,
-            allow_nan_stats=True,
-            parameters=parameters,
-            name=name,
         )
 
     @classmethod
@@ -71,12 +68,6 @@ class ByColumn(tfd.Distribution):
     def _batch_shape_tensor(self, **_: Any) -> Tensor:
         leading = self._distributions[0].batch_shape_tensor()[:-1]
         return tf.concat([leading, [len(self._places)]], axis=0)
-
-    def _event_shape(self) -> tf.TensorShape:
-        return tf.TensorShape([])
-
-    def _event_shape_tensor(self) -> Tensor:
-        return tf.constant([], tf.int32)
 
     def _join(self, parts: list[Tensor]) -> Tensor:
         """Return values of the distributions, behind each other, in the order of the columns."""

@@ -10,10 +10,11 @@ from tensorflow_probability import distributions as tfd
 from tensorflow_probability import random as tfp_random
 from tensorflow_probability import util as tfp_util
 
+from tfvae.distributions.scalar import ScalarDistribution
 from tfvae.typing import Distribution, Seed, Tensor
 
 
-class Lattice(tfd.Distribution):
+class Lattice(ScalarDistribution):
     """x = step · k, for a distribution of whole numbers k; the probability of x is that of k.
 
     Args:
@@ -26,14 +27,7 @@ class Lattice(tfd.Distribution):
         parameters = {"distribution": distribution, "step": step, "name": name}
         self._distribution = distribution
         self._step = step
-        super().__init__(
-            dtype=tf.float32,
-            reparameterization_type=tfd.NOT_REPARAMETERIZED,
-            validate_args=False,
-            allow_nan_stats=True,
-            parameters=parameters,
-            name=name,
-        )
+        super().__init__(parameters)
 
     @classmethod
     def _parameter_properties(
@@ -45,12 +39,6 @@ class Lattice(tfd.Distribution):
     def distribution(self) -> Distribution:
         """The distribution of k."""
         return self._distribution
-
-    def _event_shape(self) -> tf.TensorShape:
-        return tf.TensorShape([])
-
-    def _event_shape_tensor(self) -> Tensor:
-        return tf.constant([], tf.int32)
 
     def _log_prob(self, x: Tensor) -> Tensor:
         # x is a level up to its rounding.
@@ -64,7 +52,7 @@ class Lattice(tfd.Distribution):
         return self._step * self._distribution.mean()
 
 
-class ZeroInflated(tfd.Distribution):
+class ZeroInflated(ScalarDistribution):
     """Counts that are 0 with probability π, and else as a distribution says, which may be 0 too.
 
     ``P(0) = π + (1 − π) p(0)`` and ``P(n) = (1 − π) p(n)`` for n above 0.
@@ -79,14 +67,7 @@ class ZeroInflated(tfd.Distribution):
         parameters = {"distribution": distribution, "logits": logits, "name": name}
         self._distribution = distribution
         self._logits = tf.convert_to_tensor(logits)
-        super().__init__(
-            dtype=distribution.dtype,
-            reparameterization_type=tfd.NOT_REPARAMETERIZED,
-            validate_args=False,
-            allow_nan_stats=True,
-            parameters=parameters,
-            name=name,
-        )
+        super().__init__(parameters, dtype=distribution.dtype)
 
     @classmethod
     def _parameter_properties(
@@ -101,12 +82,6 @@ class ZeroInflated(tfd.Distribution):
     def distribution(self) -> Distribution:
         """The distribution of counts that are not 0 for another reason."""
         return self._distribution
-
-    def _event_shape(self) -> tf.TensorShape:
-        return tf.TensorShape([])
-
-    def _event_shape_tensor(self) -> Tensor:
-        return tf.constant([], tf.int32)
 
     def _log_prob(self, n: Tensor) -> Tensor:
         other = tf.math.log_sigmoid(-self._logits) + self._distribution.log_prob(n)
@@ -179,7 +154,7 @@ class CategoricalLevels(FlatCategorical):
         return tf.tensordot(probs, tf.range(probs.shape[-1], dtype=probs.dtype), axes=1)
 
 
-class LogisticLevels(tfd.Distribution):
+class LogisticLevels(ScalarDistribution):
     """A logistic variable rounded to the nearest of k = 0, 1, ..., levels − 1.
 
     ``P(k) = σ(b) − σ(a)`` with a = (k − ½ − μ)/s and b = (k + ½ − μ)/s; a = −∞ at the first level
@@ -197,14 +172,7 @@ class LogisticLevels(tfd.Distribution):
         self._loc = tf.convert_to_tensor(loc, tf.float32)
         self._scale = tf.convert_to_tensor(scale, tf.float32)
         self._levels = levels
-        super().__init__(
-            dtype=tf.float32,
-            reparameterization_type=tfd.NOT_REPARAMETERIZED,
-            validate_args=False,
-            allow_nan_stats=True,
-            parameters=parameters,
-            name=name,
-        )
+        super().__init__(parameters)
 
     @classmethod
     def _parameter_properties(
@@ -214,12 +182,6 @@ class LogisticLevels(tfd.Distribution):
             "loc": tfp_util.ParameterProperties(),
             "scale": tfp_util.ParameterProperties(),
         }
-
-    def _event_shape(self) -> tf.TensorShape:
-        return tf.TensorShape([])
-
-    def _event_shape_tensor(self) -> Tensor:
-        return tf.constant([], tf.int32)
 
     def _log_prob(self, k: Tensor) -> Tensor:
         # σ(b) − σ(a) = σ(b) σ(−a) (1 − exp(a − b)), whose factors have logarithms that neither
