@@ -16,7 +16,7 @@ from tfvae.errors import InputError
 from tfvae.graph_errors import one_line_errors
 from tfvae.likelihoods import Likelihood
 from tfvae.models import keras_internals
-from tfvae.models.batch import Batch, events_and_labels, unpack, value_weights, weight_vector
+from tfvae.models.batch import Batch, checked_weights, events_and_labels, unpack
 from tfvae.models.building import check_keras, check_network, last_activation, run_symbolically
 from tfvae.models.callbacks import DivergenceWatch, say_directions
 from tfvae.models.event_spec import AXES, NOUNS, EventSpec, number_tensor
@@ -381,11 +381,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         target = None
         if batch.target is not None:
             target, _ = check(batch.target, label)
-        weight = None if batch.weight is None else weight_vector(batch.weight, spec, guard=guard)
-        value_weight = None
-        if batch.value_weight is not None:
-            value_weight = value_weights(batch.value_weight, spec, guard=guard)
-        return Batch(x, label, target, weight, value_weight)
+        return Batch(x, label, target, *checked_weights(batch, spec, guard=guard))
 
     def _condition(self, label: ArrayLike | None, owner: Tensor, axes: int) -> list[Tensor]:
         """Return labels as the networks take them: ``[one-hot [N, num_classes]]``, or ``[]``.

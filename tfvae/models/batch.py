@@ -150,17 +150,29 @@ def _described(spec: EventSpec) -> str:
     return f"{spec.noun} [batch, {', '.join(map(str, spec.shape))}]"
 
 
-def weight_vector(weight: ArrayLike, spec: EventSpec, *, guard: bool = False) -> Tensor:
-    """Return sample weights as float32 `[B]`.
+def checked_weights(
+    batch: Batch, spec: EventSpec, *, guard: bool = False
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the weights of events and of single values of a batch as float32; None without.
 
     Args:
-        weight: `[B]` or `[B, 1]`.
+        batch: as `unpack` returns it.
         spec: what the model takes in.
-        guard: whether their values are checked when the graph runs.
+        guard: whether a graph checks their values as it runs, and not their shapes alone.
 
     Raises:
-        InputError: if there is not one for each event, or one is not finite or below 0.
+        InputError: if they do not fit, or one is negative or not finite; in graphs by way of
+            TensorFlow.
     """
+    of_events, of_values = batch.weight, batch.value_weight
+    return (
+        None if of_events is None else _weight_vector(of_events, spec, guard),
+        None if of_values is None else _value_weights(of_values, spec, guard),
+    )
+
+
+def _weight_vector(weight: ArrayLike, spec: EventSpec, guard: bool) -> Tensor:
+    """Return weights of events `[B]` or `[B, 1]` as `[B]`."""
     weight = tf.cast(tf.convert_to_tensor(weight), tf.float32)
     if weight.shape.rank not in (None, 0, 1) and tuple(weight.shape[1:]) != (1,):
         raise InputError(
@@ -170,17 +182,8 @@ def weight_vector(weight: ArrayLike, spec: EventSpec, *, guard: bool = False) ->
     return _finite_weights(tf.reshape(weight, (-1,)), guard)
 
 
-def value_weights(weight: ArrayLike, spec: EventSpec, *, guard: bool = False) -> Tensor:
-    """Return weights of single values as float32 `[B, *event_shape]`.
-
-    Args:
-        weight: of the event's shape.
-        spec: what an event is.
-        guard: whether a graph checks them as it runs, and not their shape alone.
-
-    Raises:
-        InputError: if one is negative or not finite; in graphs by way of TensorFlow.
-    """
+def _value_weights(weight: ArrayLike, spec: EventSpec, guard: bool) -> Tensor:
+    """Return weights of single values, `[B, *event_shape]`."""
     weight = tf.cast(tf.convert_to_tensor(weight), tf.float32)
     weight = tf.ensure_shape(weight, (None, *spec.shape))
     return _finite_weights(weight, guard)

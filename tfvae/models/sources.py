@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfvae.checks import checked_count
 from tfvae.errors import InputError
-from tfvae.models.batch import events_and_labels, unpack, value_weights, weight_vector
+from tfvae.models.batch import checked_weights, events_and_labels, unpack
 
 # Standardised values lie within a few; beyond this an untrained network's outputs run away.
 _UNSCALED = 20.0
@@ -93,11 +93,7 @@ def checked_source(
     if batch.target is not None and batch.target is not events:
         spec.check_array(batch.target, batch.label)
     if is_numeric_array(sample_weight):
-        parts = unpack((events, None, sample_weight), spec)
-        if parts.weight is not None:
-            weight_vector(parts.weight, spec)
-        if parts.value_weight is not None:
-            value_weights(parts.value_weight, spec)
+        checked_weights(unpack((events, None, sample_weight), spec), spec)
     return x
 
 

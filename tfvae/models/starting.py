@@ -19,8 +19,7 @@ So, once, before the first step:
 * That layer's kernel starts at three tenths of the usual size
   (`tfvae.likelihoods.base.HEAD_SCALE`), so that every z decodes to about the mean until it means
   something. (At a tenth MNIST is 1.6 nats behind after 300 steps, at three tenths not.) Layers that
-  the library builds
-  are made so; the last layer of a user's own decoder is scaled here.
+  the library builds are made so; the last layer of a user's own decoder is scaled here.
 * What the likelihood learns beside, such as the scale of ``normal:scale=learned``, becomes the
   spread of the data about that mean; and it moves fast enough to follow the error down (see
   `tfvae.likelihoods.base.FreeScale`).
