@@ -26,6 +26,14 @@ _EXCEL = (".xlsx", ".xlsm")
 BINARY = (".parquet", ".feather", ".arrow")
 SUFFIXES = (*_TEXT, *(f"{suffix}.gz" for suffix in _TEXT), *_EXCEL, *BINARY)
 _SEPARATORS = ",;\t|"
+# How pandas gives all cells of text, the first line and empty cells among them.
+_AS_THEY_STAND: dict[str, Any] = {
+    "header": None,
+    "dtype": str,
+    "keep_default_na": False,
+    "na_filter": False,
+    "encoding": "utf-8-sig",
+}
 # Cells of text take several times their bytes, and so do columns that are unpacked.
 _GROWTH = 8
 _UNPACKED = 5
@@ -105,7 +113,7 @@ def chunks(path: Path, columns: Kinds | None = None) -> "Iterator[pd.DataFrame]"
     separator = _separator(path)
     names: list[str] | None = None
     has_short_rows = False
-    with _text_errors(path):
+    with _text_errors(f"{path}: "):
         for cells in _text_chunks(path, separator):
             table = cells
             if names is None:
@@ -149,33 +157,24 @@ def _text_chunks(path: Path, separator: str) -> "Iterator[pd.DataFrame]":
     with _opened(path) as file:
         lines = file.read(2**16).count("\n")
     rows = int(np.clip(_CHUNK_BYTES * max(1, lines) // 2**16, 256, 2**18))
-    yield from pd.read_csv(
-        path,
-        sep=separator,
-        header=None,
-        dtype=str,
-        keep_default_na=False,
-        na_filter=False,
-        encoding="utf-8-sig",
-        chunksize=rows,
-    )
+    yield from pd.read_csv(path, sep=separator, chunksize=rows, **_AS_THEY_STAND)
 
 
 @contextlib.contextmanager
-def _text_errors(path: Path) -> Iterator[None]:
-    """Say in one line why a text file cannot be read."""
+def _text_errors(place: str = "") -> Iterator[None]:
+    """Say in one line, which begins with the place, why a text file cannot be read."""
     import pandas as pd
 
     try:
         yield
     except pd.errors.EmptyDataError as error:
-        raise InputError(f"{path}: {_EMPTY}") from error
+        raise InputError(f"{place}{_EMPTY}") from error
     except pd.errors.ParserError as error:
-        raise InputError(f"{path}: {_not_parsed(error)}") from error
+        raise InputError(f"{place}{_not_parsed(error)}") from error
     except UnicodeError as error:
-        raise InputError(f"{path}: {_NO_UTF8}") from error
+        raise InputError(f"{place}{_NO_UTF8}") from error
     except (OSError, EOFError) as error:
-        raise InputError(f"{path}: not a readable file: {first_line(error)}") from error
+        raise InputError(f"{place}not a readable file: {first_line(error)}") from error
 
 
 def _not_parsed(error: Exception) -> str:
@@ -189,19 +188,9 @@ def _not_parsed(error: Exception) -> str:
 
 
 def _read_text(path: Path, columns: Kinds) -> "pd.DataFrame":
-    import pandas as pd
-
     separator = _separator(path)
-    try:
+    with _text_errors():
         cells = _cells(path, separator)
-    except pd.errors.EmptyDataError as error:
-        raise InputError(_EMPTY) from error
-    except pd.errors.ParserError as error:
-        raise InputError(_not_parsed(error)) from error
-    except UnicodeError as error:
-        raise InputError(_NO_UTF8) from error
-    except (OSError, EOFError) as error:
-        raise InputError(f"not a readable file: {first_line(error)}") from error
     names = _names(cells.iloc[0])
     if (cells.iloc[1:, -1] == "").any():
         _refuse_short_rows(path, separator, len(names))
@@ -226,10 +215,16 @@ def _typed_table(table: "pd.DataFrame", columns: Kinds, *, commas: bool) -> "pd.
 
     found = {}
     for name in table.columns:
-        wanted = columns.get(name)
-        kind = wanted if isinstance(wanted, str) or wanted is None else "ordered"
-        found[name] = typed(name, table[name].astype(object), kind, commas=commas)
+        found[name] = typed(
+            name, table[name].astype(object), _kind_of(name, columns), commas=commas
+        )
     return pd.DataFrame(found)
+
+
+def _kind_of(name: str, columns: Kinds) -> str | None:
+    """Return the kind that a column was given; levels in their order make it "ordered"."""
+    wanted = columns.get(name)
+    return wanted if isinstance(wanted, str) or wanted is None else "ordered"
 
 
 def _read_excel(path: Path, columns: Kinds) -> "pd.DataFrame":
@@ -250,10 +245,8 @@ def _read_excel(path: Path, columns: Kinds) -> "pd.DataFrame":
     for name in table.columns:
         values = table[name].map(lambda cell: None if _is_hole(cell) else cell)
         if values.dropna().map(lambda cell: isinstance(cell, str)).all():
-            wanted = columns.get(name)
-            kind = wanted if isinstance(wanted, str) or wanted is None else "ordered"
             text = values.map(lambda cell: "" if cell is None else cell).astype(object)
-            values = typed(name, text, kind, commas=False)
+            values = typed(name, text, _kind_of(name, columns), commas=False)
         typed_columns[name] = values
     return pd.DataFrame(typed_columns)
 
@@ -311,14 +304,7 @@ def _cells(path: Path, separator: str) -> "pd.DataFrame":
 
     def read(*, skip_blank_lines: bool) -> "pd.DataFrame":
         return pd.read_csv(
-            path,
-            sep=separator,
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            na_filter=False,
-            skip_blank_lines=skip_blank_lines,
-            encoding="utf-8-sig",
+            path, sep=separator, skip_blank_lines=skip_blank_lines, **_AS_THEY_STAND
         ).astype(object)
 
     cells = read(skip_blank_lines=True)
@@ -353,13 +339,8 @@ def _separator(path: Path) -> str:
     """Tell what separates columns: what parts the first rows into equally many, and most, cells."""
     if path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")):
         return "\t"
-    try:
-        with _opened(path) as file:
-            lines = file.read(2**16).splitlines(keepends=True)
-    except UnicodeError as error:
-        raise InputError(_NO_UTF8) from error
-    except (OSError, EOFError) as error:
-        raise InputError(f"not a readable file: {first_line(error)}") from error
+    with _text_errors(), _opened(path) as file:
+        lines = file.read(2**16).splitlines(keepends=True)
 
     def score(separator: str) -> tuple[bool, int]:
         rows = itertools.islice(csv.reader(lines, delimiter=separator), 21)
