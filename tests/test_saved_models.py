@@ -50,7 +50,7 @@ def test_it_computes_the_elbo_of_its_card(vae, images, card):
     assert said["elbo"] == pytest.approx(card["metrics"]["elbo"], abs=4 * error)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.few(1)
 def test_the_saved_model_computes_what_keras_does(folder, vae, images):
     signatures = tf.saved_model.load(str(folder / "saved_model" / "1")).signatures
     encoded = signatures["encode"](images=tf.constant(images))

@@ -256,7 +256,7 @@ def test_nothing_outlives_its_tensors(step):
     assert all(reference() is None for reference in references)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.few(1)
 @every_step
 def test_slices_and_mixtures(step):
     """Context `[B, c]` is a parameter of the distribution: it is sliced and broadcast with it."""

@@ -218,7 +218,7 @@ def joint_samples(monkeypatch):
 
 
 # From p(z|x) to the prior in a few steps, weights have no variance: 1/p(x|z) grows too fast.
-@pytest.mark.exhaustive
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("initial", "numbers"), [("posterior", (1, 4, 32)), ("prior", (10, 40, 160))]
 )

@@ -130,7 +130,7 @@ def test_flows_fit_what_no_gaussian_does(rng, flow):
     assert score > max(standard, gaussian) + 0.5
 
 
-@pytest.mark.exhaustive
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "density",
     [

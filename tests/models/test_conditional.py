@@ -98,7 +98,6 @@ def test_labels_and_weights_decide_where_training_goes(data, expected):
     assert largest_difference(model.get_weights(), expected["arrays"]) > 1e-3
 
 
-@pytest.mark.exhaustive
 def test_fit_and_the_loop_give_the_same_weights(data):
     by_fit, by_loop = (compiled(prior="class_normal") for _ in range(2))
     batches = slices(*data, size=16)
@@ -300,7 +299,7 @@ def test_a_sample_comes_from_the_prior_of_its_label():
 # --- saving and export ----------------------------------------------------------------------------
 
 
-@pytest.mark.exhaustive
+@pytest.mark.few(1)
 @pytest.mark.parametrize("cls", [tfvae.VAE, tfvae.Autoencoder])
 def test_save_and_load_keep_the_labels_part(data, tmp_path, cls):
     x, y = data
@@ -336,7 +335,7 @@ def seeds(count):
     return np.stack([np.full(count, 5), np.arange(count)], axis=1).astype("int32")
 
 
-@pytest.mark.exhaustive
+@pytest.mark.few(1)
 @pytest.mark.parametrize("batch", [1, 7])
 def test_every_signature_takes_labels(exported, batch):
     vae, signatures = exported
