@@ -408,11 +408,6 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     # --- the networks -----------------------------------------------------------------------------
 
-    def _features(self, x: ArrayLike, label: ArrayLike | None, training: bool) -> Any:
-        """Compute what the encoder puts out for events `[B, *event_shape]` and their labels."""
-        x, label = self.checked(x, label)
-        return self._features_of(x, label, training)
-
     def _features_of(self, x: Tensor, label: ArrayLike | None, training: bool) -> Any:
         """Compute what the encoder puts out for events whose values are not looked at."""
         spec = self.event_spec
@@ -449,7 +444,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             label: as for `decode`.
             training: as for `decode`.
         """
-        rank = self._require_built("decode").rank
+        self._require_built("decode")
         expected = f"expected latent vectors [..., {self.latent_dim}] of numbers"
         z = tf.cast(number_tensor(z, expected), tf.float32)
         if z.shape.rank is not None and (z.shape.rank < 1 or z.shape[-1] != self.latent_dim):
@@ -458,12 +453,17 @@ class LatentVariableModel(keras.Model, abc.ABC):
             )
         if tf.executing_eagerly() and not bool(tf.reduce_all(tf.math.is_finite(z))):
             raise InputError("expected finite latent vectors; received NaN or infinite values")
-        batch_shape = tf.shape(z)[:-1]
         flat = tf.reshape(z, (-1, self.latent_dim))
         condition = self._condition(label, z, 1)
         features = run(self.decoder, [flat, *condition] if condition else flat, training)
+        return self._parameters_of(features, z)
+
+    def _parameters_of(self, features: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """Compute what p(x|z) is made from of the decoder's features, with the axes of `z` first."""
+        rank = self.event_spec.rank
         parameters = self.likelihood_family(features)
         if z.shape.rank != 2:
+            batch_shape = tf.shape(z)[:-1]
             parameters = {
                 name: tf.reshape(value, tf.concat([batch_shape, tf.shape(value)[1:]], 0))
                 for name, value in parameters.items()
