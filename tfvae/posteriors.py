@@ -35,9 +35,7 @@ EncoderOutput: TypeAlias = "Tensor | list[Tensor]"
 OutputShape: TypeAlias = "Shape | list[Shape]"
 
 
-def bounded_log_var(
-    raw: Any, low: float = -20.0, high: float = 10.0, bend: float = 10.0
-) -> Any:
+def bounded_log_var(raw: Any, low: float = -20.0, high: float = 10.0, bend: float = 10.0) -> Any:
     """Keep log σ² within (low − bend, high + bend), and what lies within [low, high] as it is.
 
     Untrained networks put out thousands where the events are not scaled, and exp of that is

@@ -57,8 +57,8 @@ class TopDownPosterior(Posterior):
         several = isinstance(shapes[0], (list, tuple))
         if not several or len(shapes) != count:
             raise InputError(
-                f"the encoder of a hierarchy of {count} groups puts out a list of {count} features, "
-                f"the topmost group's first; received {len(shapes) if several else 1}"
+                f"the encoder of a hierarchy of {count} groups puts out a list of as many "
+                f"features, the topmost group's first; received {len(shapes) if several else 1}"
             )
         self.built = True
 
@@ -157,7 +157,9 @@ class TopDownPosterior(Posterior):
         _, found, more = tf.while_loop(
             lambda start, *_: start < count, go, (tf.constant(0), *arrays), parallel_iterations=1
         )
-        z = tf.reshape(tf.ensure_shape(found.concat(), (None, latent_dim)), (num_samples, -1, latent_dim))
+        z = tf.reshape(
+            tf.ensure_shape(found.concat(), (None, latent_dim)), (num_samples, -1, latent_dim)
+        )
         density = tf.reshape(tf.ensure_shape(more.concat(), (None,)), (num_samples, -1))
         return z, log_prob + density
 
@@ -211,7 +213,9 @@ class TopDownPrior(Prior):
             return _grouped(top, _Lower(self._network(), {}), tf.TensorShape([]), [], "prior")
         if label is None:
             of_all = self.distribution(tf.range(self._num_classes))
-            return tfd.MixtureSameFamily(tfd.Categorical(logits=tf.zeros(self._num_classes)), of_all)
+            return tfd.MixtureSameFamily(
+                tfd.Categorical(logits=tf.zeros(self._num_classes)), of_all
+            )
         lower = _Lower(self._network(), {_LABEL: tf.one_hot(label, self._num_classes)})
         top = self._top.distribution(label)
         return _grouped(top, lower, label.shape, tf.shape(label), "prior")
@@ -351,9 +355,7 @@ class _Lower:
         return found.log_prior if found.log_posterior is None else found.log_posterior
 
 
-def kl_of_top(
-    q: Distribution, p: Distribution, log_ratio: Tensor
-) -> tuple[Tensor, Tensor | None]:
+def kl_of_top(q: Distribution, p: Distribution, log_ratio: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return KL(q(z_1|x) ‖ p(z_1)) `[B]`, and that of each dimension `[B, d_1]` or None; nats.
 
     Args:

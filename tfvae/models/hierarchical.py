@@ -65,7 +65,8 @@ class HierarchicalVAE(VAE):
 
     Example:
         >>> vae = tfvae.HierarchicalVAE.for_events((28, 28, 1), groups="16,7x7x4", seed=0)
-        >>> [tuple(part.shape) for part in vae.split_latent(vae.encode(np.zeros((5, 28, 28, 1))).sample())]
+        >>> code = vae.code(np.zeros((5, 28, 28, 1)))
+        >>> [tuple(group.shape) for group in vae.split_latent(code)]
         [(5, 16), (5, 7, 7, 4)]
     """
 
@@ -91,7 +92,9 @@ class HierarchicalVAE(VAE):
                 f"{type(decoder).__name__}: give latent_dim if there is one group alone"
             )
         if latent_dim not in (None, known):
-            raise InputError(f"the groups have {known} dimensions; received latent_dim {latent_dim}")
+            raise InputError(
+                f"the groups have {known} dimensions; received latent_dim {latent_dim}"
+            )
         super().__init__(
             encoder,
             decoder,
@@ -183,9 +186,7 @@ class HierarchicalVAE(VAE):
         return cls(parts.encoder, decoder, likelihood=family, **families, **kwargs)
 
     @classmethod
-    def for_images(  # type: ignore[override]
-        cls, image_shape: Shape, **kwargs: Any
-    ) -> Self:
+    def for_images(cls, image_shape: Shape, **kwargs: Any) -> Self:
         """Build the usual hierarchy for images `(H, W, C)`; see `for_events`."""
         return cls.for_events(networks.check_image_shape(image_shape), **kwargs)
 
@@ -276,7 +277,7 @@ class HierarchicalVAE(VAE):
     # --- the distributions ------------------------------------------------------------------------
 
     def encode_unchecked(self, x: Tensor) -> Distribution:
-        """Compute q(z_1|x), which the prior "vamp" of z_1 is made of; see `VAE.encode_unchecked`."""
+        """Compute q(z_1|x), of which the prior "vamp" of z_1 is made, as `VAE` does q(z|x)."""
         if not self.has_groups:
             return super().encode_unchecked(x)
         encoded = self._encoded(x, None, training=False)
@@ -432,6 +433,38 @@ class HierarchicalVAE(VAE):
         events = self._mean(drawn, label)
         return tf.reshape(events, (-1, n, *self.event_shape))
 
+    def group_effects(
+        self,
+        n: int = 10,
+        *,
+        label: ArrayLike | None = None,
+        seed: Seed = None,
+        temperature: float | Sequence[float] = 1.0,
+    ) -> Tensor:
+        """Show what each group adds: of one z, the first groups are kept and the others drawn anew.
+
+        Args:
+            n: draws of each row.
+            label: of a conditional model, one label.
+            seed: as for `sample_below`.
+            temperature: as for `sample`.
+
+        Returns:
+            Means of p(x|z), `[L, n, *event_shape]`: row l keeps l groups, the first of all none.
+
+        Raises:
+            InputError: as for `sample_below`.
+        """
+        seeds = tf.random.experimental.stateless_split(self._seed(seed), len(self.groups) + 1)
+        z, label, _ = self._draw_latent(1, label, seeds[0], temperature=self._scales(temperature))
+        rows = [
+            self.sample_below(
+                z, kept, n, label=label, seed=seeds[kept + 1], temperature=temperature
+            )
+            for kept in range(len(self.groups))
+        ]
+        return tf.concat(rows, axis=0)
+
     def _scales(self, temperature: float | Sequence[float]) -> tuple[float, ...] | None:
         """Return the temperature of each group, None where all are 1."""
         given = [temperature] if is_number(temperature) else temperature
@@ -483,7 +516,9 @@ class HierarchicalVAE(VAE):
 
         def draw(row: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
             one_seed, *one_label = row
-            prior = self.prior_family.of_top().distribution(one_label[0][None] if one_label else None)
+            prior = self.prior_family.of_top().distribution(
+                one_label[0][None] if one_label else None
+            )
             top = tf.reshape(prior.sample(seed=one_seed), (sizes[0],))
             return top, noise_below((sizes[1],), one_seed)
 

@@ -105,8 +105,8 @@ class TopDown(keras.layers.Layer):
                 raise InputError(
                     f"a way down of {below + 1} steps has {count} {name}; received {len(given)}"
                 )
-        self.priors = None if priors is None else list(priors)
-        self.posteriors = None if posteriors is None else list(posteriors)
+        self.priors: Any = None if priors is None else list(priors)
+        self.posteriors: Any = None if posteriors is None else list(posteriors)
         self.prior_heads: list[Head] = []
         self.posterior_heads: list[Head] = []
         self.connected = False
@@ -125,7 +125,8 @@ class TopDown(keras.layers.Layer):
         if self.connected:
             return
         state = run_symbolically("first step", self.steps[0], self.groups[0], num_classes)
-        prior_heads, posterior_heads = [], []
+        prior_heads: list[Head] = []
+        posterior_heads: list[Head] = []
         for number in range(1, len(self.steps)):
             group, h = self.groups[number], features[number]
             of_prior, of_posterior = state, [state, h]
@@ -157,7 +158,8 @@ class TopDown(keras.layers.Layer):
     def call(self, inputs: Any, training: bool = False) -> Tensor:
         """Compute the features of p(x|z) from z `[N, d]`, or a list of that and one-hot labels."""
         z, *condition = inputs if isinstance(inputs, (list, tuple)) else [inputs]
-        state, start = None, 0
+        state: Any = None
+        start = 0
         for number, size in enumerate(self.sizes):
             part = z[:, start : start + size]
             state = self._step(number, state, part, condition, training)
@@ -197,13 +199,16 @@ class TopDown(keras.layers.Layer):
             finish: whether to take the last step, to the features of p(x|z).
             training: whether the networks run in training mode.
         """
-        held = 0 if kept is None else kept.shape[-1]
+        first: Any = top[:, :0] if kept is None else kept
+        held, random = first.shape[-1], tf.zeros_like(top[:, :0]) if noise is None else noise
         if held:
-            top = kept[:, : self.sizes[0]]
+            top = first[:, : self.sizes[0]]
         found, kls, start = [top], [], 0
         log_prior = tf.zeros_like(top[:, 0])
         log_posterior = None if features is None else tf.zeros_like(log_prior)
-        state = self._step(0, None, top, condition, training) if self._goes_on(0, finish) else None
+        state: Any = None
+        if self._goes_on(0, finish):
+            state = self._step(0, None, top, condition, training)
         for number in range(1, len(self.sizes)):
             stop = start + self.sizes[number]
             p = self._prior(number, state, training)
@@ -212,13 +217,13 @@ class TopDown(keras.layers.Layer):
                 q = self._posterior(number, state, features[number - 1], p, training)
                 kls.append(gaussian_kl(*q, *p))
             if self.sizes[0] + stop <= held:
-                z = kept[:, self.sizes[0] + start : self.sizes[0] + stop]
+                z = first[:, self.sizes[0] + start : self.sizes[0] + stop]
             elif rest is None:
                 loc, log_var = q
                 scale = tf.exp(0.5 * log_var)
                 if temperature is not None:
                     scale *= temperature[number - 1]
-                z = loc + scale * noise[:, start:stop]
+                z = loc + scale * random[:, start:stop]
             else:
                 z = rest[:, start:stop]
             log_prior += _log_density(z, *p)
@@ -346,7 +351,7 @@ class Head(keras.layers.Layer):
 
 def _latent_shape(step: keras.Model, number: int) -> Shape:
     """Return the shape of z that a step takes."""
-    known = getattr(step, "input_shape", None) if step.built else None
+    known: Any = getattr(step, "input_shape", None) if step.built else None
     place = 0 if number == 0 else 1
     shapes = known if isinstance(known, list) else [known]
     if known is None or len(shapes) <= place or None in shapes[place][1:]:
@@ -363,7 +368,9 @@ def _applied(network: keras.Model, inputs: Any, kind: str, number: int) -> Any:
     except InputError:
         raise
     except (ValueError, TypeError) as error:
-        shapes = [tuple(one.shape[1:]) for one in (inputs if isinstance(inputs, list) else [inputs])]
+        shapes = [
+            tuple(one.shape[1:]) for one in (inputs if isinstance(inputs, list) else [inputs])
+        ]
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"the {kind} network of group {number + 1} must take {shapes}; it said: {reason}"

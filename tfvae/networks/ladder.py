@@ -73,7 +73,7 @@ class LadderNetwork(abc.ABC):
         shape = check_event_shape(event_shape)
         count = _count(groups)
         if count is None:
-            found = tuple(map(_shape_of, groups.split(",") if isinstance(groups, str) else groups))  # type: ignore[union-attr]
+            found = tuple(map(_shape_of, _each(groups)))
         else:
             found = self._default_groups(count, shape, check_latent_dim(latent_dim))
         self._check_groups(found, shape)
@@ -366,9 +366,7 @@ class _Builder:
         state = keras.Input(state_shape, name="state")
         features = keras.Input(state_shape, name="features")
         x = self.active(layers.Concatenate()([state, features]))
-        return keras.Model(
-            [state, features], self.mixed(x, _narrow(state_shape)), name="posterior"
-        )
+        return keras.Model([state, features], self.mixed(x, _narrow(state_shape)), name="posterior")
 
 
 class _Path:
@@ -454,7 +452,7 @@ def is_one(groups: Groups) -> bool:
     """Whether there is one group alone."""
     count = _count(groups)
     if count is None:
-        count = len(groups.split(",") if isinstance(groups, str) else groups)  # type: ignore[arg-type]
+        count = len(_each(groups))
     return count == 1
 
 
@@ -466,10 +464,17 @@ def single_size(groups: Groups, latent_dim: int) -> int:
     """
     if _count(groups) is not None:
         return latent_dim
-    (shape,) = map(_shape_of, groups.split(",") if isinstance(groups, str) else groups)  # type: ignore[union-attr]
+    (shape,) = map(_shape_of, _each(groups))
     if len(shape) != 1:
         raise InputError(f"one group alone is a vector, such as (16,); received {shape}")
     return shape[0]
+
+
+def _each(groups: Groups) -> "list[str | int | Sequence[int]]":
+    """Return what is said of each group."""
+    if isinstance(groups, str):
+        return list(groups.split(","))
+    return [] if isinstance(groups, int) else list(groups)
 
 
 def _shape_of(group: str | int | Sequence[int]) -> Shape:

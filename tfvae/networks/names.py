@@ -292,6 +292,11 @@ def checked_sizes(name: str, value: Sizes) -> tuple[int, ...]:
 
 
 def checked_activation(name: str) -> str:
+    """Return the name of an activation of Keras.
+
+    Raises:
+        InputError: if it is none.
+    """
     try:
         keras.activations.get(name)
     except ValueError:

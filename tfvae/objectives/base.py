@@ -62,6 +62,15 @@ def gradient_through(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     return tf.stop_gradient(value) + tf.reduce_sum(slope * (z - fixed), axis=-1)
 
 
+def group_sizes_of(posterior: Distribution) -> tuple[int, ...]:
+    """Return how many dimensions each group of latents has; of all but a hierarchy there is one.
+
+    Args:
+        posterior: q(z|x), a `tfd.Distribution` with event `[d]`.
+    """
+    return getattr(posterior, "sizes", (posterior.event_shape[0],))
+
+
 @dataclasses.dataclass(frozen=True)
 class Terms:
     """One batch seen through the three distributions, with K draws of z for each event.
