@@ -299,17 +299,17 @@ class _Lower:
         """Go down from z_1 `[..., B, d_1]`; see `TopDown.descend`. Results are `[..., B, …]`."""
         lead, known = tf.shape(top)[:-1], top.shape[:-1]
 
-        def rows(value: Tensor | None) -> Tensor | None:
-            return None if value is None else tf.reshape(value, (-1, value.shape[-1]))
+        def rows(value: Tensor) -> Tensor:
+            return tf.reshape(value, (-1, value.shape[-1]))
 
-        flat: Any = rows(top)
+        flat = rows(top)
         owned = [*self._condition, *(self._features or [])]
         repeated = [_repeated(value, tf.shape(flat)[0], known) for value in owned]
         count = len(self._condition)
         found = self._network.descend(
             flat,
-            rest=rows(rest),
-            noise=rows(noise),
+            rest=None if rest is None else rows(rest),
+            noise=None if noise is None else rows(noise),
             features=None if self._features is None else repeated[count:],
             condition=repeated[:count],
             temperature=temperature,

@@ -130,9 +130,9 @@ class HierarchicalVAE(VAE):
 
         Args:
             event_shape: of one event: (D,), (T, C), (H, W, C) or (D, H, W, C).
-            groups: how many groups; or the shape of each, topmost first, as in ``(16, (7, 7, 4))``
-                or ``"16,7x7x4"``. A number is a vector's size; a map has the sides that one of the
-                encoder's halvings leaves.
+            groups: how many groups, all vectors; or the shape of each, topmost first, as in
+                ``(16, (7, 7, 4))`` or ``"16,7x7x4"``. A number is a vector's size; a map has the
+                sides that one of the encoder's halvings leaves.
             latent_dim: size of the vectors, where `groups` is a number.
             network: "conv" or "dense", with options as in ``"conv:filters=16x64,blocks=2"``; see
                 `tfvae.networks.ladder`. By default "dense" for vectors, "conv" for all others.
@@ -281,8 +281,13 @@ class HierarchicalVAE(VAE):
         if not self.has_groups:
             return super().encode_unchecked(x)
         encoded = self._encoded(x, None, training=False)
-        family: Any = self.posterior_family
-        return family.top_distribution(encoded)
+        return self._grouped_posterior().top_distribution(encoded)
+
+    def _grouped_posterior(self) -> TopDownPosterior:
+        family = self.posterior_family
+        if not isinstance(family, TopDownPosterior):
+            raise InputError("the model has one group of latents alone")
+        return family
 
     def _encoded(self, x: Tensor, label: ArrayLike | None, training: bool) -> dict[str, Tensor]:
         found = super()._encoded(x, label, training)
@@ -301,7 +306,7 @@ class HierarchicalVAE(VAE):
     ) -> Draws:
         if not self.has_groups:
             return super()._draws(x, label, num_samples, seed, training, share)
-        family: Any = self.posterior_family
+        family = self._grouped_posterior()
         encoded = self.posterior_parameters(x, label, training)
         q_top = family.top_distribution(encoded)
         top, log_q_top, noise = family.starts(encoded, num_samples, seed, share)
@@ -333,13 +338,13 @@ class HierarchicalVAE(VAE):
         log_p_top = p_top.log_prob(top)
         kl_top, by_dimension = kl_of_top(q_top, p_top, log_q_top - log_p_top)
         kls = [tf.reduce_mean(kl, axis=0) for kl in down.kls]
-        known: dict[str, Any] = {
+        known = {
             "log_prior": log_p_top + down.log_prior,
             "kl_by_group": tf.stack([kl_top, *(tf.reduce_sum(kl, -1) for kl in kls)], axis=-1),
             "group_sizes": self.group_sizes,
         }
         if by_dimension is not None:
-            known["kl_per_dimension"] = tf.concat([by_dimension, *kls], axis=-1)
+            known = {**known, "kl_per_dimension": tf.concat([by_dimension, *kls], axis=-1)}
         return Draws(
             down.z,
             log_posterior,

@@ -158,9 +158,9 @@ class TopDown(keras.layers.Layer):
     def call(self, inputs: Any, training: bool = False) -> Tensor:
         """Compute the features of p(x|z) from z `[N, d]`, or a list of that and one-hot labels."""
         z, *condition = inputs if isinstance(inputs, (list, tuple)) else [inputs]
-        state: Any = None
-        start = 0
-        for number, size in enumerate(self.sizes):
+        start = self.sizes[0]
+        state = self._step(0, None, z[:, :start], condition, training)
+        for number, size in enumerate(self.sizes[1:], start=1):
             part = z[:, start : start + size]
             state = self._step(number, state, part, condition, training)
             start += size
@@ -199,14 +199,14 @@ class TopDown(keras.layers.Layer):
             finish: whether to take the last step, to the features of p(x|z).
             training: whether the networks run in training mode.
         """
-        first: Any = top[:, :0] if kept is None else kept
+        first = top[:, :0] if kept is None else kept
         held, random = first.shape[-1], tf.zeros_like(top[:, :0]) if noise is None else noise
         if held:
             top = first[:, : self.sizes[0]]
         found, kls, start = [top], [], 0
         log_prior = tf.zeros_like(top[:, 0])
         log_posterior = None if features is None else tf.zeros_like(log_prior)
-        state: Any = None
+        state = top
         if self._goes_on(0, finish):
             state = self._step(0, None, top, condition, training)
         for number in range(1, len(self.sizes)):
@@ -249,10 +249,8 @@ class TopDown(keras.layers.Layer):
     ) -> Tensor:
         z = _shaped(z, self.groups[number])
         if number:
-            inputs: Any = [state, z]
-        else:
-            inputs = [z, *condition] if condition else z
-        return run(self.steps[number], inputs, training)
+            return run(self.steps[number], [state, z], training)
+        return run(self.steps[0], [z, *condition] if condition else z, training)
 
     def _prior(self, number: int, state: Tensor, training: bool) -> tuple[Tensor, Tensor]:
         """Return μ and log σ² of p(z_l|z_<l), each `[N, d_l]`."""
@@ -270,10 +268,10 @@ class TopDown(keras.layers.Layer):
         training: bool,
     ) -> tuple[Tensor, Tensor]:
         """Return μ and log σ² of q(z_l|z_<l, x), each `[N, d_l]`."""
-        both: Any = [state, features]
+        made = [state, features]
         if self.posteriors is not None:
-            both = run(self.posteriors[number - 1], both, training)
-        delta, log_ratio = self.posterior_heads[number - 1](both)
+            made = run(self.posteriors[number - 1], made, training)
+        delta, log_ratio = self.posterior_heads[number - 1](made)
         return p[0] + delta, p[1] + bounded_log_var(log_ratio, **_LOG_VAR)
 
     def get_config(self) -> Config:
