@@ -8,7 +8,8 @@ import tensorflow as tf
 from ladders import exact, linear_hierarchy, loose
 
 import tfvae
-from tfvae import VAE, HierarchicalVAE
+from tfvae import VAE, HierarchicalVAE, InputError
+from tfvae.training import train
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
