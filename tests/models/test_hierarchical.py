@@ -83,7 +83,7 @@ def test_gradients_are_those_of_the_exact_elbo(linear):
 
 
 def test_importance_sampling_finds_the_exact_log_prob(linear):
-    x = linear.events(40)
+    x = linear.events(20)
     vae = linear_hierarchy(linear, loose(linear))
     found = tfvae.evaluation.log_prob(vae, x, num_samples=500, seed=1)
     off = found.log_probs - linear.log_marginal(x)
@@ -125,8 +125,8 @@ def test_one_group_is_a_vae_number_for_number(rng):
     one = HierarchicalVAE.for_events((5,), groups=1, **SINGLE)
     assert (one.groups, one.group_sizes, one.has_groups) == (((3,),), (3,), False)
     for vae in (flat, one):
-        vae.compile(keras.optimizers.Adam(0.01))
-        vae.fit(x, epochs=2, batch_size=8, verbose=0)
+        vae.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
+        vae.fit(x, epochs=1, batch_size=8, verbose=0)
     for a, b in zip(flat.variables, one.variables, strict=True):
         np.testing.assert_array_equal(a, b)
     for a, b in zip(flat.elbo(x, seed=1), one.elbo(x, seed=1), strict=True):
@@ -168,11 +168,11 @@ def events(shape, count=6):
 @pytest.mark.few(2)
 @EVENTS
 def test_q_starts_at_p_and_all_weights_learn(shape):
-    vae, x = small(shape), events(shape)
+    vae, x = small(shape), events(shape, 2)
     np.testing.assert_array_equal(vae.terms(x, seed=1).kl_by_group, 0)
     variables = vae.trainable_variables
     optimizer, reached, losses = keras.optimizers.Adam(0.01), np.zeros(len(variables), bool), []
-    for _ in range(5):
+    for _ in range(3):
         with tf.GradientTape() as tape:
             loss = -tf.reduce_mean(vae.terms(x, seed=5, training=True).elbo)
         gradients = tape.gradient(loss, variables)
@@ -216,11 +216,14 @@ def test_saved_models_come_back_bit_for_bit(shape, tmp_path):
     np.testing.assert_array_equal(vae.sample(3, seed=1), loaded.sample(3, seed=1))
 
 
-def test_fit_and_the_loop_end_in_the_same_weights_and_a_stopped_one_goes_on(tmp_path):
-    data = tf.data.Dataset.from_tensor_slices(events((7,), 16)).batch(4)
+@pytest.mark.parametrize(
+    "eager", [True, pytest.param(False, marks=pytest.mark.exhaustive)], ids=["eager", "graph"]
+)
+def test_fit_and_the_loop_end_in_the_same_weights_and_a_stopped_one_goes_on(eager, tmp_path):
+    data = tf.data.Dataset.from_tensor_slices(events((7,), 8)).batch(4)
     models = [small() for _ in range(4)]
     for vae in models:
-        vae.compile(keras.optimizers.Adam(0.01))
+        vae.compile(keras.optimizers.Adam(0.01), run_eagerly=eager)
     fitted, looped, stopped, resumed = models
     fitted.fit(data, epochs=2, verbose=0)
     train(looped, data, epochs=2, progress=False)
@@ -249,7 +252,7 @@ def test_holes_and_labels():
     both = vae.sample(2, label=[0, 1], seed=seeds)
     np.testing.assert_allclose(vae.sample(1, label=1, seed=seeds[1:])[0], both[1], **CLOSE)
     plain = vae.keras_encoder()
-    code = plain.predict([x, np.eye(3)[label]], verbose=0)
+    code = plain([x, np.eye(3)[label]])
     np.testing.assert_allclose(code, vae.code(x, label), **CLOSE)
 
 
@@ -312,11 +315,20 @@ def test_gradients_of_path_objectives_are_the_elbos_in_expectation(linear):
 # --- gradients that are too long ------------------------------------------------------------------
 
 
-def test_updates_with_long_gradients_are_left_out(tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"run_eagerly": True},
+        pytest.param({}, marks=pytest.mark.exhaustive),
+        pytest.param({"jit_compile": True}, marks=pytest.mark.exhaustive),
+    ],
+    ids=str,
+)
+def test_updates_with_long_gradients_are_left_out(options, tmp_path):
     x = events((7,), 8)
     vae = small()
     vae.adapted = True
-    vae.compile(keras.optimizers.SGD(0.01), skip_norm=1e-6)
+    vae.compile(keras.optimizers.SGD(0.01), skip_norm=1e-6, **options)
     before = vae.get_weights()
     vae.fit(x, verbose=0, batch_size=4)
     data = tf.data.Dataset.from_tensor_slices(x).batch(4)
@@ -325,7 +337,7 @@ def test_updates_with_long_gradients_are_left_out(tmp_path):
         np.testing.assert_array_equal(a, b)
     vae.save(tmp_path / "model.keras")
     assert keras.models.load_model(tmp_path / "model.keras").skip_norm == 1e-6
-    vae.compile(keras.optimizers.SGD(0.01), skip_norm=1e9)
+    vae.compile(keras.optimizers.SGD(0.01), skip_norm=1e9, **options)
     vae.fit(x, verbose=0, batch_size=4)
     assert any(np.any(a != b) for a, b in zip(before, vae.get_weights(), strict=True))
     with pytest.raises(InputError, match="skip_norm is a finite number above 0"):
@@ -333,7 +345,7 @@ def test_updates_with_long_gradients_are_left_out(tmp_path):
 
 
 def test_wild_networks_have_finite_terms():
-    vae = stirred(small(), size=30.0)
+    vae = stirred(small(), size=3.0)
     terms = vae.terms(events((7,)), seed=1)
     for values in (terms.kl_by_group, terms.log_prior, terms.log_posterior, terms.z):
         assert np.isfinite(values).all()
@@ -387,6 +399,7 @@ def test_a_density_of_the_codes_takes_the_place_of_the_first_prior():
     )
 
 
+@pytest.mark.exhaustive
 def test_a_saved_model_for_servers_gives_the_same(tmp_path):
     vae, x = stirred(small()), events((7,))
     vae.export(tmp_path / "exported", num_samples=3)
