@@ -41,5 +41,5 @@ def test_a_hierarchy_trains_goes_on_samples_and_is_scored(tmp_path):
     assert tfvae.load(run).groups == ((4,), (3,), (2, 2, 2))
     within("train", "--resume", run)
     within("sample", run, "--temperature", "0.7x1x1", "--out", tmp_path / "samples.png")
-    out, _ = within("evaluate", run, "--draws", 3)
+    out, _ = within("evaluate", run, "--num-samples", 3)
     assert "groups       z1: KL" in out

@@ -107,13 +107,17 @@ class Terms:
     log_posterior: Tensor
     log_prior: Tensor
     kl: Tensor
-    kl_by_group: Tensor
+    kl_by_group: Tensor | None = None
     kl_per_dimension: Tensor | None = None
     group_sizes: tuple[int, ...] = ()
     path: PathWeight | None = None
     step: ArrayLike = 0
     seed: Seed = (0, 0)
     share: Share | None = None
+
+    def __post_init__(self) -> None:
+        if self.kl_by_group is None:
+            object.__setattr__(self, "kl_by_group", self.kl[:, None])
 
     @classmethod
     def of(
@@ -151,7 +155,6 @@ class Terms:
         else:
             exact = exact_kl(posterior, prior)
             kl = tf.reduce_mean(log_posterior - log_prior, axis=0) if exact is None else exact
-            kl_by_group = kl[:, None]
         return cls(
             x=x,
             z=z,
