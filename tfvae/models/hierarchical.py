@@ -258,9 +258,10 @@ class HierarchicalVAE(VAE):
             count = len(self.groups)
             if len(features) == count:
                 self.decoder.connect(features, self.num_classes, self._derived_seed(5))
-        super()._build_latent(features)
         family = self.posterior_family.of_top()
-        if self.has_groups and isinstance(family, DiagonalNormal) and family.head is not None:
+        is_new = not family.built
+        super()._build_latent(features)
+        if self.has_groups and is_new and isinstance(family, DiagonalNormal) and family.head:
             # q(z_1|x) starts at N(0, I), as those below start at p(z_l|z_<l).
             family.head.kernel.assign(tf.zeros_like(family.head.kernel))
 

@@ -110,6 +110,7 @@ class TopDown(keras.layers.Layer):
         self.prior_heads: list[Head] = []
         self.posterior_heads: list[Head] = []
         self.connected = False
+        self._output_shape: tuple[int | None, ...] = ()
 
     def connect(self, features: Sequence[Any], num_classes: int | None, seed: int | None) -> None:
         """Make the layers between the networks; a model does so as it is built.
@@ -144,6 +145,7 @@ class TopDown(keras.layers.Layer):
             state = _applied(self.steps[number], [state, z], "step", number)
         self.prior_heads, self.posterior_heads = prior_heads, posterior_heads
         self.connected = self.built = True
+        self._output_shape = tuple(state.shape)
 
     def build(self, input_shape: Any) -> None:
         """Leave building to `connect`: what is called as a decoder needs no more."""
@@ -168,7 +170,8 @@ class TopDown(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the shape of the features."""
-        return (None, *self.steps[-1].output_shape[1:])
+        known = self._output_shape or self.steps[-1].output_shape
+        return (None, *known[1:])
 
     # --- the pass ---------------------------------------------------------------------------------
 
