@@ -123,6 +123,21 @@ def test_scores_have_a_threshold_and_shares():
 
 
 @pytest.mark.exhaustive
+def test_a_hierarchy_trains():
+    first, _ = blocks("python", "docs/hierarchies.md")
+    names = run(first, "docs/hierarchies.md")
+    assert names["terms"].kl_by_group.shape == (64, 2)
+    assert names["top"].shape == (64, 16)
+    assert names["below"].shape == (64, 7, 7, 4)
+
+
+@pytest.mark.exhaustive
+def test_a_hierarchy_on_networks_of_ones_own():
+    _, own = blocks("python", "docs/hierarchies.md")
+    assert run(own, "docs/hierarchies.md")["vae"].groups == ((2,), (3,))
+
+
+@pytest.mark.exhaustive
 def test_the_loop_trains():
     (loop,) = blocks("python", "docs/train.md")
     assert len(run(loop, "docs/train.md")["history"].history["elbo"]) == 2

@@ -19,6 +19,7 @@ __all__ = [
     "VAE",
     "Autoencoder",
     "DivergenceError",
+    "HierarchicalVAE",
     "InputError",
     "WorkerError",
     "datasets",
@@ -41,6 +42,7 @@ __all__ = [
 _NAMES = {
     "VAE": "tfvae.models",
     "Autoencoder": "tfvae.models",
+    "HierarchicalVAE": "tfvae.models",
     "DivergenceError": "tfvae.errors",
     "InputError": "tfvae.errors",
     "WorkerError": "tfvae.errors",
@@ -65,7 +67,7 @@ if TYPE_CHECKING:
         training,
     )
     from tfvae.errors import DivergenceError, InputError, WorkerError
-    from tfvae.models import VAE, Autoencoder
+    from tfvae.models import VAE, Autoencoder, HierarchicalVAE
     from tfvae.saving.load import load
 
 

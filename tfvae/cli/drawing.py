@@ -1,11 +1,14 @@
 """What the commands draw and write of events: in the units that the user's data have."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from tfvae import datasets, plotting
+from tfvae.errors import InputError
+from tfvae.models.hierarchical import HierarchicalVAE
 from tfvae.models.vae import VAE
 from tfvae.typing import ArrayLike
 
@@ -93,11 +96,26 @@ def draw_samples(
     label: ArrayLike | None = None,
     seed: int = 0,
     mean: bool | None = None,
+    temperature: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Return samples of a model, `[n, *event_shape]`; see `samples_figure`."""
+    """Return samples of a model, `[n, *event_shape]`; see `samples_figure`.
+
+    `temperature` is one for each group of latents of a hierarchy, or one for all.
+
+    Raises:
+        InputError: if there is a temperature, and the model is no hierarchy.
+    """
     rank = len(vae.event_shape)
     n = n or DEFAULT_SAMPLES[rank]
     if label is None:
         label = plotting.grid_labels(vae.num_classes, n)
-    drawn = vae.sample(n, label=label, seed=seed, mean=rank > 1 if mean is None else mean)
+    mean = rank > 1 if mean is None else mean
+    if temperature is None:
+        return np.asarray(vae.sample(n, label=label, seed=seed, mean=mean))
+    if not isinstance(vae, HierarchicalVAE):
+        raise InputError(
+            f"temperature is for hierarchies of latents, and the model is a {type(vae).__name__}: "
+            "leave it out"
+        )
+    drawn = vae.sample(n, label=label, seed=seed, mean=mean, temperature=temperature)
     return np.asarray(drawn)

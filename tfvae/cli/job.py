@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from tfvae import datasets, objectives, plotting
+from tfvae import datasets, models, objectives, plotting
 from tfvae.cli.collapse import collapse_warnings
 from tfvae.cli.defaults import COLUMNS, completed
 from tfvae.cli.drawing import (
@@ -34,6 +34,7 @@ from tfvae.evaluation import ELBOEstimate, elbo
 from tfvae.evaluation.diagnostics import ACTIVE
 from tfvae.finite import without_nan
 from tfvae.likelihoods import Likelihood
+from tfvae.models.hierarchical import HierarchicalVAE
 from tfvae.models.sources import warn_of_scale
 from tfvae.models.vae import VAE
 from tfvae.priors import VampPrior
@@ -232,7 +233,7 @@ class _Job:
 
     def _make(self, steps: int) -> VAE:
         config, data = self.config, self.data
-        vae = VAE.for_events(
+        vae = _model_class(config).for_events(
             data.event_shape,
             latent_dim=config.latent_dim,  # type: ignore[arg-type]
             network=config.network,
@@ -243,16 +244,18 @@ class _Job:
             num_classes=data.num_classes if config.conditional else None,
             missing=config.missing,
             seed=config.seed,
+            **({} if config.groups is None else {"groups": config.groups}),  # type: ignore[arg-type]
         )
         # Values outside the support show in the first events, before anything is written.
         x, labels = data.train.arrays(limit=256)
         vae.event_spec.check_array(x, labels)
         if self.is_chief:
             warn_of_scale(vae, x)
-        if isinstance(vae.prior_family, VampPrior):
+        prior = vae.prior_family.of_top()
+        if isinstance(prior, VampPrior):
             # More pseudo-inputs than events are refused here.
-            x, _ = data.train.arrays(limit=vae.prior_family.pseudo_inputs)
-            vae.prior_family.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
+            x, _ = data.train.arrays(limit=prior.pseudo_inputs)
+            prior.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
         vae.compile(
             keras.optimizers.Adam(
                 _learning_rate(config, steps * self.epochs // config.accumulate),
@@ -260,7 +263,8 @@ class _Job:
                 gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
                 use_ema=config.average is not None,
                 ema_momentum=config.average or 0.99,
-            )
+            ),
+            skip_norm=config.skip_norm,
         )
         return vae
 
@@ -395,6 +399,10 @@ class _Job:
             ),
             "latent": _latent_map(vae, x, labels),
         }
+        if isinstance(vae, HierarchicalVAE) and vae.has_groups:
+            label = None if given is None else given[0]
+            rows = vae.group_effects(label=label, seed=self.config.seed)
+            pictures["groups"] = plotting.group_rows(units.of(rows), units.names)
         history = self.vae.history.history
         if history:
             pictures["curves"] = plotting.curves(history)
@@ -454,6 +462,20 @@ class _Job:
         ):
             new.assign(old)
         return plain
+
+
+def _model_class(config: TrainConfig) -> type[VAE]:
+    """Return the class of the model to train.
+
+    Raises:
+        InputError: if an option is for another class.
+    """
+    if config.groups is not None and config.model != "hierarchical":
+        raise InputError(
+            f"--groups is for --model hierarchical, and the model is {config.model}: give one or "
+            "the other"
+        )
+    return models.BY_NAME[config.model]
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:

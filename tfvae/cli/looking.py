@@ -67,6 +67,13 @@ def sample(
             help="Take the mean of p(x|z), or draw from it; by default means, but draws of vectors."
         ),
     ] = None,
+    temperature: Annotated[
+        str | None,
+        Parameter(
+            help="Of a hierarchy: multiply the spread of p(z) by this, such as 0.7; or by a number "
+            "for each group of latents, the topmost first: 0.7x1."
+        ),
+    ] = None,
     ex_post: Annotated[
         str | None,
         Parameter(
@@ -86,6 +93,9 @@ def sample(
     A .csv file of a table's model holds made-up rows of the table's columns.
     """
     check_out(out, overwrite, endings=(*PICTURES, *NUMBERS))
+    scales = None if temperature is None else _temperatures(temperature)
+    if scales is not None and where:
+        raise InputError("--where weighs draws from the prior itself: leave out --temperature")
     trained = _open(model, out)
     import numpy as np
 
@@ -114,7 +124,7 @@ def sample(
             f"{found.effective_draws:,.0f} count"
         )
     else:
-        x = draw_samples(vae, n=n, label=number, seed=seed, mean=mean)
+        x = draw_samples(vae, n=n, label=number, seed=seed, mean=mean, temperature=scales)
     labels = None
     if vae.num_classes is not None:
         labels = grid_labels(vae.num_classes, len(x)) if number is None else np.full(len(x), number)
@@ -139,6 +149,20 @@ def sample(
         )
     facts = {"out": str(out), "n": len(x), "seed": seed, "how": said}
     show(facts, as_json, "; ".join([f"wrote {out}", *said]))
+
+
+def _temperatures(text: str) -> list[float]:
+    """Return the numbers of --temperature.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        return [float(one) for one in text.split("x")]
+    except ValueError:
+        raise InputError(
+            f"--temperature is a number such as 0.7, or several as in 0.7x1; received {text}"
+        ) from None
 
 
 def _beside_the_table(

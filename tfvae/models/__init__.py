@@ -1,8 +1,24 @@
-"""Models: `VAE` and `Autoencoder`, and what an input of theirs is."""
+"""Models: `VAE`, `HierarchicalVAE` and `Autoencoder`, and what an input of theirs is."""
 
 from tfvae.models.autoencoder import Autoencoder
 from tfvae.models.base import LatentVariableModel
 from tfvae.models.event_spec import EventSpec
+from tfvae.models.hierarchical import HierarchicalVAE
+from tfvae.models.top_down import TopDown
 from tfvae.models.vae import VAE
 
-__all__ = ["VAE", "Autoencoder", "EventSpec", "LatentVariableModel"]
+# The models that the command line trains, by their names there.
+BY_NAME: dict[str, type[VAE]] = {
+    "vae": VAE,
+    "hierarchical": HierarchicalVAE,
+}
+
+__all__ = [
+    "BY_NAME",
+    "VAE",
+    "Autoencoder",
+    "EventSpec",
+    "HierarchicalVAE",
+    "LatentVariableModel",
+    "TopDown",
+]

@@ -20,6 +20,8 @@ from tfvae.saving.validation import Validated
 Binarization = Literal["none", "threshold", "static", "dynamic"]
 Kind = Literal["table", "series", "image", "volume"]
 Decay = Literal["cosine", "stages", "none"]
+# Those of `tfvae.models.BY_NAME`, which loads TensorFlow.
+Model = Literal["vae", "hierarchical"]
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -189,13 +191,26 @@ class TrainConfig(ReadingOptions, _Named):
     The metadata of each field is its help text.
     """
 
+    model: Annotated[
+        Model,
+        _option(
+            "What to train: vae; or hierarchical, whose latents are groups, each given those above."
+        ),
+    ] = "vae"
     latent_dim: Annotated[
         int | None,
         whole(
             "Dimensions of the latent space; by default 16, or half of the values of a smaller "
-            "event.",
+            "event. Of a hierarchy those of each group that is a vector.",
             least=1,
             most=2**16,
+        ),
+    ] = None
+    groups: Annotated[
+        str | None,
+        _option(
+            "Groups of latents of a hierarchy: how many, by default 2; or the shape of each, the "
+            "topmost first: 16,16,7x7x4."
         ),
     ] = None
     network: Annotated[
@@ -263,6 +278,10 @@ class TrainConfig(ReadingOptions, _Named):
     clip_norm: Annotated[
         float | None,
         real("Shorten the gradient of all weights to this length where it is longer.", gt=0),
+    ] = None
+    skip_norm: Annotated[
+        float | None,
+        real("Leave out a batch whose gradient of all weights is longer than this.", gt=0),
     ] = None
     accumulate: Annotated[int, whole("Batches whose gradients make one update.", least=1)] = 1
     average: Annotated[
