@@ -26,6 +26,8 @@ ROOMS = [
     "likelihoods",
     "posteriors",
     "priors",
+    "quantizers",
+    "code_priors",
     "objectives",
     "models",
     "datasets",

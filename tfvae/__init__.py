@@ -17,10 +17,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "VAE",
+    "VQVAE",
     "Autoencoder",
     "DivergenceError",
     "InputError",
     "WorkerError",
+    "code_priors",
     "datasets",
     "distributions",
     "evaluation",
@@ -32,6 +34,7 @@ __all__ = [
     "plotting",
     "posteriors",
     "priors",
+    "quantizers",
     "saving",
     "serving",
     "sklearn",
@@ -40,6 +43,7 @@ __all__ = [
 # Where the names are that are no modules.
 _NAMES = {
     "VAE": "tfvae.models",
+    "VQVAE": "tfvae.models",
     "Autoencoder": "tfvae.models",
     "DivergenceError": "tfvae.errors",
     "InputError": "tfvae.errors",
@@ -49,6 +53,7 @@ _NAMES = {
 
 if TYPE_CHECKING:
     from tfvae import (
+        code_priors,
         datasets,
         distributions,
         evaluation,
@@ -59,13 +64,14 @@ if TYPE_CHECKING:
         plotting,
         posteriors,
         priors,
+        quantizers,
         saving,
         serving,
         sklearn,
         training,
     )
     from tfvae.errors import DivergenceError, InputError, WorkerError
-    from tfvae.models import VAE, Autoencoder
+    from tfvae.models import VAE, VQVAE, Autoencoder
     from tfvae.saving.load import load
 
 
@@ -116,7 +122,16 @@ class _KerasFirst(importlib.abc.MetaPathFinder):
     Keras loads `tfvae.models`, as above, and that cannot be loaded from within one of them.
     """
 
-    rooms = ("distributions", "likelihoods", "networks", "objectives", "posteriors", "priors")
+    rooms = (
+        "distributions",
+        "likelihoods",
+        "networks",
+        "objectives",
+        "posteriors",
+        "priors",
+        "quantizers",
+        "code_priors",
+    )
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         """Find nothing, and load Keras if it is needed first."""

@@ -1,8 +1,9 @@
-"""Models: `VAE` and `Autoencoder`, and what an input of theirs is."""
+"""Models: `VAE`, `VQVAE` and `Autoencoder`, and what an input of theirs is."""
 
 from tfvae.models.autoencoder import Autoencoder
 from tfvae.models.base import LatentVariableModel
 from tfvae.models.event_spec import EventSpec
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 
-__all__ = ["VAE", "Autoencoder", "EventSpec", "LatentVariableModel"]
+__all__ = ["VAE", "VQVAE", "Autoencoder", "EventSpec", "LatentVariableModel"]
