@@ -22,7 +22,7 @@ from tfvae.typing import Config, Shape, Tensor
 class CodePrior(keras.layers.Layer, abc.ABC):
     """Base class of priors of codes.
 
-    ``call`` takes codes `[B, T]` and returns the logits of each, `[B, T, K]`, given those before it.
+    ``call`` takes codes `[B, T]` and returns the logits of each given those before it, `[B, T, K]`.
     All of it is in float32, whatever the networks compute in: log p(c) is a sum of hundreds of
     terms.
 
@@ -50,13 +50,14 @@ class CodePrior(keras.layers.Layer, abc.ABC):
             InputError: if the prior belongs to a model with other codes.
         """
         new = (places, depth, num_codes)
-        if self.built and new != (self.places, self.depth, self.num_codes):
+        old = (self.places, self.depth, self.num_codes)
+        if old == new:
+            return
+        if self.places:
             raise InputError(
                 f"{type(self).__name__} already describes {self.places} places of {self.depth} "
                 f"codes below {self.num_codes}: give each model a prior of its own"
             )
-        if self.built:
-            return
         self.places, self.depth, self.num_codes = new
         self.make(num_classes, seed)
         self.built = True
@@ -125,8 +126,8 @@ class TransformerPrior(CodePrior):
     """A causal transformer: ``"transformer:width=64,layers=3,heads=4"``.
 
     Blocks of attention and two dense layers, each normalised before it and added to what came in
-    (Vaswani et al. 2017; Radford et al. 2019). Position t sees an embedding of c_(t−1), of its level
-    and of its place, and attends to the positions up to t. The last layer starts at 0, so that an
+    (Vaswani et al. 2017; Radford et al. 2019). Position t sees an embedding of c_(t−1), one of
+    its level and one of its place, and attends to the positions up to t. The last layer starts at 0, so that an
     untrained prior is uniform: log p(c) = −T log K.
 
     Args:
@@ -186,9 +187,9 @@ class TransformerPrior(CodePrior):
             for number in range(self.layers)
         ]
         for block in self.blocks:
-            block.build((None, self.length, width))
+            block.build((1, self.length, width))
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype="float32", name="norm")
-        self.norm.build((None, self.length, width))
+        self.norm.build((1, self.length, width))
         # A head for each level: the codes of levels have nothing to do with each other.
         self.head = self.add_weight(shape=(depth, width, size), initializer="zeros", name="head")
         self.bias = self.add_weight(shape=(depth, size), initializer="zeros", name="bias")

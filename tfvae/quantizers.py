@@ -367,12 +367,12 @@ class ResidualQuantizer(VectorQuantizer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class FiniteScalarQuantizer(Quantizer):
-    """Each of a few values rounded to one of some levels, without a codebook: ``"fsq:levels=8x6x5"``.
+    """Each of a few values rounded to a level, without a codebook: ``"fsq:levels=8x6x5"``.
 
     Mentzer et al. (2023), arXiv:2309.15505. A value of L levels is bounded to
     ``b = tanh(z + s) · h − o`` with h = (L − 1)(1 + 10⁻³) / 2, o = ½ for an even L and 0 for an odd
-    one, and s = artanh(o / h), so that 0 stays 0. It is rounded to −⌊L/2⌋ … ⌈L/2⌉ − 1, and divided by
-    ⌊L/2⌋. All levels are within reach; nothing is learnt here, there is no commitment, and
+    one, and s = artanh(o / h), so that 0 stays 0. It is rounded to −⌊L/2⌋ … ⌈L/2⌉ − 1, and divided
+    by ⌊L/2⌋. All levels are within reach; nothing is learnt here, there is no commitment, and
     K = Π L codes.
 
     Args:
@@ -483,7 +483,7 @@ def _checked_levels(levels: str | int | Sequence[int]) -> tuple[int, ...]:
         words = levels.split("x")
         given = [int(word) if word.isdecimal() and len(word) < 7 else 0 for word in words]
     else:
-        given = list(levels) if isinstance(levels, Sequence) else [levels]
+        given = [levels] if isinstance(levels, int) else list(levels)
     if not given or not all(is_whole(level, least=2) for level in given):
         raise InputError(
             f"levels are whole numbers from 2, as in 8x6x5; received {str(levels)[:80]!r}"

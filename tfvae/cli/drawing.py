@@ -1,6 +1,6 @@
 """What the commands draw and write of events: in the units that the user's data have."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -93,11 +93,17 @@ def draw_samples(
     label: ArrayLike | None = None,
     seed: int = 0,
     mean: bool | None = None,
+    temperature: float = 1.0,
 ) -> np.ndarray:
-    """Return samples of a model, `[n, *event_shape]`; see `samples_figure`."""
+    """Return samples of a model, `[n, *event_shape]`; see `samples_figure`.
+
+    The temperature is for a `VQVAE` alone.
+    """
     rank = len(vae.event_shape)
     n = n or DEFAULT_SAMPLES[rank]
     if label is None:
         label = plotting.grid_labels(vae.num_classes, n)
-    drawn = vae.sample(n, label=label, seed=seed, mean=rank > 1 if mean is None else mean)
+    options: dict[str, Any] = {} if temperature == 1 else {"temperature": temperature}
+    are_means = rank > 1 if mean is None else mean
+    drawn = vae.sample(n, label=label, seed=seed, mean=are_means, **options)
     return np.asarray(drawn)

@@ -6,4 +6,7 @@ from tfvae.models.event_spec import EventSpec
 from tfvae.models.vae import VAE
 from tfvae.models.vq import VQVAE
 
-__all__ = ["VAE", "VQVAE", "Autoencoder", "EventSpec", "LatentVariableModel"]
+# The models that the command line trains, by their names there.
+BY_NAME: dict[str, type[LatentVariableModel]] = {"vae": VAE, "vq": VQVAE}
+
+__all__ = ["BY_NAME", "VAE", "VQVAE", "Autoencoder", "EventSpec", "LatentVariableModel"]

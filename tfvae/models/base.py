@@ -1,4 +1,4 @@
-"""What `VAE`, `VQVAE` and `Autoencoder` share: two networks, a likelihood, and the way to train them."""
+"""What all models share: two networks, a likelihood, and the way to train them."""
 
 import abc
 import contextlib

@@ -70,7 +70,9 @@ class MapCode(keras.layers.Layer):
         **kwargs: those of `keras.layers.Layer`.
     """
 
-    def __init__(self, to_vectors: keras.layers.Layer, quantizer: keras.layers.Layer, **kwargs: Any):
+    def __init__(
+        self, to_vectors: keras.layers.Layer, quantizer: keras.layers.Layer, **kwargs: Any
+    ):
         super().__init__(autocast=False, **kwargs)
         self.to_vectors = to_vectors
         self.quantizer = quantizer

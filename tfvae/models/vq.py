@@ -54,8 +54,8 @@ class VQVAE(LatentVariableModel):
     ``loss(x) = −log p(x|z(c(x))) + β Σ ‖z_e(x) − z(c(x))‖²``
 
     with the first term in nats, summed over the values of x, and the second summed over the values
-    of the map; see `tfvae.quantizers.VectorQuantizer`. Then `fit_prior` trains p(c), on −log p(c(x))
-    in nats, with all else held. After that the model has samples, and a bound:
+    of the map; see `tfvae.quantizers.VectorQuantizer`. Then `fit_prior` trains p(c), with all else
+    held, on −log p(c(x)) in nats. After that the model has samples, and a bound:
 
     ``log p(x) = log Σ_c p(c) p(x|c) ≥ log p(x|c(x)) + log p(c(x))``
 
@@ -91,7 +91,7 @@ class VQVAE(LatentVariableModel):
         InputError: if networks, quantizer, prior, likelihood and sizes do not fit each other.
 
     Example:
-        >>> vq = tfvae.VQVAE.for_events((24, 1), quantizer="vq:codes=8", likelihood="normal", seed=0)
+        >>> vq = tfvae.VQVAE.for_events((24, 1), quantizer="vq:codes=8", likelihood="normal")
         >>> vq.codes(np.zeros((5, 24, 1))).shape
         TensorShape([5, 6])
     """
@@ -414,7 +414,8 @@ class VQVAE(LatentVariableModel):
     ) -> Tensor:
         flat = tf.reshape(codes, (-1, self.code_prior.length))
         condition = self._condition(label, flat, 1)
-        return self.code_prior.log_prob(flat, *(condition or [None]), seed=seed, share=share)
+        one_hot = condition[0] if condition else None
+        return self.code_prior.log_prob(flat, one_hot, seed, share)
 
     # --- the bound --------------------------------------------------------------------------------
 
@@ -578,7 +579,8 @@ class VQVAE(LatentVariableModel):
             InputError: if the model has not been built.
         """
         self._require_built("training_prior")
-        before = (self.optimizer, self.get_compile_config()) if self.compiled else None
+        was_compiled = bool(self.compiled)  # type: ignore[has-type]
+        before = (self.optimizer, self.get_compile_config()) if was_compiled else None
         self.stage = "prior"
         self.compile(optimizer, **kwargs)
         try:
@@ -620,7 +622,9 @@ class VQVAE(LatentVariableModel):
         if not self.adapted:
             # What the decoder starts at is a matter of the first stage.
             self.adapted = True
-        chosen = keras.optimizers.Adam(1e-3, global_clipnorm=1.0) if optimizer is None else optimizer
+        chosen = (
+            keras.optimizers.Adam(1e-3, global_clipnorm=1.0) if optimizer is None else optimizer
+        )
         with self.training_prior(chosen):
             return self.fit(x, y, **kwargs)
 
@@ -686,7 +690,8 @@ class VQVAE(LatentVariableModel):
             numbers, seeds, fn_output_signature=tf.TensorSpec((length,), tf.float32)
         )
         condition = self._condition(label, uniforms, 1)
-        return self._shown(self.code_prior.draw(uniforms, *(condition or [None]), temperature))
+        one_hot = condition[0] if condition else None
+        return self._shown(self.code_prior.draw(uniforms, one_hot, temperature))
 
     def _label_of_each(self, n: int, label: ArrayLike | None) -> Tensor | None:
         spec = self._require_built("sampling")
