@@ -22,7 +22,7 @@ __all__ = [
     "DivergenceError",
     "InputError",
     "WorkerError",
-    "code_priors",
+    "codes",
     "datasets",
     "distributions",
     "evaluation",
@@ -34,7 +34,6 @@ __all__ = [
     "plotting",
     "posteriors",
     "priors",
-    "quantizers",
     "saving",
     "serving",
     "sklearn",
@@ -53,7 +52,7 @@ _NAMES = {
 
 if TYPE_CHECKING:
     from tfvae import (
-        code_priors,
+        codes,
         datasets,
         distributions,
         evaluation,
@@ -64,7 +63,6 @@ if TYPE_CHECKING:
         plotting,
         posteriors,
         priors,
-        quantizers,
         saving,
         serving,
         sklearn,
@@ -129,8 +127,7 @@ class _KerasFirst(importlib.abc.MetaPathFinder):
         "objectives",
         "posteriors",
         "priors",
-        "quantizers",
-        "code_priors",
+        "codes",
     )
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:

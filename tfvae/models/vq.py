@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae import code_priors, likelihoods, networks, quantizers
+from tfvae import likelihoods, networks
 from tfvae.checks import checked_count, is_number
-from tfvae.code_priors import CodePrior
+from tfvae.codes import CodePrior, Quantizer, priors, quantizers
+from tfvae.codes.quantizers import Quantized
 from tfvae.distributions.family import PACKAGE
 from tfvae.errors import InputError
 from tfvae.likelihoods import Likelihood
@@ -23,7 +24,6 @@ from tfvae.models.sources import checked_source
 from tfvae.models.step import Losses
 from tfvae.models.vae import ELBOTerms
 from tfvae.networks import Network
-from tfvae.quantizers import Quantized, Quantizer
 from tfvae.share import Share, summed
 from tfvae.typing import ArrayLike, Config, Data, Distribution, Seed, Shape, Tensor
 
@@ -54,7 +54,7 @@ class VQVAE(LatentVariableModel):
     ``loss(x) = −log p(x|z(c(x))) + β Σ ‖z_e(x) − z(c(x))‖²``
 
     with the first term in nats, summed over the values of x, and the second summed over the values
-    of the map; see `tfvae.quantizers.VectorQuantizer`. Then `fit_prior` trains p(c), with all else
+    of the map; see `tfvae.codes.VectorQuantizer`. Then `fit_prior` trains p(c), with all else
     held, on −log p(c(x)) in nats. After that the model has samples, and a bound:
 
     ``log p(x) = log Σ_c p(c) p(x|c) ≥ log p(x|c(x)) + log p(c(x))``
@@ -71,9 +71,9 @@ class VQVAE(LatentVariableModel):
             `tfvae.likelihoods.Likelihood`. That of a conditional model takes a list of maps and
             labels.
         code_dim: C, the width of the vectors; None for what the quantizer usually has.
-        quantizer: a `tfvae.quantizers.Quantizer` or a name: ``"vq:codes=256"``,
+        quantizer: a `tfvae.codes.Quantizer` or a name: ``"vq:codes=256"``,
             ``"fsq:levels=8x6x5"``, ``"residual:depth=4"``.
-        code_prior: p(c), a `tfvae.code_priors.CodePrior` or a name such as
+        code_prior: p(c), a `tfvae.codes.CodePrior` or a name such as
             ``"transformer:width=64,layers=3"``.
         likelihood: p(x|z), a `tfvae.likelihoods.Likelihood` or a name.
         num_classes: labels of a conditional model, which encoder, decoder and p(c|y) take.
@@ -128,7 +128,7 @@ class VQVAE(LatentVariableModel):
         )
         self.code_dim = width
         self.quantizer = family
-        self.code_prior = code_priors.get(code_prior)
+        self.code_prior = priors.get(code_prior)
         self.stage: Stage = "codes"
         self._code_shape: Shape = ()
         self.to_vectors = keras.layers.Dense(

@@ -126,9 +126,9 @@ class TransformerPrior(CodePrior):
     """A causal transformer: ``"transformer:width=64,layers=3,heads=4"``.
 
     Blocks of attention and two dense layers, each normalised before it and added to what came in
-    (Vaswani et al. 2017; Radford et al. 2019). Position t sees an embedding of c_(t−1), one of
-    its level and one of its place, and attends to the positions up to t. The last layer starts at 0, so that an
-    untrained prior is uniform: log p(c) = −T log K.
+    (Vaswani et al. 2017; Radford et al. 2019). Position t sees an embedding of c_(t−1), one of its
+    level and one of its place, and attends to the positions up to t. The last layer starts at 0, so
+    that an untrained prior is uniform: log p(c) = −T log K.
 
     Args:
         width: of the embeddings; a multiple of `heads`.
