@@ -14,7 +14,7 @@ from tfvae.training import train
 SMALL_PRIOR = "transformer:width=8,layers=1,heads=2"
 QUANTIZERS = ["vq:codes=5", "fsq:levels=3x2", "residual:depth=2,codes=4"]
 # A vector, a series, an image and a volume, and the places of their maps.
-SHAPES = {(3,): (8,), (4, 2): (2,), (6, 4, 1): (3, 2), (4, 4, 2, 1): (2, 2, 1)}
+SHAPES = {(3,): (8,), (4, 2): (2,), (6, 4, 1): (3, 2), (4, 4, 2, 1): (2, 2, 2)}
 LIKELIHOODS = {
     "bernoulli": "bits",
     "normal:scale=learned": "real",
