@@ -109,7 +109,8 @@ class CodePrior(keras.layers.Layer, abc.ABC):
         share: Share | None = None,
     ) -> Tensor:
         """Compute log p(c), `[B]`, nats; the arguments are those of `call`."""
-        logits = self(codes, label=label, seed=seed, share=share)
+        # Not by Keras' own call, which takes no numbers beside tensors: a share has both.
+        logits = self.call(codes, label, seed, share)
         return -tf.reduce_sum(
             tf.nn.sparse_softmax_cross_entropy_with_logits(codes, logits), axis=-1
         )
