@@ -95,7 +95,9 @@ def train(
         OSError: if a checkpoint cannot be written.
     """
     if not isinstance(model, LatentVariableModel):
-        raise InputError(f"expected a tfvae.VAE, VQVAE or Autoencoder; received {type(model).__name__}")
+        raise InputError(
+            f"expected a tfvae.VAE, VQVAE or Autoencoder; received {type(model).__name__}"
+        )
     for name, source in (("data", data), ("validation_data", validation_data)):
         if source is not None or name == "data":
             _check_batches(name, source)
