@@ -62,8 +62,8 @@ def train(
     training at a time has the directory.
 
     Args:
-        model: a `VAE`, `VQVAE` or `Autoencoder` that has been compiled; an optimiser that has taken steps
-            goes on from there.
+        model: a `VAE`, `VQVAE` or `Autoencoder` that has been compiled; an optimiser that has taken
+            steps goes on from there.
         data: `tfvae.datasets.Batches`; or a data set of batches ``x`` or ``(x, label)`` or
             ``(x, label, sample_weight)``, iterated anew each epoch.
         epochs: passes over the data.
