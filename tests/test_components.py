@@ -15,7 +15,7 @@ from components import CASES, LIKELIHOODS, SLOW_CASES, batch, model
 from likelihood_cases import CASES as LIKELIHOOD_CASES
 from tensorflow_probability import distributions as tfd
 
-from tfvae import VAE, InputError, likelihoods, networks, objectives, posteriors, priors
+from tfvae import VAE, InputError, codes, likelihoods, networks, objectives, posteriors, priors
 from tfvae.training import train
 
 case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -32,6 +32,8 @@ def test_every_family_is_here():
     assert names(components.PRIORS) == set(priors.BY_NAME) | {"fixed"}
     assert names(components.NETWORKS) == set(networks.BY_NAME)
     assert {c.objective.partition(":")[0] for c in CASES} == set(objectives.BY_NAME)
+    assert names(components.QUANTIZERS) == set(codes.quantizers.BY_NAME)
+    assert names(components.CODE_PRIORS) == set(codes.priors.BY_NAME)
 
 
 def test_every_pair_meets():
@@ -63,6 +65,8 @@ FAMILIES = [
     *((objectives.get, lambda c=c: objectives.get(c)) for c in components.OBJECTIVES),
     (objectives.get, lambda: objectives.get(components.FREE_BITS)),
     (objectives.get, lambda: objectives.get(components.BETA_TC)),
+    *((codes.quantizers.get, lambda c=c: codes.quantizers.get(c)) for c in components.QUANTIZERS),
+    *((codes.priors.get, lambda c=c: codes.priors.get(c)) for c in components.CODE_PRIORS),
 ]
 
 

@@ -115,6 +115,16 @@ def test_holes_are_filled():
     assert names["completions"].shape == (10, 500, 6)
 
 
+@pytest.mark.exhaustive
+def test_codes_are_trained_in_two_stages():
+    (example,) = blocks("python", "docs/vq.md")
+    replaced = example.replace("epochs=20", "epochs=1")
+    names = run(replaced, "docs/vq.md", **{'"vq:codes=256"': '"vq:codes=8"'})
+    assert names["codes"].shape == (100, 7, 7)
+    assert names["samples"].shape == (64, 28, 28, 1)
+    assert names["found"].bound > -1000
+
+
 def test_scores_have_a_threshold_and_shares():
     (score,) = blocks("python", "docs/anomalies.md")
     names = run(score, "docs/anomalies.md")

@@ -58,6 +58,9 @@ OBJECTIVES = [
 ]
 # These need a posterior that factorises, and the first a prior that does.
 FREE_BITS, BETA_TC = "free_bits:nats=0.2,groups=2", "beta_tc:dataset_size=50,beta=2"
+# Of models of codes, which tests/models/test_vq.py makes.
+QUANTIZERS = ["vq:codes=5,decay=0.9", "fsq:levels=4x3", "residual:depth=2,codes=4"]
+CODE_PRIORS = ["transformer:width=8,layers=1,heads=2,dropout=0.2"]
 NETWORKS = ["dense:hidden=8", "conv:filters=4,hidden=8", "residual:filters=4,blocks=1,hidden=8"]
 
 

@@ -71,7 +71,8 @@ def sample(
         str | None,
         Parameter(
             help="Of a hierarchy: multiply the spread of p(z) by this, such as 0.7; or by a number "
-            "for each group of latents, the topmost first: 0.7x1."
+            "for each group of latents, the topmost first: 0.7x1. Of a VQVAE: below 1 the more "
+            "probable codes are drawn more often than its prior has them."
         ),
     ] = None,
     ex_post: Annotated[
@@ -96,7 +97,8 @@ def sample(
     scales = None if temperature is None else _temperatures(temperature)
     if scales is not None and where:
         raise InputError("--where weighs draws from the prior itself: leave out --temperature")
-    trained = _open(model, out)
+    trained = _open(model, out, codes=True)
+    _check_options(trained, ex_post, where)
     import numpy as np
 
     from tfvae import datasets, plotting
@@ -165,6 +167,22 @@ def _temperatures(text: str) -> list[float]:
         ) from None
 
 
+def _check_options(trained: "TrainedModel", ex_post: str | None, where: tuple[str, ...]) -> None:
+    """Refuse options of samples that are for a model of another kind.
+
+    Raises:
+        InputError: if there is one.
+    """
+    if not trained.has_codes:
+        return
+    if ex_post is not None:
+        raise InputError(
+            "--ex-post is for a VAE, and a VQVAE has a prior of its codes: leave it out"
+        )
+    if where:
+        raise InputError("--where draws z from p(z), which a VQVAE does not have: leave it out")
+
+
 def _beside_the_table(
     trained: "TrainedModel", options: DataOptions, schema: "Schema", rows: "pd.DataFrame"
 ) -> "Figure":
@@ -229,7 +247,7 @@ def reconstruct(
     Your own are all that --dataset holds: a data set, a file with one event, a picture.
     """
     check_out(out, overwrite, endings=(*PICTURES, *NUMBERS))
-    trained = _open(model, out)
+    trained = _open(model, out, codes=True)
     from tfvae import plotting
     from tfvae.cli.drawing import DEFAULT_RECONSTRUCTIONS, Units
 
@@ -381,9 +399,9 @@ def explore(
         )
 
 
-def _open(model: Path, out: Path) -> "TrainedModel":
+def _open(model: Path, out: Path, *, codes: bool = False) -> "TrainedModel":
     """Read a model whose events can be written as `out` says."""
-    trained = open_model(model)
+    trained = open_model(model, codes=codes)
     if out.suffix.lower() == ".csv":
         check_vectors(len(trained.vae.event_shape))
     return trained

@@ -1,9 +1,9 @@
-"""What `VAE` and `Autoencoder` share: two networks, a likelihood, and the way to train them."""
+"""What all models share: two networks, a likelihood, and the way to train them."""
 
 import abc
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
@@ -62,7 +62,7 @@ class KerasOptions(TypedDict, total=False):
 
 
 class LatentVariableModel(keras.Model, abc.ABC):
-    """Events to a latent vector and back: base class of `VAE` and `Autoencoder`.
+    """Events to a latent vector and back: base class of `VAE`, `VQVAE` and `Autoencoder`.
 
     Attributes:
         encoder: the network from events to features.
@@ -193,9 +193,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         self._event_spec = spec
         try:
             self._build_latent(features)
-            features = run_symbolically(
-                "decoder", self.decoder, (self.latent_dim,), self.num_classes
-            )
+            features = run_symbolically("decoder", self.decoder, self._z_shape, self.num_classes)
             if isinstance(features, (list, tuple, dict)):
                 raise InputError("the decoder must put out one tensor; received several")
             likelihood.last_activation = last_activation(self.decoder)
@@ -210,6 +208,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
     @abc.abstractmethod
     def _build_latent(self, features: Any) -> None:
         """Build what lies between the encoder's output and z."""
+
+    @property
+    def _z_shape(self) -> Shape:
+        """How the decoder takes the d values of z: as a vector."""
+        return (self.latent_dim,)
 
     def _check_latent(self) -> None:
         """Check that what has been built fits together."""
@@ -456,7 +459,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             )
         if tf.executing_eagerly() and not bool(tf.reduce_all(tf.math.is_finite(z))):
             raise InputError("expected finite latent vectors; received NaN or infinite values")
-        flat = tf.reshape(z, (-1, self.latent_dim))
+        flat = tf.reshape(z, (-1, *self._z_shape))
         condition = self._condition(label, z, 1)
         features = run(self.decoder, [flat, *condition] if condition else flat, training)
         return self._parameters_of(features, z)
@@ -600,7 +603,9 @@ class LatentVariableModel(keras.Model, abc.ABC):
             InputError: if the model has not been built.
         """
         spec = self._require_built("keras_decoder")
-        return decoder_model(self.decoder, self.likelihood_family, self.latent_dim, spec)
+        return decoder_model(
+            self.decoder, self.likelihood_family, self.latent_dim, spec, self._z_shape
+        )
 
     @abc.abstractmethod
     def _code_layer(self) -> keras.layers.Layer:
@@ -816,6 +821,13 @@ class LatentVariableModel(keras.Model, abc.ABC):
             training: whether to train.
             share: which rows of a batch these are, where several devices have it: the result is
                 that of these rows within the whole batch.
+        """
+
+    def follow(self, statistics: Sequence[Tensor]) -> None:
+        """Learn what no gradient tells, when a step has updated the weights; here nothing.
+
+        Args:
+            statistics: `Losses.statistics` of the batch, summed over all devices.
         """
 
     def compile(

@@ -18,7 +18,7 @@ from tfvae.checks import is_number
 from tfvae.errors import DivergenceError, InputError
 from tfvae.graph_errors import refuse_unless
 from tfvae.models.batch import Batch
-from tfvae.share import Share
+from tfvae.share import Share, summed
 from tfvae.typing import Tensor
 
 
@@ -30,12 +30,15 @@ class Losses(NamedTuple):
         validation_loss: what `val_loss` reports, `[B]`: for a VAE the negative ELBO at beta = 1.
         terms: named terms to report, each `[B]`, in nats.
         reconstruction: computes `[B, *event_shape]` for the user's own metrics.
+        statistics: sums over the events of a training batch from which the model learns what no
+            gradient tells; see `LatentVariableModel.follow`.
     """
 
     loss: Tensor
     validation_loss: Tensor
     terms: dict[str, Tensor]
     reconstruction: Callable[[], Tensor]
+    statistics: tuple[Tensor, ...] = ()
 
 
 class Differentiated(NamedTuple):
@@ -198,11 +201,13 @@ def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> Tensor:
             "skip_norm looks at the gradient of the whole batch, of which fit has a part on each "
             "device: train with tfvae.training.train, or leave it out"
         )
+    statistics = summed(list(taken.losses.statistics))
     if model.runs_in_xla:
         # XLA compiles no check that raises. `DivergenceWatch` sees the NaN.
 
         def update() -> Tensor:
             model.optimizer.apply_gradients(zip(taken.gradients, variables, strict=True))
+            model.follow(statistics)
             return loss
 
         finite = are_finite(taken, model.optimizer)
@@ -217,6 +222,7 @@ def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> Tensor:
         def step() -> Tensor:
             # Keras sums the gradients of replicas.
             model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            model.follow([tf.identity(statistic) for statistic in statistics])
             return loss
 
         if not skips:

@@ -3,6 +3,7 @@
 Arrays in, matplotlib figures out. Save one with `save`, or ``figure.savefig("name.png")``.
 """
 
+from tfvae.plotting.codes import code_use
 from tfvae.plotting.curves import curves
 from tfvae.plotting.data import data_figure
 from tfvae.plotting.diagnosis import diagnosis
@@ -14,6 +15,7 @@ from tfvae.plotting.tables import table_figure
 from tfvae.plotting.vectors import marginals
 
 __all__ = [
+    "code_use",
     "curves",
     "data_figure",
     "diagnosis",

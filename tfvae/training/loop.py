@@ -62,8 +62,8 @@ def train(
     training at a time has the directory.
 
     Args:
-        model: a `VAE` or `Autoencoder` that has been compiled; an optimiser that has taken steps
-            goes on from there.
+        model: a `VAE`, `VQVAE` or `Autoencoder` that has been compiled; an optimiser that has taken
+            steps goes on from there.
         data: `tfvae.datasets.Batches`; or a data set of batches ``x`` or ``(x, label)`` or
             ``(x, label, sample_weight)``, iterated anew each epoch.
         epochs: passes over the data.
@@ -95,7 +95,9 @@ def train(
         OSError: if a checkpoint cannot be written.
     """
     if not isinstance(model, LatentVariableModel):
-        raise InputError(f"expected a tfvae.VAE or Autoencoder; received {type(model).__name__}")
+        raise InputError(
+            f"expected a tfvae.VAE, VQVAE or Autoencoder; received {type(model).__name__}"
+        )
     for name, source in (("data", data), ("validation_data", validation_data)):
         if source is not None or name == "data":
             _check_batches(name, source)

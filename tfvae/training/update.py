@@ -121,10 +121,10 @@ class Updates:
         def differentiate(batch: Any, seed: Tensor) -> Any:
             own, rows = self._share_of(batch, total)
             taken = self.model.differentiate(own, seed, rows)
-            loss = taken.losses.loss
-            return summed([*taken.gradients, self._sums(own, rows, taken.losses, loss, True)])
+            sums = self._sums(own, rows, taken.losses, taken.losses.loss, True)
+            return summed([taken.gradients, list(taken.losses.statistics), sums])
 
-        *gradients, sums = first(
+        gradients, statistics, sums = first(
             self.strategy, self.strategy.run(differentiate, args=(batch, seed))
         )
         problem = self._problem(sums, gradients)
@@ -132,6 +132,7 @@ class Updates:
         def update() -> Tensor:
             # Outside of replicas Keras neither sums the gradients again nor clips each's by itself.
             self.model.optimizer.apply(gradients, self.model.trainable_variables)
+            self.model.follow(statistics)
             return problem
 
         fine = tf.equal(problem, 0)
