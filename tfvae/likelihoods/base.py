@@ -363,6 +363,17 @@ class Likelihood(Family, abc.ABC):
         """
         return None
 
+    def starting_spread(self, x: np.ndarray) -> np.ndarray | None:
+        """Return how far from their mean the head's parameters range where that is more than 1.
+
+        Args:
+            x: as for `starting_parameters`.
+
+        Returns:
+            `[parameters_per_value · C]`, 1 for those that range over less; None for all 1.
+        """
+        return None
+
     def start_at(self, parameters: dict[str, np.ndarray]) -> None:
         """Set the likelihood's own weights to what `starting_parameters` returned."""
         for name, value in parameters.items():

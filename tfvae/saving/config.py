@@ -20,6 +20,7 @@ from tfvae.saving.validation import Validated
 Binarization = Literal["none", "threshold", "static", "dynamic"]
 Kind = Literal["table", "series", "image", "volume"]
 Decay = Literal["cosine", "stages", "none"]
+Logger = Literal["mlflow", "wandb"]
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -306,6 +307,13 @@ class TrainConfig(ReadingOptions, _Named):
         float,
         real("Write a checkpoint when so much time has passed since the last.", gte=0),
     ] = 60.0
+    logger: Annotated[
+        Logger | None,
+        _option(
+            "Log the run to MLflow or Weights & Biases as well: options, metrics of each epoch, "
+            "scores and pictures. Needs the extra of that name."
+        ),
+    ] = None
     profile: Annotated[bool, _option("Profile some steps for TensorBoard.", negative=())] = False
     seed: Annotated[
         int,
