@@ -177,8 +177,8 @@ def test_wandb_writes_one_run_in_parts_without_a_network(stopped, tmp_path, monk
     files = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
     assert [file.name for file in files] == [f"run-{run['run']}.wandb"] * 2
     first, second = (file.read_bytes() for file in files)
-    assert b"val_elbo" in first and b"latent_dim" in first and b"test_elbo" not in first
-    assert b"val_elbo" in second and b"test_elbo" in second
+    for content in (first, second):
+        assert b"val_elbo" in content and b"latent_dim" in content and b"test_elbo" in content
     pictures = {path.name.split("_")[0] for path in files[1].parent.glob("files/media/images/*")}
     assert pictures == {"samples", "reconstructions", "latent", "curves"}
 

@@ -13,6 +13,7 @@ from tfvae import datasets
 from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.models.vae import VAE
+from tfvae.saving import hub
 from tfvae.saving.card import Card
 from tfvae.saving.config import DataOptions, Kind, TrainConfig
 from tfvae.saving.events import Events, all_events
@@ -148,6 +149,7 @@ class TrainedModel:
         Raises:
             InputError: if it holds no `VAE`.
         """
+        path = hub.download(path) if hub.is_address(path) else path
         vae, file = load(path), find_model(path)
         if not isinstance(vae, VAE):
             raise InputError(f"expected a tfvae.VAE in {file}; it holds a {type(vae).__name__}")
