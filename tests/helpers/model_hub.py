@@ -131,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             name = f"{owner}/{facts['name'].rpartition('/')[2]}"
             if self._may(name, write=True):
                 self.hub.files.setdefault(name, {})
-                if facts.get("private"):
+                if facts.get("private") or facts.get("visibility") == "private":
                     self.hub.private.add(name)
                 self._send(200, {"url": f"{self.hub.address}/{name}", "name": name})
         elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/main", path):
