@@ -107,12 +107,16 @@ def measured(case: Case, adapted: bool, given: argparse.Namespace) -> dict[str, 
     }
 
 
-def row(found: dict[str, Any]) -> str:
-    """Return a line of the table."""
-    cells = [f"{elbo:,.2f}" for elbo in found["elbo"].values()]
-    best = f"{found['best']:,.2f} ({found['best_step']:,})"
-    cells = [found["data"], found["start"], *cells, best, str(found["seconds"])]
-    return f"| {' | '.join(cells)} |"
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as a table of Markdown."""
+    steps = [f"{int(step):,} steps" for step in rows[0]["elbo"]]
+    lines = [["data", "start", *steps, "best (steps)", "CPU seconds"]]
+    lines.append(["---", "---", *["---:"] * (len(steps) + 2)])
+    for found in rows:
+        cells = [f"{elbo:,.2f}" for elbo in found["elbo"].values()]
+        best = f"{found['best']:,.2f} ({found['best_step']:,})"
+        lines.append([found["data"], found["start"], *cells, best, str(found["seconds"])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:
@@ -126,15 +130,13 @@ def main() -> None:
     given = parser.parse_args()
     if any(step < 1 or step % EVERY for step in given.steps):
         parser.error(f"--steps are multiples of {EVERY}")
-    columns = [f"{step:,} steps" for step in given.steps] + ["best (steps)"]
     print(f"On {machine()}; seeds 0 to {given.seeds - 1}.\n")
-    print(f"| data | start | {' | '.join(columns)} | CPU seconds |")
-    print(f"| --- | --- |{' ---: |' * (len(columns) + 1)}")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for case in cases(given):
         for adapted in (False, True):
             rows.append(measured(case, adapted, given))
-            print(row(rows[-1]), flush=True)
+            head, last = table(rows).splitlines()[:2], table(rows).splitlines()[-1]
+            print("\n".join([*head, last] if len(rows) == 1 else [last]), flush=True)
             if given.out is not None:
                 facts = {"machine": machine(), "seeds": given.seeds, "rows": rows}
                 given.out.write_text(f"{json.dumps(facts, indent=1)}\n", encoding="utf-8")
