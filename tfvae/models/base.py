@@ -806,7 +806,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     def _start(self, x: np.ndarray, target: np.ndarray) -> None:
         """Start at events, and at the targets that p(x|z) is of."""
-        start(self, self.event_spec.support.clip(target).numpy())
+        start(self, x, self.event_spec.support.clip(target).numpy())
         self.adapted = True
 
     @abc.abstractmethod
