@@ -20,6 +20,7 @@ __all__ = [
     "VQVAE",
     "Autoencoder",
     "DivergenceError",
+    "HierarchicalVAE",
     "InputError",
     "WorkerError",
     "codes",
@@ -44,6 +45,7 @@ _NAMES = {
     "VAE": "tfvae.models",
     "VQVAE": "tfvae.models",
     "Autoencoder": "tfvae.models",
+    "HierarchicalVAE": "tfvae.models",
     "DivergenceError": "tfvae.errors",
     "InputError": "tfvae.errors",
     "WorkerError": "tfvae.errors",
@@ -69,7 +71,7 @@ if TYPE_CHECKING:
         training,
     )
     from tfvae.errors import DivergenceError, InputError, WorkerError
-    from tfvae.models import VAE, VQVAE, Autoencoder
+    from tfvae.models import VAE, VQVAE, Autoencoder, HierarchicalVAE
     from tfvae.saving.load import load
 
 

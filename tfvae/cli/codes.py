@@ -30,6 +30,10 @@ def make(config: TrainConfig, data: datasets.Dataset, likelihood: Likelihood | s
                 f"--{name} is for a VAE, and --model vq has a --quantizer and a --code-prior: "
                 "leave it out"
             )
+    if config.groups is not None:
+        raise InputError(
+            "--groups is for --model hierarchical, and the model is vq: give one or the other"
+        )
     return VQVAE.for_events(
         data.event_shape,
         code_dim=config.latent_dim,

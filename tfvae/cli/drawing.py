@@ -1,12 +1,16 @@
 """What the commands draw and write of events: in the units that the user's data have."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from tfvae import datasets, plotting
+from tfvae.errors import InputError
+from tfvae.models.hierarchical import HierarchicalVAE
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.typing import ArrayLike
 
 if TYPE_CHECKING:
@@ -93,17 +97,33 @@ def draw_samples(
     label: ArrayLike | None = None,
     seed: int = 0,
     mean: bool | None = None,
-    temperature: float = 1.0,
+    temperature: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Return samples of a model, `[n, *event_shape]`; see `samples_figure`.
 
-    The temperature is for a `VQVAE` alone.
+    `temperature` is one for each group of latents of a hierarchy, or one for all; of a `VQVAE` one.
+
+    Raises:
+        InputError: if there is a temperature, and the model has none, or other ones.
     """
     rank = len(vae.event_shape)
     n = n or DEFAULT_SAMPLES[rank]
     if label is None:
         label = plotting.grid_labels(vae.num_classes, n)
-    options: dict[str, Any] = {} if temperature == 1 else {"temperature": temperature}
-    are_means = rank > 1 if mean is None else mean
-    drawn = vae.sample(n, label=label, seed=seed, mean=are_means, **options)
+    mean = rank > 1 if mean is None else mean
+    if temperature is None:
+        return np.asarray(vae.sample(n, label=label, seed=seed, mean=mean))
+    if isinstance(vae, VQVAE):
+        if len(temperature) > 1:
+            raise InputError(
+                f"temperature of a VQVAE is one number; received {len(temperature)} of them"
+            )
+        drawn = vae.sample(n, label=label, seed=seed, mean=mean, temperature=temperature[0])
+        return np.asarray(drawn)
+    if not isinstance(vae, HierarchicalVAE):
+        raise InputError(
+            "temperature is for hierarchies of latents and for codes, and the model is a "
+            f"{type(vae).__name__}: leave it out"
+        )
+    drawn = vae.sample(n, label=label, seed=seed, mean=mean, temperature=temperature)
     return np.asarray(drawn)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from tfvae import datasets, objectives, plotting
+from tfvae import datasets, models, objectives, plotting
 from tfvae.cli import codes
 from tfvae.cli.collapse import collapse_warnings
 from tfvae.cli.defaults import COLUMNS, completed
@@ -35,6 +35,7 @@ from tfvae.evaluation import CodeUsage, ELBOEstimate, elbo
 from tfvae.evaluation.diagnostics import ACTIVE
 from tfvae.finite import without_nan
 from tfvae.likelihoods import Likelihood
+from tfvae.models.hierarchical import HierarchicalVAE
 from tfvae.models.sources import warn_of_scale
 from tfvae.models.vae import VAE
 from tfvae.models.vq import VQVAE
@@ -241,8 +242,7 @@ class _Job:
         if config.model == "vq":
             vae = codes.make(config, data, likelihood)
         else:
-            _refuse_options_of_codes(config)
-            vae = VAE.for_events(
+            vae = _model_class(config).for_events(
                 data.event_shape,
                 latent_dim=config.latent_dim,  # type: ignore[arg-type]
                 network=config.network,
@@ -253,16 +253,18 @@ class _Job:
                 num_classes=data.num_classes if config.conditional else None,
                 missing=config.missing,
                 seed=config.seed,
+                **({} if config.groups is None else {"groups": config.groups}),  # type: ignore[arg-type]
             )
         # Values outside the support show in the first events, before anything is written.
         x, labels = data.train.arrays(limit=256)
         vae.event_spec.check_array(x, labels)
         if self.is_chief:
             warn_of_scale(vae, x)
-        if isinstance(getattr(vae, "prior_family", None), VampPrior):
+        prior = None if config.model == "vq" else vae.prior_family.of_top()
+        if isinstance(prior, VampPrior):
             # More pseudo-inputs than events are refused here.
-            x, _ = data.train.arrays(limit=vae.prior_family.pseudo_inputs)
-            vae.prior_family.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
+            x, _ = data.train.arrays(limit=prior.pseudo_inputs)
+            prior.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
         vae.compile(
             keras.optimizers.Adam(
                 _learning_rate(config, steps * self.epochs // config.accumulate),
@@ -270,7 +272,8 @@ class _Job:
                 gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
                 use_ema=config.average is not None,
                 ema_momentum=config.average or 0.99,
-            )
+            ),
+            skip_norm=config.skip_norm,
         )
         return vae
 
@@ -449,6 +452,10 @@ class _Job:
             pictures["codes"] = codes.picture(vae, x, given, self._usage)
         else:
             pictures["latent"] = _latent_map(vae, x, labels)
+        if isinstance(vae, HierarchicalVAE) and vae.has_groups:
+            label = None if given is None else given[0]
+            rows = vae.group_effects(label=label, seed=self.config.seed)
+            pictures["groups"] = plotting.group_rows(units.of(rows), units.names)
         history = self._history
         if history:
             pictures["curves"] = plotting.curves(history)
@@ -510,18 +517,25 @@ class _Job:
         return plain
 
 
-def _refuse_options_of_codes(config: TrainConfig) -> None:
-    """Refuse options that are for --model vq alone.
+def _model_class(config: TrainConfig) -> type[VAE]:
+    """Return the class of the model to train, of those that are a `VAE`.
 
     Raises:
-        InputError: if there is one.
+        InputError: if an option is for another class.
     """
+    if config.groups is not None and config.model != "hierarchical":
+        raise InputError(
+            f"--groups is for --model hierarchical, and the model is {config.model}: give one or "
+            "the other"
+        )
     for name in ("quantizer", "code_prior", "prior_epochs"):
         if getattr(config, name) is not None:
             raise InputError(
                 f"--{name.replace('_', '-')} is for --model vq, and the model is {config.model}: "
                 "give one or the other"
             )
+    found: Any = models.BY_NAME[config.model]
+    return found
 
 
 def _what_is_estimated(vae: VAE | VQVAE) -> str:

@@ -68,13 +68,13 @@ def sample(
         ),
     ] = None,
     temperature: Annotated[
-        float,
-        real(
-            "Of a VQVAE: below 1 the more probable codes are drawn more often than its prior has "
-            "them.",
-            gt=0,
+        str | None,
+        Parameter(
+            help="Of a hierarchy: multiply the spread of p(z) by this, such as 0.7; or by a number "
+            "for each group of latents, the topmost first: 0.7x1. Of vq: below 1 the more probable "
+            "codes come more often than their prior has them."
         ),
-    ] = 1.0,
+    ] = None,
     ex_post: Annotated[
         str | None,
         Parameter(
@@ -94,8 +94,11 @@ def sample(
     A .csv file of a table's model holds made-up rows of the table's columns.
     """
     check_out(out, overwrite, endings=(*PICTURES, *NUMBERS))
+    scales = None if temperature is None else _temperatures(temperature)
+    if scales is not None and where:
+        raise InputError("--where weighs draws from the prior itself: leave out --temperature")
     trained = _open(model, out, codes=True)
-    _check_options(trained, ex_post, temperature, where)
+    _check_options(trained, ex_post, where)
     import numpy as np
 
     from tfvae import datasets, plotting
@@ -123,7 +126,7 @@ def sample(
             f"{found.effective_draws:,.0f} count"
         )
     else:
-        x = draw_samples(vae, n=n, label=number, seed=seed, mean=mean, temperature=temperature)
+        x = draw_samples(vae, n=n, label=number, seed=seed, mean=mean, temperature=scales)
     labels = None
     if vae.num_classes is not None:
         labels = grid_labels(vae.num_classes, len(x)) if number is None else np.full(len(x), number)
@@ -150,17 +153,13 @@ def sample(
     show(facts, as_json, "; ".join([f"wrote {out}", *said]))
 
 
-def _check_options(
-    trained: "TrainedModel", ex_post: str | None, temperature: float, where: tuple[str, ...]
-) -> None:
-    """Refuse options of samples that are for a model of another kind.
+def _check_options(trained: "TrainedModel", ex_post: str | None, where: tuple[str, ...]) -> None:
+    """Refuse options of samples that a model of codes does not have.
 
     Raises:
         InputError: if there is one.
     """
     if not trained.has_codes:
-        if temperature != 1:
-            raise InputError("--temperature is for a VQVAE, whose codes are drawn: leave it out")
         return
     if ex_post is not None:
         raise InputError(
@@ -168,6 +167,20 @@ def _check_options(
         )
     if where:
         raise InputError("--where draws z from p(z), which a VQVAE does not have: leave it out")
+
+
+def _temperatures(text: str) -> list[float]:
+    """Return the numbers of --temperature.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        return [float(one) for one in text.split("x")]
+    except ValueError:
+        raise InputError(
+            f"--temperature is a number such as 0.7, or several as in 0.7x1; received {text}"
+        ) from None
 
 
 def _beside_the_table(

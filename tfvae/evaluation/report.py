@@ -192,6 +192,12 @@ class Report:
             f"latent       {found.active_units} of {found.latent_dim} units active; rate "
             f"{found.rate:.2f}, distortion {found.distortion:.2f}"
         )
+        if len(found.group_sizes) > 1:
+            of_each = zip(found.kl_by_group, found.active_by_group, found.group_sizes, strict=True)
+            yield "groups       " + "; ".join(
+                f"z{number}: KL {kl:.2f}, {active} of {size} units active"
+                for number, (kl, active, size) in enumerate(of_each, start=1)
+            )
         yield f"             I(x; z) {found.mutual_information:.2f}{ceiling}" + (
             "" if ceiling else f", KL(q(z) || p(z)) {found.marginal_kl:.2f}"
         )

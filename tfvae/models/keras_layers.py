@@ -171,13 +171,21 @@ class EncodedEvents(keras.layers.Layer):
         return {**super().get_config(), "columns": [list(one) for one in self.encoding.columns]}
 
 
-def encoder_model(encoder: keras.Model, code: keras.layers.Layer, spec: EventSpec) -> keras.Model:
+def encoder_model(
+    encoder: keras.Model,
+    code: keras.layers.Layer,
+    spec: EventSpec,
+    *,
+    code_takes_label: bool = False,
+) -> keras.Model:
     """Build the model from x to its code.
 
     Args:
         encoder: from events to features.
         code: from features to codes.
         spec: what an event is.
+        code_takes_label: whether `code` takes the label, if there is one, behind a list of
+            features.
     """
     x = keras.Input(spec.shape, name="x")
     events = x
@@ -186,7 +194,10 @@ def encoder_model(encoder: keras.Model, code: keras.layers.Layer, spec: EventSpe
     if spec.encoding is not None:
         events = EncodedEvents(spec.encoding.columns, name="encoded_events")(events)
     inputs, arguments = _with_label(x, events, spec)
-    return keras.Model(inputs, code(encoder(arguments)), name="encoder")
+    features = encoder(arguments)
+    if code_takes_label and spec.num_classes is not None:
+        features = [*features, arguments[1]]
+    return keras.Model(inputs, code(features), name="encoder")
 
 
 def decoder_model(

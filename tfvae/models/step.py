@@ -100,6 +100,19 @@ def are_finite(differentiated: Differentiated, optimizer: keras.optimizers.Optim
     return finite & tf.math.is_finite(tf.linalg.global_norm(gradients))
 
 
+def is_short(model: keras.Model, gradients: list[Tensor]) -> Tensor:
+    """Whether gradients are no longer than the model's ``skip_norm``; a scalar boolean.
+
+    Those that are not finite are for others to look at, and count as short.
+    """
+    if model.skip_norm is None:
+        return tf.constant(True)
+    norm = tf.linalg.global_norm(gradients)
+    if scales_loss(model.optimizer):
+        norm /= tf.cast(model.optimizer.dynamic_scale, norm.dtype)
+    return tf.logical_not(tf.math.is_finite(norm) & (norm > model.skip_norm))
+
+
 def refuse_divergence(
     differentiated: Differentiated, optimizer: keras.optimizers.Optimizer, batch: Batch
 ) -> tf.Operation:
@@ -171,14 +184,24 @@ def differentiate(model: keras.Model, batch: Batch, seed: Tensor, share: Share) 
 
 
 def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> Tensor:
-    """Update the weights, unless that would make them NaN.
+    """Update the weights, unless that would make them NaN, or the gradient is too long.
 
     Returns:
-        The loss `[B]` to report: NaN where the weights were left as they are.
+        The loss `[B]` to report: NaN where the weights would have become that.
+
+    Raises:
+        InputError: if gradients are to be skipped by their length on several devices, none of
+            which knows it here.
     """
     variables = model.trainable_variables
     loss = taken.losses.loss
     statistics = summed(list(taken.losses.statistics))
+    skips = model.skip_norm is not None
+    if skips and tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        raise InputError(
+            "skip_norm looks at the gradient of the whole batch, of which fit has a part on each "
+            "device: train with tfvae.training.train, or leave it out"
+        )
     if model.runs_in_xla:
         # XLA compiles no check that raises. `DivergenceWatch` sees the NaN.
 
@@ -188,10 +211,21 @@ def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> Tensor:
             return loss
 
         finite = are_finite(taken, model.optimizer)
-        return tf.cond(finite, update, lambda: tf.fill(tf.shape(loss), np.nan))
+
+        def leave() -> Tensor:
+            return tf.where(finite, loss, tf.fill(tf.shape(loss), np.nan))
+
+        return tf.cond(finite & is_short(model, taken.gradients), update, leave)
     with tf.control_dependencies([refuse_divergence(taken, model.optimizer, batch)]):
         gradients = [tf.identity(gradient) for gradient in taken.gradients]
-        # Keras sums the gradients of replicas.
-        model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        model.follow([tf.identity(statistic) for statistic in statistics])
-    return loss
+        statistics = [tf.identity(statistic) for statistic in statistics]
+
+        def step() -> Tensor:
+            # Keras sums the gradients of replicas.
+            model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            model.follow(statistics)
+            return loss
+
+        if not skips:
+            return step()
+        return tf.cond(is_short(model, gradients), step, lambda: tf.identity(loss))

@@ -105,9 +105,9 @@ class Convolutional(Network):
     def __init__(
         self, filters: Sizes | None = None, hidden: int = 256, activation: str = "silu"
     ) -> None:
-        self.filters = None if filters is None else _checked_sizes("filters", filters)
+        self.filters = None if filters is None else checked_sizes("filters", filters)
         self.hidden = checked_count("hidden", hidden, most=MOST_UNITS)
-        self.activation = _checked_activation(activation)
+        self.activation = checked_activation(activation)
 
     def make_encoder(
         self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
@@ -198,10 +198,10 @@ class Residual(Network):
         hidden: int = 256,
         activation: str = "silu",
     ) -> None:
-        self.filters = None if filters is None else _checked_sizes("filters", filters)
+        self.filters = None if filters is None else checked_sizes("filters", filters)
         self.blocks = checked_count("blocks", blocks, least=0, most=1000)
         self.hidden = checked_count("hidden", hidden, most=MOST_UNITS)
-        self.activation = _checked_activation(activation)
+        self.activation = checked_activation(activation)
 
     def make_encoder(
         self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
@@ -289,8 +289,8 @@ class Dense(Network):
     def __init__(
         self, hidden: Sizes = (512, 256), activation: str = "silu", places: int = 8
     ) -> None:
-        self.hidden = _checked_sizes("hidden", hidden)
-        self.activation = _checked_activation(activation)
+        self.hidden = checked_sizes("hidden", hidden)
+        self.activation = checked_activation(activation)
         self.places = checked_count("places", places, most=MOST_UNITS)
 
     def make_encoder(
@@ -414,7 +414,7 @@ def pair(
     )
 
 
-def _checked_sizes(name: str, value: Sizes) -> tuple[int, ...]:
+def checked_sizes(name: str, value: Sizes) -> tuple[int, ...]:
     """Read whole numbers from 1: one, several, or text such as "32x64"."""
     if isinstance(value, str):
         # A number of thousands of digits is none to Python.
@@ -430,7 +430,12 @@ def _checked_sizes(name: str, value: Sizes) -> tuple[int, ...]:
     return tuple(map(int, sizes))
 
 
-def _checked_activation(name: str) -> str:
+def checked_activation(name: str) -> str:
+    """Return the name of an activation of Keras.
+
+    Raises:
+        InputError: if it is none.
+    """
     try:
         keras.activations.get(name)
     except ValueError:

@@ -7,7 +7,7 @@ from tfvae.plotting.codes import code_use
 from tfvae.plotting.curves import curves
 from tfvae.plotting.data import data_figure
 from tfvae.plotting.diagnosis import diagnosis
-from tfvae.plotting.events import event_grid, event_rows, grid_labels, reconstructions
+from tfvae.plotting.events import event_grid, event_rows, grid_labels, group_rows, reconstructions
 from tfvae.plotting.figure import save
 from tfvae.plotting.images import image_grid, image_rows
 from tfvae.plotting.latent import latent_map, quantile_grid
@@ -22,6 +22,7 @@ __all__ = [
     "event_grid",
     "event_rows",
     "grid_labels",
+    "group_rows",
     "image_grid",
     "image_rows",
     "latent_map",

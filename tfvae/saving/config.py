@@ -21,7 +21,7 @@ Binarization = Literal["none", "threshold", "static", "dynamic"]
 Kind = Literal["table", "series", "image", "volume"]
 Decay = Literal["cosine", "stages", "none"]
 # Those of `tfvae.models.BY_NAME`, which loads TensorFlow.
-Model = Literal["vae", "vq"]
+Model = Literal["vae", "hierarchical", "vq"]
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -193,15 +193,26 @@ class TrainConfig(ReadingOptions, _Named):
 
     model: Annotated[
         Model,
-        _option("What to train: vae; or vq, whose z are codes, with a prior over them."),
+        _option(
+            "What to train: vae; hierarchical, whose latents are groups, each given those above; "
+            "or vq, whose z are codes, with a prior over them."
+        ),
     ] = "vae"
     latent_dim: Annotated[
         int | None,
         whole(
             "Dimensions of the latent space; by default 16, or half of the values of a smaller "
-            "event. Of vq those of each code's vector, by default 32.",
+            "event. Of a hierarchy those of each group that is a vector; of vq those of each "
+            "code's vector, by default 32.",
             least=1,
             most=2**16,
+        ),
+    ] = None
+    groups: Annotated[
+        str | None,
+        _option(
+            "Groups of latents of a hierarchy: how many, by default 2; or the shape of each, the "
+            "topmost first: 16,16,7x7x4."
         ),
     ] = None
     network: Annotated[
@@ -291,6 +302,10 @@ class TrainConfig(ReadingOptions, _Named):
     clip_norm: Annotated[
         float | None,
         real("Shorten the gradient of all weights to this length where it is longer.", gt=0),
+    ] = None
+    skip_norm: Annotated[
+        float | None,
+        real("Leave out a batch whose gradient of all weights is longer than this.", gt=0),
     ] = None
     accumulate: Annotated[int, whole("Batches whose gradients make one update.", least=1)] = 1
     average: Annotated[

@@ -151,8 +151,16 @@ def push(distribution: Distribution, noise: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         NoNoiseError: if the distribution is another one.
     """
+    from tfvae.distributions.joint import GroupedDistribution
     from tfvae.distributions.normal import FullCovarianceNormal, LogVarianceNormal
 
+    if isinstance(distribution, GroupedDistribution):
+        # The group at the top, and then the others.
+        size = distribution.sizes[0]
+        top, log_prob = push(distribution.top, noise[:, :size])
+        top += tf.zeros_like(noise[:, :size])
+        z, log_prob_below = distribution.below(top, noise[:, size:])
+        return z, log_prob + log_prob_below
     if isinstance(distribution, FullCovarianceNormal):
         # The density at z needs no system solved: the noise is what z would be whitened to.
         log_det = 0.5 * tf.reduce_sum(distribution.log_var, axis=-1)

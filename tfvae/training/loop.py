@@ -246,7 +246,7 @@ def _added(outcome: Outcome, sums: Any, skipped: Any, skip_non_finite: Any) -> t
     fine = tf.equal(outcome.problem, 0)
     return (
         sums + tf.where(fine, outcome.sums, tf.zeros_like(outcome.sums)),
-        skipped + tf.cast(forgiven, tf.int32),
+        skipped + tf.cast(forgiven, tf.int32) + outcome.skipped,
         tf.where(forgiven, 0, outcome.problem),
     )
 
