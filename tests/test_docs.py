@@ -70,6 +70,7 @@ def test_the_first_example_trains_draws_saves_and_is_served(tmp_path, monkeypatc
     np.testing.assert_allclose(names["nearly"], expected, atol=0.1)
 
 
+@pytest.mark.exhaustive
 def test_networks_and_likelihoods_of_ones_own(tmp_path):
     page = "docs/distributions.md"
     networks, extension = blocks("python", page)
@@ -85,6 +86,7 @@ def test_networks_and_likelihoods_of_ones_own(tmp_path):
     np.testing.assert_array_equal(again.elbo(images, seed=1).elbo, own.elbo(images, seed=1).elbo)
 
 
+@pytest.mark.exhaustive
 def test_a_table_has_rows_made_up_holes_filled_and_a_score(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _, example = blocks("python", "README.md")
@@ -100,6 +102,7 @@ def test_a_table_has_rows_made_up_holes_filled_and_a_score(tmp_path, monkeypatch
     run(blocks("python", "docs/tables.md")[1], "docs/tables.md")
 
 
+@pytest.mark.exhaustive
 def test_holes_are_filled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (missing,) = blocks("python", "docs/missing.md")
@@ -110,6 +113,16 @@ def test_holes_are_filled(tmp_path, monkeypatch):
     assert names["completions"].shape == (10, 500, 6)
 
 
+@pytest.mark.exhaustive
+def test_codes_are_trained_in_two_stages():
+    (example,) = blocks("python", "docs/vq.md")
+    replaced = example.replace("epochs=20", "epochs=1")
+    names = run(replaced, "docs/vq.md", **{'"vq:codes=256"': '"vq:codes=8"'})
+    assert names["codes"].shape == (100, 7, 7)
+    assert names["samples"].shape == (64, 28, 28, 1)
+    assert names["found"].bound > -1000
+
+
 def test_scores_have_a_threshold_and_shares():
     (score,) = blocks("python", "docs/anomalies.md")
     names = run(score, "docs/anomalies.md")
@@ -117,11 +130,28 @@ def test_scores_have_a_threshold_and_shares():
     assert names["share"].shape == names["x"].shape
 
 
+@pytest.mark.exhaustive
+def test_a_hierarchy_trains():
+    first, _ = blocks("python", "docs/hierarchies.md")
+    names = run(first, "docs/hierarchies.md")
+    assert names["terms"].kl_by_group.shape == (64, 2)
+    assert names["top"].shape == (64, 16)
+    assert names["below"].shape == (64, 7, 7, 4)
+
+
+@pytest.mark.exhaustive
+def test_a_hierarchy_on_networks_of_ones_own():
+    _, own = blocks("python", "docs/hierarchies.md")
+    assert run(own, "docs/hierarchies.md")["vae"].groups == ((2,), (3,))
+
+
+@pytest.mark.exhaustive
 def test_the_loop_trains():
     *_, loop = blocks("python", "docs/train.md")
     assert len(run(loop, "docs/train.md")["history"].history["elbo"]) == 2
 
 
+@pytest.mark.exhaustive
 def test_a_small_set_ends_at_its_best():
     small, *_ = blocks("python", "docs/train.md")
     names = run(small, "docs/train.md", **{"epochs=200": "epochs=2"})
@@ -195,6 +225,7 @@ def test_a_page_works_as_written_in_an_empty_folder(page, tmp_path, monkeypatch)
                     assert Path(words[words.index("--out") + 1]).exists(), line
 
 
+@pytest.mark.exhaustive
 def test_the_examples_of_own_data_run_and_print_what_is_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     page = "docs/own_data.md"

@@ -1,5 +1,7 @@
 """The variational autoencoder: two networks and three distributions."""
 
+import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self, Unpack
 
 import keras
@@ -31,6 +33,28 @@ class ELBOTerms(NamedTuple):
     elbo: Tensor
     log_likelihood: Tensor
     kl: Tensor
+
+
+class Draws(NamedTuple):
+    """Draws of z from q(z|x) and what they go with.
+
+    Attributes:
+        z: `[K, B, d]`.
+        log_posterior: log q(z|x), `[K, B]`, nats.
+        posterior: q(z|x).
+        prior: p(z).
+        parameters: what p(x|z) is made from, `[K, B, …]`.
+        path: what weighs the gradients that run through the draws, or None.
+        known: further attributes of `tfvae.objectives.Terms` that are known already.
+    """
+
+    z: Tensor
+    log_posterior: Tensor
+    posterior: Distribution
+    prior: Distribution
+    parameters: dict[str, Tensor]
+    path: objectives.PathWeight | None = None
+    known: Mapping[str, Any] = types.MappingProxyType({})
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -109,8 +133,9 @@ class VAE(LatentVariableModel):
             seed=seed,
             **kwargs,
         )
-        self.posterior_family = posteriors.get(posterior)
-        self.prior_family = priors.get(prior)
+        self.posterior_family, self.prior_family = self._families(
+            posteriors.get(posterior), priors.get(prior)
+        )
         self.objective = objectives.get(objective)
         self._build_if_known()
 
@@ -206,6 +231,10 @@ class VAE(LatentVariableModel):
             **kwargs,
         )
 
+    def _families(self, posterior: Posterior, prior: Prior) -> tuple[Posterior, Prior]:
+        """Return the families of q(z|x) and p(z), of those that were given."""
+        return posterior, prior
+
     def _build_latent(self, features: Any) -> None:
         self.posterior_family.bind((self.latent_dim,), self._derived_seed(1))
         self.prior_family.bind((self.latent_dim,), self._derived_seed(2))
@@ -225,23 +254,21 @@ class VAE(LatentVariableModel):
         """Compute q(z|x) of a blank event, and p(z)."""
         spec = self._require_built("an example")
         label = None if self.num_classes is None else [0]
-        features = self._features(spec.blank(1), label, training=False)
-        q = self.posterior_family.distribution(self.posterior_family(features))
-        return q, self.prior_family.distribution(label)
+        return self.encode(spec.blank(1), label), self.prior_of(label)
 
     def get_config(self) -> Config:
         """Return the constructor's arguments."""
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
-            "posterior": serialize(self.posterior_family),
-            "prior": serialize(self.prior_family),
+            "posterior": serialize(self.posterior_family.of_top()),
+            "prior": serialize(self.prior_family.of_top()),
             "objective": serialize(self.objective),
         }
 
     def _start(self, x: np.ndarray, target: np.ndarray) -> None:
         super()._start(x, target)
-        prior = self.prior_family
+        prior = self.prior_family.of_top()
         # Fewer events than pseudo-inputs leave these as they are.
         if isinstance(prior, VampPrior) and not prior.adapted and len(x) >= prior.pseudo_inputs:
             prior.adapt(self.event_spec.observed(tf.constant(x))[0])
@@ -300,8 +327,7 @@ class VAE(LatentVariableModel):
         Args:
             x: float32 `[B, *event_shape]`.
         """
-        features = self._features_of(x, None, training=False)
-        return self.posterior_family.distribution(self.posterior_family(features))
+        return self.posterior_family.distribution(self._encoded(x, None, training=False))
 
     def posterior_parameters(
         self, x: ArrayLike, label: ArrayLike | None = None, training: bool = False
@@ -313,7 +339,12 @@ class VAE(LatentVariableModel):
             label: of a conditional model, the labels of the events `[B]`.
             training: whether the encoder runs in training mode.
         """
-        return self.posterior_family(self._features(x, label, training))
+        x, label = self.checked(x, label)
+        return self._encoded(x, label, training)
+
+    def _encoded(self, x: Tensor, label: ArrayLike | None, training: bool) -> dict[str, Tensor]:
+        """Compute the parameters of q(z|x) of events whose values are not looked at."""
+        return self.posterior_family(self._features_of(x, label, training))
 
     @property
     def kl_is_exact(self) -> bool:
@@ -358,6 +389,37 @@ class VAE(LatentVariableModel):
         checked_count("num_samples", num_samples)
         x, _ = self.checked(x, label)
         seed = self._seed(seed)
+        if target is None:
+            target = x
+        else:
+            target, _ = self.checked(target, label)
+        draws = self._draws(x, label, num_samples, seed, training, share)
+        likelihood, evaluated = self._likelihood(draws.parameters, target, training, value_weight)
+        return objectives.Terms.of(
+            evaluated,
+            draws.z,
+            draws.posterior,
+            draws.prior,
+            likelihood,
+            log_posterior=draws.log_posterior,
+            **draws.known,
+            path=draws.path,
+            step=self.optimizer.iterations if training and self.compiled else 0,
+            # The draws of z have used the seed itself.
+            seed=tf.random.experimental.stateless_fold_in(tf.reshape(seed, (-1, 2))[0], 1),
+            share=share,
+        )
+
+    def _draws(
+        self,
+        x: Tensor,
+        label: ArrayLike | None,
+        num_samples: int,
+        seed: Tensor,
+        training: bool,
+        share: Share | None,
+    ) -> "Draws":
+        """Draw z from q(z|x) for `terms`, and compute what p(x|z) is made from."""
         encoded = self.posterior_parameters(x, label, training)
         posterior = self.posterior_family.distribution(encoded)
         if share is not None:
@@ -372,25 +434,8 @@ class VAE(LatentVariableModel):
             z, log_posterior = path(z), path(log_posterior)
         if training and self.objective.detaches_posterior:
             log_posterior = objectives.gradient_through(posterior.log_prob, z)
-        if target is None:
-            target = x
-        else:
-            target, _ = self.checked(target, label)
         parameters = self.likelihood_parameters(z, label, training)
-        likelihood, evaluated = self._likelihood(parameters, target, training, value_weight)
-        return objectives.Terms.of(
-            evaluated,
-            z,
-            posterior,
-            self.prior_of(label),
-            likelihood,
-            log_posterior=log_posterior,
-            path=path,
-            step=self.optimizer.iterations if training and self.compiled else 0,
-            # The draws of z have used the seed itself.
-            seed=tf.random.experimental.stateless_fold_in(tf.reshape(seed, (-1, 2))[0], 1),
-            share=share,
-        )
+        return Draws(z, log_posterior, posterior, self.prior_of(label), parameters, path)
 
     def elbo(
         self,
@@ -455,7 +500,7 @@ class VAE(LatentVariableModel):
     # --- events -----------------------------------------------------------------------------------
 
     def _code(self, x: Tensor, label: ArrayLike | None, training: bool) -> Tensor:
-        parameters = self.posterior_family(self._features_of(x, label, training))
+        parameters = self._encoded(x, label, training)
         return self.posterior_family.code(self.posterior_family.distribution(parameters))
 
     def _code_layer(self) -> keras.layers.Layer:
@@ -566,9 +611,12 @@ class VAE(LatentVariableModel):
         return self.decode(z, label).sample(seed=x_seed), z, label
 
     def _draw_latent(
-        self, n: int, label: ArrayLike | None, seed: Seed
+        self, n: int, label: ArrayLike | None, seed: Seed, **how: Any
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Draw z `[n, d]` from the prior; return the labels `[n]` as well, and a seed for x."""
+        """Draw z `[n, d]` from the prior; return the labels `[n]` as well, and a seed for x.
+
+        `how` is what `draw_latent` and `_sample_prior` of a subclass take beside.
+        """
         checked_count("n", n)
         spec = self._require_built("sample")
         seed = self._seed(seed)
@@ -584,11 +632,14 @@ class VAE(LatentVariableModel):
             label = tf.broadcast_to(label, (n,))
         if seed.shape.rank == 2:
             x_seed = tf.random.experimental.stateless_fold_in(seed[0], 1)
-            return self.draw_latent(seed, label), label, x_seed
+            return self.draw_latent(seed, label, **how), label, x_seed
         latent_seed, x_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+        return self._sample_prior(n, label, latent_seed, **how), label, x_seed
+
+    def _sample_prior(self, n: int, label: Tensor | None, seed: Tensor) -> Tensor:
+        """Draw z `[n, d]` from p(z), or p(z|y) at the labels `[n]`."""
         prior = self.prior_of(label)
-        z = prior.sample(() if prior.batch_shape.rank else n, seed=latent_seed)
-        return z, label, x_seed
+        return prior.sample(() if prior.batch_shape.rank else n, seed=seed)
 
     def draw_latent(self, seeds: Tensor, label: Tensor | None = None) -> Tensor:
         """Draw z from p(z), each from a seed of its own, whatever else is in the batch.
@@ -628,7 +679,7 @@ class VAE(LatentVariableModel):
             self.encoder,
             self.decoder,
             self.latent_dim,
-            posterior=self.posterior_family,
+            posterior=self.posterior_family.of_top(),
             prior=prior,
             likelihood=self.likelihood_family,
             objective=self.objective,
