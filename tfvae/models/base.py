@@ -761,7 +761,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 f"adapt takes events, a split or a data set of batches; received {type(x).__name__}"
             )
         x, target = batch
-        self.event_spec.check_array(target)
+        self.event_spec.check_values(target)
         self._start(x, target)
 
     def adapt_once(self, x: Data, y: Data = None) -> Data:

@@ -27,7 +27,7 @@ So, once, before the first step:
   they are: the kernel of the encoder's first layer is divided by the spread of each channel, with a
   bias that takes its mean away, and the kernel of the layer that puts out locations is multiplied
   by it. (BasicMotions has values from -28 to 35. Without this its first epoch has an ELBO of
-  -2,500,000, and its best, on the test series, is -1,934; with it -1,780 and -1,749.)
+  -2,500,000, and the best, on the test series, is -1,934; with it -1,790 and -1,811.)
 * The pseudo-inputs of the prior "vamp" become events. (log σ² of q(z|x) is bounded in any case; see
   `tfvae.posteriors.bounded_log_var`.)
 
