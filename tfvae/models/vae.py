@@ -313,7 +313,17 @@ class VAE(LatentVariableModel):
             label: of a conditional model, the labels of the events `[B]`.
             training: whether the encoder runs in training mode.
         """
-        return self.posterior_family(self._features(x, label, training))
+        x, label = self.checked(x, label)
+        return self._run(self._posterior_of, {"x": x, "label": label}, training=training)
+
+    def _posterior_of(
+        self, x: Tensor, label: Tensor | None, training: bool = False
+    ) -> dict[str, Tensor]:
+        """Compute the parameters of q(z|x) of events that have been checked."""
+        return self.posterior_family(self._features_of(x, label, training))
+
+    def _parts(self) -> tuple[Any, ...]:
+        return (*super()._parts(), self.posterior_family, self.prior_family)
 
     @property
     def kl_is_exact(self) -> bool:
@@ -356,9 +366,9 @@ class VAE(LatentVariableModel):
             `tfvae.objectives.Terms` of the K draws.
         """
         checked_count("num_samples", num_samples)
-        x, _ = self.checked(x, label)
+        x, label = self.checked(x, label)
         seed = self._seed(seed)
-        encoded = self.posterior_parameters(x, label, training)
+        encoded = self._posterior_of(x, label, training)
         posterior = self.posterior_family.distribution(encoded)
         if share is not None:
             z, log_posterior = self.posterior_family.sample_share(encoded, num_samples, seed, share)
@@ -376,7 +386,7 @@ class VAE(LatentVariableModel):
             target = x
         else:
             target, _ = self.checked(target, label)
-        parameters = self.likelihood_parameters(z, label, training)
+        parameters = self._parameters_of(self._checked_latent(z), label, training)
         likelihood, evaluated = self._likelihood(parameters, target, training, value_weight)
         return objectives.Terms.of(
             evaluated,
@@ -417,8 +427,16 @@ class VAE(LatentVariableModel):
             InputError: if the events have another shape, or values outside the support, or the
                 labels do not fit.
         """
+        checked_count("num_samples", num_samples)
+        x, label = self.checked(x, label)
+        arguments = {"x": x, "label": label, "seed": self._seed(seed)}
+        return ELBOTerms(*self._run(self._elbo_of, arguments, num_samples=num_samples))
+
+    def _elbo_of(
+        self, x: Tensor, label: Tensor | None, seed: Tensor, num_samples: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         terms = self.terms(x, label, num_samples=num_samples, seed=seed)
-        return ELBOTerms(terms.elbo, terms.mean_log_likelihood, terms.kl)
+        return terms.elbo, terms.mean_log_likelihood, terms.kl
 
     def batch_losses(
         self, batch: Batch, seed: Tensor, training: bool, share: Share | None = None
@@ -540,11 +558,8 @@ class VAE(LatentVariableModel):
         Raises:
             InputError: if `n` is below 1, or seed or label do not fit.
         """
-        z, label, x_seed = self._draw_latent(n, label, seed)
-        likelihood = self.decode(z, label)
-        if mean:
-            return self.likelihood_family.mean(likelihood)
-        return likelihood.sample(seed=x_seed)
+        arguments = self._checked_draw(n, label, seed)
+        return self._run(self._events_drawn, arguments, mean=bool(mean))[0]
 
     def sample_joint(
         self, n: int, *, label: ArrayLike | None = None, seed: Seed = None
@@ -562,13 +577,13 @@ class VAE(LatentVariableModel):
         Raises:
             InputError: if `n` is below 1, or the label does not fit.
         """
-        z, label, x_seed = self._draw_latent(n, label, seed)
-        return self.decode(z, label).sample(seed=x_seed), z, label
+        arguments = self._checked_draw(n, label, seed)
+        return *self._run(self._events_drawn, arguments, mean=False), arguments["label"]
 
-    def _draw_latent(
+    def _checked_draw(
         self, n: int, label: ArrayLike | None, seed: Seed
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Draw z `[n, d]` from the prior; return the labels `[n]` as well, and a seed for x."""
+    ) -> dict[str, Tensor | None]:
+        """Return what `_events_drawn` takes: n, the labels `[n]` or None, and the seed."""
         checked_count("n", n)
         spec = self._require_built("sample")
         seed = self._seed(seed)
@@ -582,13 +597,23 @@ class VAE(LatentVariableModel):
                     f"received shape {label.shape}"
                 )
             label = tf.broadcast_to(label, (n,))
+        return {"n": tf.constant(n, tf.int32), "label": label, "seed": seed}
+
+    def _events_drawn(
+        self, n: Tensor, label: Tensor | None, seed: Tensor, mean: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Draw z `[n, d]` from the prior, and x or its mean from p(x|z); return x and z."""
         if seed.shape.rank == 2:
             x_seed = tf.random.experimental.stateless_fold_in(seed[0], 1)
-            return self.draw_latent(seed, label), label, x_seed
-        latent_seed, x_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-        prior = self.prior_of(label)
-        z = prior.sample(() if prior.batch_shape.rank else n, seed=latent_seed)
-        return z, label, x_seed
+            z = self.draw_latent(seed, label)
+        else:
+            latent_seed, x_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+            prior = self.prior_of(label)
+            z = prior.sample(() if prior.batch_shape.rank else n, seed=latent_seed)
+        z = tf.ensure_shape(z, (None, self.latent_dim))
+        likelihood = self.decode(z, label)
+        family = self.likelihood_family
+        return family.mean(likelihood) if mean else likelihood.sample(seed=x_seed), z
 
     def draw_latent(self, seeds: Tensor, label: Tensor | None = None) -> Tensor:
         """Draw z from p(z), each from a seed of its own, whatever else is in the batch.
