@@ -7,13 +7,14 @@ the graph computes what follows, bit for bit what it is eagerly.
 
 import functools
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
-from tfvae.models.tensorflow_internals import forget_captures
+from tfvae.models.tensorflow_internals import call_function, take_apart
 from tfvae.typing import Tensor
 
 # To trace a method takes as long as some ten calls, and most models are asked once or twice.
@@ -24,28 +25,22 @@ _MOST = 32
 _OFF = 2
 
 
-class _Graph(NamedTuple):
+class _Graph:
     """A traced method.
 
-    Attributes:
-        function: what keeps the function known to TensorFlow.
-        captured: the weights that it reads, and the like.
-        dtypes: of its outputs.
+    Args:
+        function: what was traced. It has no reference to the method, and so none to the model.
     """
 
-    function: Any
-    captured: list[Any]
-    dtypes: list[tf.DType]
+    def __init__(self, function: Any):
+        self._function = function
+        self._captured = list(function.captured_inputs)
+        weakref.finalize(self, take_apart, function.graph).atexit = False
 
     def __call__(self, values: list[Tensor]) -> Any:
         """Return what the method returns, and whether all of it is finite."""
-        flat = tf.raw_ops.StatefulPartitionedCall(
-            args=[*values, *self.captured],
-            Tout=self.dtypes,
-            f=self.function.name,
-            config_proto=_unfused(),
-        )
-        return tf.nest.pack_sequence_as(self.function.structured_outputs, flat)
+        flat = call_function(self._function, [*values, *self._captured], _unfused())
+        return tf.nest.pack_sequence_as(self._function.structured_outputs, flat)
 
 
 class Graphs:
@@ -144,16 +139,11 @@ def _traced(
         return found, tf.reduce_all(tf.stack(finite))
 
     signature = [tf.TensorSpec(shape, dtype, name) for name, dtype, shape in specs]
+    graph = tf.function(compute, input_signature=signature, autograph=False)
     try:
-        # Of a tf.function the part that has no reference to the method, and so none to the model.
-        function = tf.function(
-            compute, input_signature=signature, autograph=False
-        ).get_concrete_function()
+        return _Graph(graph.get_concrete_function())
     except Exception:  # whatever a network of the user's says to a symbolic tensor
         return None
-    captured, dtypes = list(function.captured_inputs), [one.dtype for one in function.outputs]
-    forget_captures(function.graph)
-    return _Graph(function, captured, dtypes)
 
 
 @functools.cache

@@ -1,12 +1,13 @@
-"""What the models rest on of TensorFlow that has no public name, in one place, with its reason.
+"""What the models rest on of TensorFlow that has no public name, in one place, with the reasons.
 
-It is that of TensorFlow 2.21, to which pyproject.toml pins the package; with each new version of
-TensorFlow look at it.
+They are those of TensorFlow 2.21, to which pyproject.toml pins the package; with each new version of
+TensorFlow look at them.
 """
 
 from typing import Any
 
-from tensorflow.python.eager import record
+from tensorflow.python.eager import context, execute, record
+from tensorflow.python.framework import func_graph
 
 
 def may_be_recorded() -> bool:
@@ -17,13 +18,33 @@ def may_be_recorded() -> bool:
     return bool(record.could_possibly_record())
 
 
-def forget_captures(graph: Any) -> None:
-    """Let go of the weights that a graph reads, which whoever runs it gives it from now on.
+def take_apart(graph: Any) -> None:
+    """Free a graph that nobody runs any more, and what it captured.
 
-    TensorFlow keeps a graph with a function of its own gradient in it, as silu is one, until the
-    process ends: at least not with the weights.
+    A graph's operations and the graph hold each other, in a way that Python's garbage collector
+    does not see; TensorFlow frees those of its own functions like this.
 
     Args:
         graph: of a `tf.types.experimental.ConcreteFunction`.
     """
-    graph.function_captures.clear()
+    func_graph.dismantle_func_graph(graph)
+
+
+def call_function(function: Any, inputs: list[Any], config: bytes) -> list[Any]:
+    """Call a function as TensorFlow does, with a configuration of this call alone.
+
+    `tf.raw_ops.StatefulPartitionedCall` takes a configuration too, but keeps what it has compiled
+    after the function is gone.
+
+    Args:
+        function: a `tf.types.experimental.ConcreteFunction`.
+        inputs: tensors, and what it has captured.
+        config: a serialised `tf.compat.v1.ConfigProto`.
+    """
+    return execute.execute(
+        function.name.decode(),
+        num_outputs=len(function.outputs),
+        inputs=inputs,
+        attrs=("executor_type", "", "config_proto", config),
+        ctx=context.context(),
+    )
