@@ -34,6 +34,7 @@ from tfvae.evaluation import ELBOEstimate, elbo
 from tfvae.evaluation.diagnostics import ACTIVE
 from tfvae.finite import without_nan
 from tfvae.likelihoods import Likelihood
+from tfvae.models.adam import FusedAdam
 from tfvae.models.sources import warn_of_scale
 from tfvae.models.vae import VAE
 from tfvae.priors import VampPrior
@@ -254,7 +255,7 @@ class _Job:
             x, _ = data.train.arrays(limit=vae.prior_family.pseudo_inputs)
             vae.prior_family.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
         vae.compile(
-            keras.optimizers.Adam(
+            FusedAdam(
                 _learning_rate(config, steps * self.epochs // config.accumulate),
                 global_clipnorm=config.clip_norm,
                 gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,

@@ -16,6 +16,7 @@ from tfvae.errors import InputError
 from tfvae.graph_errors import one_line_errors
 from tfvae.likelihoods import Likelihood
 from tfvae.models import keras_internals
+from tfvae.models.adam import FusedAdam
 from tfvae.models.batch import Batch, checked_weights, events_and_labels, unpack
 from tfvae.models.building import check_keras, check_network, last_activation, run_symbolically
 from tfvae.models.callbacks import DivergenceWatch, say_directions
@@ -386,9 +387,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             target, _ = check(batch.target, label)
         return Batch(x, label, target, *checked_weights(batch, spec, guard=guard))
 
-    def _checked_labels(
-        self, label: ArrayLike | None, owner: Tensor, axes: int
-    ) -> Tensor | None:
+    def _checked_labels(self, label: ArrayLike | None, owner: Tensor, axes: int) -> Tensor | None:
         """Return labels that broadcast to the leading axes of `owner`; None of a model without.
 
         Args:
@@ -886,7 +885,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """Configure training, as `keras.Model.compile` does.
 
         Args:
-            optimizer: a Keras optimizer or its name.
+            optimizer: a Keras optimizer or its name; ``"adam"`` is `FusedAdam`.
             loss: must stay None; the objective is part of the model.
             **kwargs: those of `keras.Model.compile`. Metrics compare events with their
                 reconstructions.
@@ -901,6 +900,8 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 "VAE(..., likelihood=..., objective=...)"
             )
         try:
+            if isinstance(optimizer, str) and optimizer.lower() == "adam":
+                optimizer = FusedAdam()
             optimizer = None if optimizer is None else keras.optimizers.get(optimizer)
         except (ValueError, TypeError, KeyError):
             raise InputError(

@@ -1,7 +1,7 @@
 """What the models rest on of TensorFlow that has no public name, in one place, with the reasons.
 
-They are those of TensorFlow 2.21, to which pyproject.toml pins the package; with each new version of
-TensorFlow look at them.
+They are those of TensorFlow 2.21, to which pyproject.toml pins the package; with each new version
+of TensorFlow look at these.
 """
 
 from typing import Any

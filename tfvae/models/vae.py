@@ -367,7 +367,33 @@ class VAE(LatentVariableModel):
         """
         checked_count("num_samples", num_samples)
         x, label = self.checked(x, label)
-        seed = self._seed(seed)
+        if target is not None:
+            target, _ = self.checked(target, label)
+        terms, _ = self._terms_of(
+            x,
+            label,
+            target=target,
+            value_weight=value_weight,
+            num_samples=num_samples,
+            seed=self._seed(seed),
+            training=training,
+            share=share,
+        )
+        return terms
+
+    def _terms_of(
+        self,
+        x: Tensor,
+        label: Tensor | None,
+        *,
+        num_samples: int,
+        seed: Tensor,
+        target: Tensor | None = None,
+        value_weight: Tensor | None = None,
+        training: bool = False,
+        share: Share | None = None,
+    ) -> tuple[objectives.Terms, dict[str, Tensor]]:
+        """Evaluate the terms of events that have been checked; and the parameters of p(x|z)."""
         encoded = self._posterior_of(x, label, training)
         posterior = self.posterior_family.distribution(encoded)
         if share is not None:
@@ -382,13 +408,10 @@ class VAE(LatentVariableModel):
             z, log_posterior = path(z), path(log_posterior)
         if training and self.objective.detaches_posterior:
             log_posterior = objectives.gradient_through(posterior.log_prob, z)
-        if target is None:
-            target = x
-        else:
-            target, _ = self.checked(target, label)
+        target = x if target is None else target
         parameters = self._parameters_of(self._checked_latent(z), label, training)
         likelihood, evaluated = self._likelihood(parameters, target, training, value_weight)
-        return objectives.Terms.of(
+        terms = objectives.Terms.of(
             evaluated,
             z,
             posterior,
@@ -401,6 +424,7 @@ class VAE(LatentVariableModel):
             seed=tf.random.experimental.stateless_fold_in(tf.reshape(seed, (-1, 2))[0], 1),
             share=share,
         )
+        return terms, parameters
 
     def elbo(
         self,
@@ -435,7 +459,7 @@ class VAE(LatentVariableModel):
     def _elbo_of(
         self, x: Tensor, label: Tensor | None, seed: Tensor, num_samples: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        terms = self.terms(x, label, num_samples=num_samples, seed=seed)
+        terms, _ = self._terms_of(x, label, num_samples=num_samples, seed=seed)
         return terms.elbo, terms.mean_log_likelihood, terms.kl
 
     def batch_losses(
@@ -517,11 +541,11 @@ class VAE(LatentVariableModel):
             )
         if draws is not None:
             checked_count("draws", draws)
-        x, _ = self.checked(x, label)
+        x, label = self.checked(x, label)
         seed = self._seed(seed)
         seeds = tf.random.experimental.stateless_split(tf.reshape(seed, (-1, 2))[0], 3)
         of_z = seed if seed.shape.rank == 2 else seeds[0]
-        terms = self.terms(x, label, num_samples=num_samples, seed=of_z)
+        terms, parameters = self._terms_of(x, label, num_samples=num_samples, seed=of_z)
         filled, observed = spec.observed(x)
         if draws is None:
             weights = tf.nn.softmax(terms.log_weight, axis=0)  # [K, B]
@@ -536,7 +560,10 @@ class VAE(LatentVariableModel):
             ],
             axis=-1,
         )
-        completions = self.decode(tf.gather_nd(terms.z, places), label).sample(seed=seeds[2])
+        chosen_parameters = {
+            name: tf.gather_nd(value, places) for name, value in parameters.items()
+        }
+        completions = self.likelihood_family.distribution(chosen_parameters).sample(seed=seeds[2])
         return tf.where(observed, filled, completions)
 
     def sample(
