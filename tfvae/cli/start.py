@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfvae.quiet import load_tensorflow
+from tfvae.quiet import load_for_command
 
 if TYPE_CHECKING:
     from tfvae.saving.run import TrainedModel
@@ -18,7 +18,7 @@ def open_model(model: Path) -> "TrainedModel":
     from tfvae.saving.files import find_model
 
     find_model(model)  # a wrong path shows at once, not when TensorFlow has loaded
-    load_tensorflow(start_devices=True)
+    load_for_command()
     from tfvae.saving.run import TrainedModel
 
     return TrainedModel.open(model)
