@@ -26,6 +26,7 @@ ROOMS = [
     "likelihoods",
     "posteriors",
     "priors",
+    "codes",
     "objectives",
     "models",
     "datasets",

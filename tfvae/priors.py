@@ -53,6 +53,10 @@ class Prior(Family, abc.ABC):
     `Fixed` wraps a distribution that has nothing to train.
     """
 
+    def of_top(self) -> "Prior":
+        """The prior of a model's first group of latents: of all but a hierarchy, this one."""
+        return self
+
     def attach(self, vae: Host) -> None:
         """Take from the model what the prior needs of it, after `bind` and before `build`.
 

@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from tfvae import datasets, objectives, plotting
+from tfvae import datasets, models, objectives, plotting
+from tfvae.cli import codes
 from tfvae.cli.collapse import collapse_warnings
 from tfvae.cli.defaults import COLUMNS, completed
 from tfvae.cli.drawing import (
@@ -30,13 +31,15 @@ from tfvae.cli.wording import as_options
 from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
-from tfvae.evaluation import ELBOEstimate, elbo
+from tfvae.evaluation import CodeUsage, ELBOEstimate, elbo
 from tfvae.evaluation.diagnostics import ACTIVE
 from tfvae.finite import without_nan
 from tfvae.likelihoods import Likelihood
 from tfvae.models.adam import FusedAdam
+from tfvae.models.hierarchical import HierarchicalVAE
 from tfvae.models.sources import warn_of_scale
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.priors import VampPrior
 from tfvae.saving.card import Card, licence_of
 from tfvae.saving.config import TrainConfig
@@ -51,7 +54,7 @@ from tfvae.saving.run import (
 )
 from tfvae.serving.calibration import DEFAULT_RATE, calibrate
 from tfvae.serving.export import export_saved_model
-from tfvae.training import replicas, train
+from tfvae.training import loggers, replicas, train
 from tfvae.training.checkpoints import Checkpoints
 from tfvae.training.monitoring import MetricsFile, Pictures, write_metrics
 from tfvae.training.precision import best_precision
@@ -59,6 +62,8 @@ from tfvae.training.precision import best_precision
 _MAP_EVENTS = 5000
 # Events that tell whether the posterior has collapsed.
 _JUDGED = 512
+# What a run directory shows.
+_PICTURES = ("samples", "reconstructions", "latent", "groups", "codes", "curves")
 # What a training writes into, where a link would be followed.
 _WRITTEN = ("checkpoints", "saved_model", "tensorboard")
 
@@ -74,6 +79,7 @@ class Done:
         stopped: the signal that stopped it, or None.
         active: how many latent dimensions are used, and how many there are; None without a score.
         warnings: a line for each thing that is wrong with the model.
+        usage: of the codes of the test events; None of a model without codes.
     """
 
     run_dir: Path
@@ -81,6 +87,7 @@ class Done:
     stopped: int | None = None
     active: tuple[int, int] | None = None
     warnings: tuple[str, ...] = ()
+    usage: CodeUsage | None = None
 
 
 def start(config: TrainConfig, until: int | None = None) -> Done:
@@ -206,6 +213,7 @@ class _Job:
             config = dataclasses.replace(config, precision=best_precision())  # type: ignore[arg-type]
         self.config = config
         self.run_dir: Path = config.run_dir  # type: ignore[assignment]
+        self.logger: loggers.RunLogger | None = None
 
     def prepare(self, schema: datasets.Schema | None = None) -> None:
         """Load the data and build the model.
@@ -217,6 +225,8 @@ class _Job:
             InputError: if an option or the data do not fit.
         """
         config = self.config
+        if config.logger is not None:
+            loggers.require(config.logger)
         self.data = load_data(config, schema)
         if self.is_chief:
             print(as_options(self.data.summary()), file=sys.stderr)
@@ -230,30 +240,39 @@ class _Job:
         self.batch_size: int = config.batch_size  # type: ignore[assignment]
         with self.strategy.scope(), _dtype_policy(config.precision):
             self.vae = self._make(self.data.train.steps(self.batch_size))
+        if self.is_chief:
+            warn_of_scale(self.vae, self.data.train.arrays(limit=256)[0])
 
     def _make(self, steps: int) -> VAE:
         config, data = self.config, self.data
-        vae = VAE.for_events(
-            data.event_shape,
-            latent_dim=config.latent_dim,  # type: ignore[arg-type]
-            network=config.network,
-            likelihood=_likelihood(config.likelihood, data),  # type: ignore[arg-type]
-            posterior=config.posterior,
-            prior=config.prior,
-            objective=objectives.get(config.objective, {"dataset_size": len(data.train)}),
-            num_classes=data.num_classes if config.conditional else None,
-            missing=config.missing,
-            seed=config.seed,
-        )
+        likelihood = _likelihood(config.likelihood, data)  # type: ignore[arg-type]
+        vae: Any
+        _refuse_options_of_others(config)
+        if config.model == "vq":
+            vae = codes.make(config, data, likelihood)
+        else:
+            groups = {} if config.groups is None else {"groups": config.groups}
+            vae = models.BY_NAME[config.model].for_events(
+                data.event_shape,
+                latent_dim=config.latent_dim,
+                network=config.network,
+                likelihood=likelihood,
+                posterior=config.posterior,
+                prior=config.prior,
+                objective=objectives.get(config.objective, {"dataset_size": len(data.train)}),
+                num_classes=data.num_classes if config.conditional else None,
+                missing=config.missing,
+                seed=config.seed,
+                **groups,
+            )
         # Values outside the support show in the first events, before anything is written.
         x, labels = data.train.arrays(limit=256)
         vae.event_spec.check_array(x, labels)
-        if self.is_chief:
-            warn_of_scale(vae, x)
-        if isinstance(vae.prior_family, VampPrior):
+        prior = vae.prior_family.of_top() if isinstance(vae, VAE) else None
+        if isinstance(prior, VampPrior):
             # More pseudo-inputs than events are refused here.
-            x, _ = data.train.arrays(limit=vae.prior_family.pseudo_inputs)
-            vae.prior_family.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
+            x, _ = data.train.arrays(limit=prior.pseudo_inputs)
+            prior.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
         vae.compile(
             FusedAdam(
                 _learning_rate(config, steps * self.epochs // config.accumulate),
@@ -261,7 +280,8 @@ class _Job:
                 gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
                 use_ema=config.average is not None,
                 ema_momentum=config.average or 0.99,
-            )
+            ),
+            skip_norm=config.skip_norm,
         )
         return vae
 
@@ -277,32 +297,79 @@ class _Job:
             return self._run(epochs)
 
     def _run(self, epochs: int) -> Done:
-        config, data, vae = self.config, self.data, self.vae
+        vae = self.vae
         with _stopping() as stopped, datasets.input_errors():
-            history = train(
-                vae,
-                datasets.Batches(data.train, self.batch_size, shuffle=True),
-                epochs=epochs,
-                validation_data=datasets.Batches(data.validation, self.batch_size),
-                callbacks=self._callbacks(),
-                checkpoint_dir=self.run_dir / "checkpoints",
-                checkpoint_seconds=config.checkpoint_seconds,
-                skip_non_finite=config.skip_non_finite,
-                should_stop=lambda: bool(stopped),
-                progress=self.is_chief,
-            )
-        over = vae.stop_training or len(history.epoch) >= epochs
+            over = self._train(epochs, "checkpoints", "metrics.csv", stopped)
+            self._history = vae.history.history
+            if over and epochs == self.epochs and isinstance(vae, VQVAE):
+                over = self._train_prior(vae, stopped)
+        ended = bool(vae.stop_training) or (over and epochs == self.epochs)
         by = None if over else (stopped or [signal.SIGTERM])[0]
         score = None
         self._judged: tuple[tuple[int, int] | None, tuple[str, ...]] = (None, ())
+        self._usage: CodeUsage | None = None
         if self.is_chief and by != signal.SIGTERM:
             if by is not None:
                 print("\ninterrupted: keeping the model as it is now", file=sys.stderr)
                 vae.optimizer.finalize_variable_values(vae.trainable_variables)
             score = self._finish()
+        if self.logger is not None:
+            names = () if score is None else _PICTURES
+            places = [self.run_dir / f"{name}.png" for name in names]
+            figures = {} if score is None else dataclasses.asdict(score)
+            self.logger.finish(
+                figures,
+                [place for place in places if place.exists()],
+                "finished" if ended and not stopped else "stopped",
+            )
         # The others wait for the chief.
         replicas.wait_for_all(self.strategy)
-        return Done(self.run_dir, score, by, *self._judged)
+        return Done(self.run_dir, score, by, *self._judged, usage=self._usage)
+
+    def _train(self, epochs: int, checkpoints: str, metrics: str, stopped: list[int]) -> bool:
+        """Train for so many epochs, from the newest checkpoint on; say whether it came to an end.
+
+        Args:
+            epochs: counted from the training's beginning.
+            checkpoints: where they are in the run directory.
+            metrics: name of the file of metrics there.
+            stopped: gets the number of a signal that stops the training.
+        """
+        config, data, vae = self.config, self.data, self.vae
+        history = train(
+            vae,
+            datasets.Batches(data.train, self.batch_size, shuffle=True),
+            epochs=epochs,
+            validation_data=datasets.Batches(data.validation, self.batch_size),
+            callbacks=self._callbacks(metrics),
+            checkpoint_dir=self.run_dir / checkpoints,
+            checkpoint_seconds=config.checkpoint_seconds,
+            skip_non_finite=config.skip_non_finite,
+            should_stop=lambda: bool(stopped),
+            progress=self.is_chief,
+        )
+        return bool(vae.stop_training or len(history.epoch) >= epochs)
+
+    def _train_prior(self, vq: VQVAE, stopped: list[int]) -> bool:
+        """Train the prior of a model's codes, the second stage; say whether it came to an end."""
+        config = self.config
+        epochs = config.prior_epochs or self.epochs
+        if self.is_chief:
+            print(
+                f"codes are trained; prior of {vq.code_prior.length} codes below {vq.num_codes}: "
+                f"{vq.code_prior.count_params():,} parameters, {epochs} epochs",
+                file=sys.stderr,
+            )
+        steps = self.data.train.steps(self.batch_size)
+        with self.strategy.scope():
+            optimizer = codes.prior_optimizer(_learning_rate(config, steps * epochs))
+            stage = vq.training_prior(optimizer)
+            stage.__enter__()
+        try:
+            return self._train(epochs, "checkpoints/prior", "prior_metrics.csv", stopped)
+        finally:
+            with self.strategy.scope():
+                stage.__exit__(None, None, None)
 
     def _announce(self) -> None:
         data, vae = self.data, self.vae
@@ -313,12 +380,12 @@ class _Job:
             f"test {vae.event_spec.noun} of {' x '.join(map(str, data.event_shape))}; likelihood "
             f"{self.config.likelihood}; {vae.count_params():,} parameters; {self.epochs} epochs on "
             + (f"{count} {device}s" if count > 1 else f"the {device}")
-            + f" in {self.config.precision}; KL "
-            + ("in closed form" if vae.kl_is_exact else "estimated from the draws of z"),
+            + f" in {self.config.precision}; "
+            + _what_is_estimated(vae),
             file=sys.stderr,
         )
 
-    def _callbacks(self) -> list[keras.callbacks.Callback]:
+    def _callbacks(self, metrics: str) -> list[keras.callbacks.Callback]:
         config = self.config
         callbacks: list[keras.callbacks.Callback] = []
         if config.patience is not None:
@@ -335,9 +402,17 @@ class _Job:
             print(f"tfvae: {logs} is no directory: it is now {aside.name}", file=sys.stderr)
             logs.replace(aside)
         x, labels = self.data.validation.arrays(limit=512)
+        if config.logger is not None and self.logger is None:
+            self.logger = loggers.logger(
+                config.logger,
+                self.run_dir,
+                {"dataset": Path(self.data.name).name, **_described(config)},
+            )
+        if self.logger is not None:
+            callbacks.append(self.logger)
         return [
             *callbacks,
-            MetricsFile(self.run_dir / "metrics.csv"),
+            MetricsFile(self.run_dir / metrics),
             keras.callbacks.TensorBoard(
                 str(logs), write_graph=False, profile_batch=2 if config.profile else 0
             ),
@@ -356,11 +431,15 @@ class _Job:
                 "model; take a smaller --learning-rate, or look at the data with tfvae data",
                 file=sys.stderr,
             )
-        self._judged = self._judge(vae, score)
+        if isinstance(vae, VQVAE):
+            self._usage = codes.usage_of(vae, data.test)
+            self._judged = (None, codes.usage_warnings(self._usage))
+        else:
+            self._judged = self._judge(vae, score)
         with new_file(run_dir / "test.json") as partial:
             facts = without_nan(dataclasses.asdict(score))
             partial.write_text(json.dumps(facts, indent=2) + "\n")
-        write_metrics(run_dir / "metrics.csv", self.vae.history.history)
+        write_metrics(run_dir / "metrics.csv", self._history)
         # As the first version of a model, which a server may watch.
         export_saved_model(
             vae, run_dir / "saved_model" / "1", card=self._card(vae, score), replace=True
@@ -386,7 +465,9 @@ class _Job:
         x, labels = data.test.arrays(limit=_MAP_EVENTS)
         given = labels if vae.num_classes is not None else None
         units = Units(data.schema)
-        few = slice(DEFAULT_RECONSTRUCTIONS[x.ndim - 1])
+        few: Any = slice(DEFAULT_RECONSTRUCTIONS[x.ndim - 1])
+        if x.ndim == 2:  # tables are often sorted
+            few = np.unique(np.linspace(0, len(x) - 1, few.stop).astype(int))
         pictures = {
             "samples": self._samples(vae, x, labels),
             "reconstructions": plotting.reconstructions(
@@ -394,9 +475,16 @@ class _Job:
                 units.of(vae.reconstruct(x[few], None if given is None else given[few])),
                 units.names,
             ),
-            "latent": _latent_map(vae, x, labels),
         }
-        history = self.vae.history.history
+        if isinstance(vae, HierarchicalVAE) and vae.has_groups:
+            label = None if given is None else given[0]
+            rows = vae.group_effects(label=label, seed=self.config.seed)
+            pictures["groups"] = plotting.group_rows(units.of(rows), units.names)
+        if isinstance(vae, VQVAE) and self._usage is not None:
+            pictures["codes"] = codes.picture(vae, x, given, self._usage)
+        else:
+            pictures["latent"] = _latent_map(vae, x, labels)
+        history = self._history
         if history:
             pictures["curves"] = plotting.curves(history)
         return pictures
@@ -414,13 +502,7 @@ class _Job:
         images = {"train": data.train, "validation": data.validation, "test": data.test}
         validation = data.validation.batches(self.batch_size)
         enough = len(data.validation) >= 1 / DEFAULT_RATE and np.isfinite(score.elbo)
-        # Where files lie on this machine is nobody else's affair.
         name = Path(data.name).name
-        training = {
-            option: value
-            for option, value in dataclasses.asdict(config).items()
-            if value not in (None, False, ()) and option not in ("run_dir", "manual_dir", "dataset")
-        }
         return Card(
             data={
                 "name": name,
@@ -430,7 +512,7 @@ class _Job:
             class_names=data.class_names,
             schema=data.schema,
             preprocessing=Preprocessing.like(data.validation),
-            training=training,
+            training=_described(config),
             # One event alone has no standard error.
             metrics=without_nan(dataclasses.asdict(score)),
             anomaly=calibrate(vae, validation) if enough else None,
@@ -455,6 +537,44 @@ class _Job:
         ):
             new.assign(old)
         return plain
+
+
+# The options that one kind of model has alone.
+_OPTIONS_OF = {"hierarchical": ("groups",), "vq": ("quantizer", "code_prior", "prior_epochs")}
+
+
+def _refuse_options_of_others(config: TrainConfig) -> None:
+    """Refuse options that are for a model of another kind.
+
+    Raises:
+        InputError: if there is one.
+    """
+    for model, names in _OPTIONS_OF.items():
+        for name in names:
+            if config.model != model and getattr(config, name) is not None:
+                raise InputError(
+                    f"--{name.replace('_', '-')} is for --model {model}, and the model is "
+                    f"{config.model}: give one or the other"
+                )
+
+
+def _what_is_estimated(vae: VAE | VQVAE) -> str:
+    """Say what of a model's ELBO is drawn."""
+    if isinstance(vae, VQVAE):
+        codes_of_each = " x ".join(map(str, vae.code_shape))
+        return f"{codes_of_each} codes below {vae.num_codes} for each; the ELBO is a bound, exact"
+    return "KL " + ("in closed form" if vae.kl_is_exact else "estimated from the draws of z")
+
+
+def _described(config: TrainConfig) -> dict[str, Any]:
+    """Return the options that say how a model was trained, as others may read them."""
+    # Where files lie on this machine is nobody else's affair.
+    own = ("run_dir", "manual_dir", "dataset", "logger")
+    return {
+        option: value
+        for option, value in dataclasses.asdict(config).items()
+        if value not in (None, False, ()) and option not in own
+    }
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:

@@ -160,7 +160,7 @@ class Autoencoder(LatentVariableModel):
         """Compute −log p(x|z) of each event; see `LatentVariableModel.batch_losses`."""
         x, label = self.checked(batch.x, batch.label)
         z = self._code(x, label, training)
-        parameters = self._parameters_of(self._checked_latent(z), label, training)
+        parameters = self._decoded_parameters(self._checked_latent(z), label, training)
         target = batch.x if batch.target is None else batch.target
         likelihood, evaluated = self._likelihood(parameters, target, training, batch.value_weight)
         log_likelihood = likelihood.log_prob(evaluated)

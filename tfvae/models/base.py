@@ -1,8 +1,9 @@
-"""What `VAE` and `Autoencoder` share: two networks, a likelihood, and the way to train them."""
+"""What all models share: two networks, a likelihood, and the way to train them."""
 
 import abc
 import contextlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import likelihoods, networks
-from tfvae.checks import checked_count, checked_flag, checked_seed, is_whole
+from tfvae.checks import checked_count, checked_flag, checked_seed, is_number, is_whole
 from tfvae.errors import InputError
 from tfvae.graph_errors import one_line_errors
 from tfvae.likelihoods import Likelihood
@@ -64,7 +65,7 @@ class KerasOptions(TypedDict, total=False):
 
 
 class LatentVariableModel(keras.Model, abc.ABC):
-    """Events to a latent vector and back: base class of `VAE` and `Autoencoder`.
+    """Events to a latent vector and back: base class of `VAE`, `VQVAE` and `Autoencoder`.
 
     Attributes:
         encoder: the network from events to features.
@@ -76,6 +77,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         missing: whether NaN in an event means that the value was not observed.
         adapted: whether the model stands where it is to start; a training adapts it else. See
             `adapt`.
+        skip_norm: length of the gradient above which an update is left out; see `compile`.
         seed: seed of the model's own noise, or None.
         term_names: the terms that `batch_losses` reports.
     """
@@ -104,6 +106,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         self.num_classes = networks.check_num_classes(num_classes)
         self.missing = checked_flag("missing", missing)
         self.adapted = False
+        self.skip_norm: float | None = None
         self.encoder = encoder
         self.decoder = decoder
         self.latent_dim = networks.check_latent_dim(latent_dim)
@@ -194,9 +197,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         self._event_spec = spec
         try:
             self._build_latent(features)
-            features = run_symbolically(
-                "decoder", self.decoder, (self.latent_dim,), self.num_classes
-            )
+            features = run_symbolically("decoder", self.decoder, self._z_shape, self.num_classes)
             if isinstance(features, (list, tuple, dict)):
                 raise InputError("the decoder must put out one tensor; received several")
             likelihood.last_activation = last_activation(self.decoder)
@@ -211,6 +212,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
     @abc.abstractmethod
     def _build_latent(self, features: Any) -> None:
         """Build what lies between the encoder's output and z."""
+
+    @property
+    def _z_shape(self) -> Shape:
+        """How the decoder takes the d values of z: as a vector."""
+        return (self.latent_dim,)
 
     def _check_latent(self) -> None:
         """Check that what has been built fits together."""
@@ -453,11 +459,6 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     # --- the networks -----------------------------------------------------------------------------
 
-    def _features(self, x: ArrayLike, label: ArrayLike | None, training: bool) -> Any:
-        """Compute what the encoder puts out for events `[B, *event_shape]` and their labels."""
-        x, label = self.checked(x, label)
-        return self._features_of(x, label, training)
-
     def _features_of(self, x: Tensor, label: ArrayLike | None, training: bool) -> Any:
         """Compute what the encoder puts out for events whose values are not looked at."""
         spec = self.event_spec
@@ -497,7 +498,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         z = self._checked_latent(z)
         if tf.executing_eagerly():
             label = self._checked_labels(label, z, 1)
-        return self._run(self._parameters_of, {"z": z, "label": label}, training=training)
+        return self._run(self._decoded_parameters, {"z": z, "label": label}, training=training)
 
     def _checked_latent(self, z: ArrayLike) -> Tensor:
         """Return latent vectors `[..., d]` as float32; in a graph their shape alone is checked."""
@@ -512,17 +513,21 @@ class LatentVariableModel(keras.Model, abc.ABC):
             raise InputError("expected finite latent vectors; received NaN or infinite values")
         return z
 
-    def _parameters_of(
+    def _decoded_parameters(
         self, z: Tensor, label: Tensor | None, training: bool = False
     ) -> dict[str, Tensor]:
         """Compute the parameters of p(x|z) of latent vectors that have been checked."""
-        rank = self.event_spec.rank
-        batch_shape = tf.shape(z)[:-1]
-        flat = tf.reshape(z, (-1, self.latent_dim))
+        flat = tf.reshape(z, (-1, *self._z_shape))
         condition = self._condition(label, z, 1)
         features = run(self.decoder, [flat, *condition] if condition else flat, training)
+        return self._parameters_of(features, z)
+
+    def _parameters_of(self, features: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """Compute what p(x|z) is made from, of a decoder's features, with the axes of `z` first."""
+        rank = self.event_spec.rank
         parameters = self.likelihood_family(features)
         if z.shape.rank != 2:
+            batch_shape = tf.shape(z)[:-1]
             parameters = {
                 name: tf.reshape(value, tf.concat([batch_shape, tf.shape(value)[1:]], 0))
                 for name, value in parameters.items()
@@ -589,7 +594,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         return self._run(self._log_likelihood_of, arguments)
 
     def _log_likelihood_of(self, x: Tensor, z: Tensor, label: Tensor | None) -> Tensor:
-        likelihood, target = self._likelihood(self._parameters_of(z, label), x, False)
+        likelihood, target = self._likelihood(self._decoded_parameters(z, label), x, False)
         return likelihood.log_prob(target)
 
     def log_likelihood_by_value(
@@ -660,7 +665,9 @@ class LatentVariableModel(keras.Model, abc.ABC):
             InputError: if the model has not been built.
         """
         spec = self._require_built("keras_decoder")
-        return decoder_model(self.decoder, self.likelihood_family, self.latent_dim, spec)
+        return decoder_model(
+            self.decoder, self.likelihood_family, self.latent_dim, spec, self._z_shape
+        )
 
     @abc.abstractmethod
     def _code_layer(self) -> keras.layers.Layer:
@@ -864,7 +871,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     def _start(self, x: np.ndarray, target: np.ndarray) -> None:
         """Start at events, and at the targets that p(x|z) is of."""
-        start(self, self.event_spec.support.clip(target).numpy())
+        start(self, x, self.event_spec.support.clip(target).numpy())
         self.adapted = True
 
     @abc.abstractmethod
@@ -881,19 +888,42 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 that of these rows within the whole batch.
         """
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
+    def follow(self, statistics: Sequence[Tensor]) -> None:
+        """Learn what no gradient tells, when a step has updated the weights; here nothing.
+
+        Args:
+            statistics: `Losses.statistics` of the batch, summed over all devices.
+        """
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = None,
+        *,
+        skip_norm: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Configure training, as `keras.Model.compile` does.
 
         Args:
             optimizer: a Keras optimizer or its name; ``"adam"`` is `FusedAdam`.
             loss: must stay None; the objective is part of the model.
+            skip_norm: leave out an update whose gradient of all weights is longer than this, before
+                the optimizer clips it (Child 2021, arXiv:2011.10650, section 3.2); None leaves out
+                none. Hierarchies have batches now and then whose gradient is a thousand times as
+                long as others.
             **kwargs: those of `keras.Model.compile`. Metrics compare events with their
                 reconstructions.
 
         Raises:
-            InputError: if a loss or no optimizer is given, or gradients are clipped to what is not
-                finite.
+            InputError: if a loss or no optimizer is given, gradients are clipped to what is not
+                finite, or `skip_norm` is not above 0.
         """
+        if skip_norm is not None and not (is_number(skip_norm) and 0 < skip_norm < math.inf):
+            raise InputError(
+                f"skip_norm is a finite number above 0, or None; received {skip_norm!r}"
+            )
+        self.skip_norm = None if skip_norm is None else float(skip_norm)
         if loss is not None or kwargs.get("loss_weights") is not None:
             raise InputError(
                 f"compile takes no loss; received {loss!r}: the objective is part of the model, "
@@ -921,6 +951,13 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """
         if self._event_spec is not None and self.compiled and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
+
+    def get_compile_config(self) -> Config | None:
+        """Return what `compile_from_config` needs."""
+        config = super().get_compile_config()
+        if config and self.skip_norm is not None:
+            config = {**config, "skip_norm": self.skip_norm}
+        return config
 
     def compile_from_config(self, config: Config) -> None:
         """Compile as the saved model was compiled."""

@@ -1,5 +1,7 @@
 """The variational autoencoder: two networks and three distributions."""
 
+import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self, Unpack
 
 import keras
@@ -31,6 +33,28 @@ class ELBOTerms(NamedTuple):
     elbo: Tensor
     log_likelihood: Tensor
     kl: Tensor
+
+
+class Draws(NamedTuple):
+    """Draws of z from q(z|x) and what they go with.
+
+    Attributes:
+        z: `[K, B, d]`.
+        log_posterior: log q(z|x), `[K, B]`, nats.
+        posterior: q(z|x).
+        prior: p(z).
+        parameters: what p(x|z) is made from, `[K, B, …]`.
+        path: what weighs the gradients that run through the draws, or None.
+        known: further attributes of `tfvae.objectives.Terms` that are known already.
+    """
+
+    z: Tensor
+    log_posterior: Tensor
+    posterior: Distribution
+    prior: Distribution
+    parameters: dict[str, Tensor]
+    path: objectives.PathWeight | None = None
+    known: Mapping[str, Any] = types.MappingProxyType({})
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -109,8 +133,9 @@ class VAE(LatentVariableModel):
             seed=seed,
             **kwargs,
         )
-        self.posterior_family = posteriors.get(posterior)
-        self.prior_family = priors.get(prior)
+        self.posterior_family, self.prior_family = self._families(
+            posteriors.get(posterior), priors.get(prior)
+        )
         self.objective = objectives.get(objective)
         self._build_if_known()
 
@@ -206,6 +231,10 @@ class VAE(LatentVariableModel):
             **kwargs,
         )
 
+    def _families(self, posterior: Posterior, prior: Prior) -> tuple[Posterior, Prior]:
+        """Return the families of q(z|x) and p(z), of those that were given."""
+        return posterior, prior
+
     def _build_latent(self, features: Any) -> None:
         self.posterior_family.bind((self.latent_dim,), self._derived_seed(1))
         self.prior_family.bind((self.latent_dim,), self._derived_seed(2))
@@ -225,23 +254,21 @@ class VAE(LatentVariableModel):
         """Compute q(z|x) of a blank event, and p(z)."""
         spec = self._require_built("an example")
         label = None if self.num_classes is None else [0]
-        features = self._features(spec.blank(1), label, training=False)
-        q = self.posterior_family.distribution(self.posterior_family(features))
-        return q, self.prior_family.distribution(label)
+        return self.encode(spec.blank(1), label), self.prior_of(label)
 
     def get_config(self) -> Config:
         """Return the constructor's arguments."""
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
-            "posterior": serialize(self.posterior_family),
-            "prior": serialize(self.prior_family),
+            "posterior": serialize(self.posterior_family.of_top()),
+            "prior": serialize(self.prior_family.of_top()),
             "objective": serialize(self.objective),
         }
 
     def _start(self, x: np.ndarray, target: np.ndarray) -> None:
         super()._start(x, target)
-        prior = self.prior_family
+        prior = self.prior_family.of_top()
         # Fewer events than pseudo-inputs leave these as they are.
         if isinstance(prior, VampPrior) and not prior.adapted and len(x) >= prior.pseudo_inputs:
             prior.adapt(self.event_spec.observed(tf.constant(x))[0])
@@ -300,8 +327,7 @@ class VAE(LatentVariableModel):
         Args:
             x: float32 `[B, *event_shape]`.
         """
-        features = self._features_of(x, None, training=False)
-        return self.posterior_family.distribution(self.posterior_family(features))
+        return self.posterior_family.distribution(self._encoded(x, None, training=False))
 
     def posterior_parameters(
         self, x: ArrayLike, label: ArrayLike | None = None, training: bool = False
@@ -314,16 +340,14 @@ class VAE(LatentVariableModel):
             training: whether the encoder runs in training mode.
         """
         x, label = self.checked(x, label)
-        return self._run(self._posterior_of, {"x": x, "label": label}, training=training)
-
-    def _posterior_of(
-        self, x: Tensor, label: Tensor | None, training: bool = False
-    ) -> dict[str, Tensor]:
-        """Compute the parameters of q(z|x) of events that have been checked."""
-        return self.posterior_family(self._features_of(x, label, training))
+        return self._run(self._encoded, {"x": x, "label": label}, training=training)
 
     def _parts(self) -> tuple[Any, ...]:
         return (*super()._parts(), self.posterior_family, self.prior_family)
+
+    def _encoded(self, x: Tensor, label: ArrayLike | None, training: bool) -> dict[str, Tensor]:
+        """Compute the parameters of q(z|x) of events whose values are not looked at."""
+        return self.posterior_family(self._features_of(x, label, training))
 
     @property
     def kl_is_exact(self) -> bool:
@@ -366,35 +390,40 @@ class VAE(LatentVariableModel):
             `tfvae.objectives.Terms` of the K draws.
         """
         checked_count("num_samples", num_samples)
-        x, label = self.checked(x, label)
-        if target is not None:
+        x, _ = self.checked(x, label)
+        seed = self._seed(seed)
+        if target is None:
+            target = x
+        else:
             target, _ = self.checked(target, label)
-        terms, _ = self._terms_of(
-            x,
-            label,
-            target=target,
-            value_weight=value_weight,
-            num_samples=num_samples,
-            seed=self._seed(seed),
-            training=training,
+        draws = self._draws(x, label, num_samples, seed, training, share)
+        likelihood, evaluated = self._likelihood(draws.parameters, target, training, value_weight)
+        return objectives.Terms.of(
+            evaluated,
+            draws.z,
+            draws.posterior,
+            draws.prior,
+            likelihood,
+            log_posterior=draws.log_posterior,
+            **draws.known,
+            path=draws.path,
+            step=self.optimizer.iterations if training and self.compiled else 0,
+            # The draws of z have used the seed itself.
+            seed=tf.random.experimental.stateless_fold_in(tf.reshape(seed, (-1, 2))[0], 1),
             share=share,
         )
-        return terms
 
-    def _terms_of(
+    def _draws(
         self,
         x: Tensor,
-        label: Tensor | None,
-        *,
+        label: ArrayLike | None,
         num_samples: int,
         seed: Tensor,
-        target: Tensor | None = None,
-        value_weight: Tensor | None = None,
-        training: bool = False,
-        share: Share | None = None,
-    ) -> tuple[objectives.Terms, dict[str, Tensor]]:
-        """Evaluate the terms of events that have been checked; and the parameters of p(x|z)."""
-        encoded = self._posterior_of(x, label, training)
+        training: bool,
+        share: Share | None,
+    ) -> "Draws":
+        """Draw z from q(z|x) for `terms`, and compute what p(x|z) is made from."""
+        encoded = self.posterior_parameters(x, label, training)
         posterior = self.posterior_family.distribution(encoded)
         if share is not None:
             z, log_posterior = self.posterior_family.sample_share(encoded, num_samples, seed, share)
@@ -408,23 +437,8 @@ class VAE(LatentVariableModel):
             z, log_posterior = path(z), path(log_posterior)
         if training and self.objective.detaches_posterior:
             log_posterior = objectives.gradient_through(posterior.log_prob, z)
-        target = x if target is None else target
-        parameters = self._parameters_of(self._checked_latent(z), label, training)
-        likelihood, evaluated = self._likelihood(parameters, target, training, value_weight)
-        terms = objectives.Terms.of(
-            evaluated,
-            z,
-            posterior,
-            self.prior_of(label),
-            likelihood,
-            log_posterior=log_posterior,
-            path=path,
-            step=self.optimizer.iterations if training and self.compiled else 0,
-            # The draws of z have used the seed itself.
-            seed=tf.random.experimental.stateless_fold_in(tf.reshape(seed, (-1, 2))[0], 1),
-            share=share,
-        )
-        return terms, parameters
+        parameters = self.likelihood_parameters(z, label, training)
+        return Draws(z, log_posterior, posterior, self.prior_of(label), parameters, path)
 
     def elbo(
         self,
@@ -459,7 +473,7 @@ class VAE(LatentVariableModel):
     def _elbo_of(
         self, x: Tensor, label: Tensor | None, seed: Tensor, num_samples: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        terms, _ = self._terms_of(x, label, num_samples=num_samples, seed=seed)
+        terms = self.terms(x, label, num_samples=num_samples, seed=seed)
         return terms.elbo, terms.mean_log_likelihood, terms.kl
 
     def batch_losses(
@@ -497,7 +511,7 @@ class VAE(LatentVariableModel):
     # --- events -----------------------------------------------------------------------------------
 
     def _code(self, x: Tensor, label: ArrayLike | None, training: bool) -> Tensor:
-        parameters = self.posterior_family(self._features_of(x, label, training))
+        parameters = self._encoded(x, label, training)
         return self.posterior_family.code(self.posterior_family.distribution(parameters))
 
     def _code_layer(self) -> keras.layers.Layer:
@@ -541,11 +555,11 @@ class VAE(LatentVariableModel):
             )
         if draws is not None:
             checked_count("draws", draws)
-        x, label = self.checked(x, label)
+        x, _ = self.checked(x, label)
         seed = self._seed(seed)
         seeds = tf.random.experimental.stateless_split(tf.reshape(seed, (-1, 2))[0], 3)
         of_z = seed if seed.shape.rank == 2 else seeds[0]
-        terms, parameters = self._terms_of(x, label, num_samples=num_samples, seed=of_z)
+        terms = self.terms(x, label, num_samples=num_samples, seed=of_z)
         filled, observed = spec.observed(x)
         if draws is None:
             weights = tf.nn.softmax(terms.log_weight, axis=0)  # [K, B]
@@ -560,10 +574,7 @@ class VAE(LatentVariableModel):
             ],
             axis=-1,
         )
-        chosen_parameters = {
-            name: tf.gather_nd(value, places) for name, value in parameters.items()
-        }
-        completions = self.likelihood_family.distribution(chosen_parameters).sample(seed=seeds[2])
+        completions = self.decode(tf.gather_nd(terms.z, places), label).sample(seed=seeds[2])
         return tf.where(observed, filled, completions)
 
     def sample(
@@ -607,9 +618,27 @@ class VAE(LatentVariableModel):
         arguments = self._checked_draw(n, label, seed)
         return *self._run(self._events_drawn, arguments, mean=False), arguments["label"]
 
-    def _checked_draw(
-        self, n: int, label: ArrayLike | None, seed: Seed
-    ) -> dict[str, Tensor | None]:
+    def _events_drawn(
+        self, n: Tensor, label: Tensor | None, seed: Tensor, mean: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Draw z `[n, d]` from the prior, and x or its mean from p(x|z); return x and z."""
+        z, x_seed = self._latent_drawn(n, label, seed)
+        likelihood = self.decode(z, label)
+        family = self.likelihood_family
+        return family.mean(likelihood) if mean else likelihood.sample(seed=x_seed), z
+
+    def _draw_latent(
+        self, n: int, label: ArrayLike | None, seed: Seed, **how: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Draw z `[n, d]` from the prior; return the labels `[n]` as well, and a seed for x.
+
+        `how` is what `draw_latent` and `_sample_prior` of a subclass take beside.
+        """
+        arguments = self._checked_draw(n, label, seed)
+        z, x_seed = self._latent_drawn(**arguments, **how)
+        return z, arguments["label"], x_seed
+
+    def _checked_draw(self, n: int, label: ArrayLike | None, seed: Seed) -> dict[str, Any]:
         """Return what `_events_drawn` takes: n, the labels `[n]` or None, and the seed."""
         checked_count("n", n)
         spec = self._require_built("sample")
@@ -626,21 +655,20 @@ class VAE(LatentVariableModel):
             label = tf.broadcast_to(label, (n,))
         return {"n": tf.constant(n, tf.int32), "label": label, "seed": seed}
 
-    def _events_drawn(
-        self, n: Tensor, label: Tensor | None, seed: Tensor, mean: bool
+    def _latent_drawn(
+        self, n: Tensor, label: Tensor | None, seed: Tensor, **how: Any
     ) -> tuple[Tensor, Tensor]:
-        """Draw z `[n, d]` from the prior, and x or its mean from p(x|z); return x and z."""
+        """Draw z `[n, d]` from the prior; return a seed for x as well."""
         if seed.shape.rank == 2:
             x_seed = tf.random.experimental.stateless_fold_in(seed[0], 1)
-            z = self.draw_latent(seed, label)
-        else:
-            latent_seed, x_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-            prior = self.prior_of(label)
-            z = prior.sample(() if prior.batch_shape.rank else n, seed=latent_seed)
-        z = tf.ensure_shape(z, (None, self.latent_dim))
-        likelihood = self.decode(z, label)
-        family = self.likelihood_family
-        return family.mean(likelihood) if mean else likelihood.sample(seed=x_seed), z
+            return self.draw_latent(seed, label, **how), x_seed
+        latent_seed, x_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+        return self._sample_prior(n, label, latent_seed, **how), x_seed
+
+    def _sample_prior(self, n: Tensor, label: Tensor | None, seed: Tensor) -> Tensor:
+        """Draw z `[n, d]` from p(z), or p(z|y) at the labels `[n]`."""
+        prior = self.prior_of(label)
+        return prior.sample(() if prior.batch_shape.rank else n, seed=seed)
 
     def draw_latent(self, seeds: Tensor, label: Tensor | None = None) -> Tensor:
         """Draw z from p(z), each from a seed of its own, whatever else is in the batch.
@@ -680,7 +708,7 @@ class VAE(LatentVariableModel):
             self.encoder,
             self.decoder,
             self.latent_dim,
-            posterior=self.posterior_family,
+            posterior=self.posterior_family.of_top(),
             prior=prior,
             likelihood=self.likelihood_family,
             objective=self.objective,

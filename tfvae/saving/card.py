@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tfvae.datasets.source import KINDS
 from tfvae.errors import InputError
 from tfvae.finite import without_nan
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.saving.validation import from_json
 
 # As their publishers state them.
@@ -24,6 +26,16 @@ LICENCES = {
     "fashion_mnist": "MIT (Zalando SE)",
     "kmnist": "CC BY-SA 4.0 (ROIS-DS Center for Open Data in the Humanities)",
 }
+# The same in the words of model hubs.
+_HUB_LICENCES = {
+    "CC BY 4.0": "cc-by-4.0",
+    "CC BY-SA 3.0": "cc-by-sa-3.0",
+    "CC BY-SA 4.0": "cc-by-sa-4.0",
+    "MIT": "mit",
+    "none": "cc0-1.0",
+}
+# What hubs call the task of a model, where they have a word for it.
+_TASKS = {"image": "unconditional-image-generation"}
 UNKNOWN_LICENCE = "not known: see where the data come from"
 
 
@@ -87,7 +99,9 @@ class Card:
         """Return the same card with another licence of the data."""
         return dataclasses.replace(self, data={**self.data, "licence": licence})
 
-    def write(self, folder: Path, vae: VAE, signatures: Mapping[str, dict[str, Any]]) -> None:
+    def write(
+        self, folder: Path, vae: VAE | VQVAE, signatures: Mapping[str, dict[str, Any]]
+    ) -> None:
         """Write card.json and README.md.
 
         Args:
@@ -123,27 +137,104 @@ def licence_of(dataset: str) -> str:
     return LICENCES.get(dataset.partition(":")[0], UNKNOWN_LICENCE)
 
 
-def _model(vae: VAE) -> dict[str, Any]:
-    families = {
-        "posterior": vae.posterior_family,
-        "prior": vae.prior_family,
-        "likelihood": vae.likelihood_family,
-        "objective": vae.objective,
-    }
+def _model(vae: VAE | VQVAE) -> dict[str, Any]:
+    families: dict[str, Any] = {"likelihood": vae.likelihood_family}
+    codes: dict[str, Any] = {}
+    if isinstance(vae, VQVAE):
+        families |= {"quantizer": vae.quantizer, "code_prior": vae.code_prior}
+        codes = {"code_shape": list(vae.code_shape), "num_codes": vae.num_codes}
+    else:
+        families |= {
+            "posterior": vae.posterior_family,
+            "prior": vae.prior_family,
+            "objective": vae.objective,
+        }
     return {
         "kind": KINDS[vae.event_spec.rank - 1],
         "event_shape": list(vae.event_shape),
         "missing": vae.missing,
         "latent_dim": vae.latent_dim,
+        **codes,
         "num_classes": vae.num_classes,
         "parameters": vae.count_params(),
         **{name: type(family).__name__ for name, family in families.items()},
     }
 
 
+def _head(facts: dict[str, Any]) -> list[str]:
+    """Return what model hubs read of a card: YAML, each value as JSON, which YAML contains."""
+    model, data, metrics = facts["model"], facts["data"], facts["metrics"]
+    licence = str(data.get("licence", ""))
+    known = [one for start, one in _HUB_LICENCES.items() if licence.startswith(start)]
+    kind = model["kind"]
+    task = _TASKS.get(kind)
+    head: dict[str, Any] = {
+        "library_name": "tfvae",
+        "license": known[0] if known else "unknown",
+        "tags": ["tfvae", "variational-autoencoder", "vae", "keras", "tensorflow", kind],
+    }
+    if task is not None:
+        head["pipeline_tag"] = task
+    figures = [name for name in _FIGURES if isinstance(metrics.get(name), int | float)]
+    if figures:
+        head["metrics"] = figures
+        name = str(data.get("name", "unknown"))
+        head["model-index"] = [
+            {
+                "name": "model",
+                "results": [
+                    {
+                        "task": {"type": task or "other"},
+                        "dataset": {"name": name, "type": name, "split": "test"},
+                        "metrics": [
+                            {"type": one, "name": _FIGURES[one], "value": metrics[one]}
+                            for one in figures
+                        ],
+                    }
+                ],
+            }
+        ]
+    rows = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in head.items()]
+    return ["---", *rows, "---", ""]
+
+
+# Figures of a test that a hub shows, and what they are.
+_FIGURES = {
+    "elbo": "test ELBO, nats an event",
+    "log_likelihood": "test E[log p(x|z)], nats an event",
+    "kl": "test KL(q(z|x) || p(z)), nats an event",
+}
+
+
+def published_readme(
+    readme: str, name: str, pictures: Sequence[str] = (), licence: str | None = None
+) -> str:
+    """Return the card of a SavedModel as that of a repository on a model hub.
+
+    Args:
+        readme: of the SavedModel; empty where there is none.
+        name: OWNER/NAME.
+        pictures: files beside it to show.
+        licence: of the model, in the hub's words; by default what the card has.
+    """
+    if not readme.startswith("---\n"):
+        readme = '---\nlibrary_name: "tfvae"\nlicense: "unknown"\n---\n\n' + (
+            readme or "# A variational autoencoder\n"
+        )
+    head, _, text = readme[4:].partition("\n---\n")
+    if licence is not None:
+        head = re.sub("(?m)^license: .*$", lambda _: f"license: {json.dumps(licence)}", head)
+    head = head.replace('{"name": "model", ', f'{{"name": {json.dumps(name)}, ')
+    use = ["```python", "import tfvae", "", f'vae = tfvae.load("hf://{name}")', "```", ""]
+    shown = [f"![{one.rpartition('.')[0]}]({one})" for one in pictures]
+    title, _, rest = text.lstrip("\n").partition("\n")
+    parts = ["---", head, "---", "", title, "", *use, *shown, rest]
+    return "\n".join(parts)
+
+
 def _readme(facts: dict[str, Any], noun: str) -> str:
     model = facts["model"]
-    lines = [f"# A variational autoencoder of {noun}", ""]
+    lines = [*_head(facts), f"# A variational autoencoder of {noun}", ""]
     lines += _section("Model", {name: value for name, value in model.items() if value is not None})
     lines += _section("Data", facts["data"])
     if facts["class_names"]:
