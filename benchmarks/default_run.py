@@ -65,7 +65,7 @@ def default_run(data: Any, images: int, steps: int, latent_dim: int, curve: bool
     vae = tfvae.VAE.for_images(data.image_shape, latent_dim=latent_dim, seed=train.seed)
     steps = epochs * len(batches)
     schedule = keras.optimizers.schedules.CosineDecay(DEFAULTS.learning_rate, steps)
-    vae.compile(keras.optimizers.Adam(schedule))
+    vae.compile(tfvae.models.FusedAdam(schedule))
     callbacks = [noted] if curve else []
     tfvae.training.train(vae, batches, epochs=epochs, callbacks=callbacks, progress=False)
     return noted.points if curve else mean_elbo(*functions_of(vae), x)

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import comparison
 import cyclopts
+import latency
 import roofline
 import scaling
 import startup
@@ -53,6 +54,7 @@ class Options:
     steps: Annotated[int, Parameter(help="Least steps of this package, for the ELBO.")] = 1500
     seeds: Annotated[int, Parameter(help="Trainings in each precision.")] = 3
     seconds: Annotated[float, Parameter(help="How long to repeat a layer.")] = 0.5
+    calls: Annotated[int, Parameter(help="Calls of each turn, for the latency.")] = 100
     timed_steps: Annotated[int, Parameter(help="Steps of each size, for the slopes.")] = 12
 
 
@@ -107,6 +109,11 @@ PARTS = {
     "roofline": Part("Share of the roofline, default model", measure_roofline, roofline.table),
     "scaling": Part("How the cost of a step grows", measure_scaling, scaling.table),
     "startup": Part("Start-up", lambda o: startup.measure(o.rounds), startup.table),
+    "latency": Part(
+        "One event at a time",
+        lambda o: _ask("latency.py", str(o.calls), str(o.rounds)),
+        latency.table,
+    ),
     "workers": Part(
         "Two workers",
         lambda o: workers.measure(o.mnist, o.images, o.rounds),
@@ -161,6 +168,18 @@ def main(
         if name == "scaling":
             scaling.picture(results[name]["found"], picture)
     print(table(results))
+    if not show:
+        _check_floors(results)
+
+
+def _check_floors(results: dict[str, Any]) -> None:
+    """End with an error where a ratio is below its floor."""
+    low = []
+    for name, module in (("recipes", comparison), ("latency", latency)):
+        if name in results:
+            low += module.below_floor(results[name]["found"])
+    if low:
+        sys.exit("\n".join(low))
 
 
 if __name__ == "__main__":

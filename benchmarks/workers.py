@@ -28,7 +28,7 @@ def train(path: str, images: int, epochs: int, hooks: Any) -> None:
     data = tfvae.datasets.load(path, binarize="static")
     with strategy.scope():
         vae = small_vae()
-        vae.compile(keras.optimizers.Adam(LEARNING_RATE))
+        vae.compile(tfvae.models.FusedAdam(LEARNING_RATE))
     tfvae.training.train(
         vae,
         tfvae.datasets.Batches(data.train.subset(images), BATCH_SIZE, shuffle=True),

@@ -1,5 +1,6 @@
 """The parts of the training benchmark run at tiny sizes, and its table is that of its JSON."""
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -9,6 +10,8 @@ import pytest
 from scripts import ROOT
 
 PAGE = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+
+OURS = ["tfvae bfloat16", "tfvae fit bfloat16"]
 
 
 @pytest.fixture
@@ -55,8 +58,13 @@ def test_the_table_is_that_of_the_results(training, capsys):
 @pytest.mark.exhaustive
 def test_recipes_take_turns(training, options, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(training.comparison, "OURS", ("tfvae bfloat16",))
+    monkeypatch.setattr(training.comparison, "FIT", ("tfvae fit bfloat16",))
+    monkeypatch.setattr(training.comparison, "FLOORS", {"tfvae bfloat16": 0.0})
     found = run(training, options, tmp_path, "recipes")["recipes"]["found"]
-    assert list(found["rates"]) == ["Keras example", "TensorFlow tutorial", "tfvae bfloat16"]
+    assert list(found["rates"]) == ["Keras example", "TensorFlow tutorial", *OURS]
+    assert all(low <= middle <= high for low, middle, high in found["of_keras"].values())
+    monkeypatch.setattr(training.comparison, "FLOORS", {"tfvae bfloat16": 1e9})
+    assert "tfvae bfloat16 is" in training.comparison.below_floor(found)[0]
     assert found["of_fastest"][found["fastest"]] == 1
     assert "| tfvae bfloat16 |" in capsys.readouterr().out
 
@@ -126,3 +134,14 @@ def test_workers(training, options, tmp_path):
 def test_unknown_parts_are_refused(training, options, tmp_path):
     with pytest.raises(SystemExit, match="no part 'speed'"):
         run(training, options, tmp_path, "speed")
+
+
+@pytest.mark.exhaustive
+def test_latency(training, options, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.latency, "LEAST", 0.0)
+    options = dataclasses.replace(options, calls=5)
+    found = run(training, options, tmp_path, "latency")["latency"]["found"]
+    assert {"encode", "elbo", "sample"} <= set(found)
+    assert all(row["graph"] > 0 and row["eager"] > 0 for row in found.values())
+    monkeypatch.setattr(training.latency, "LEAST", 1e9)
+    assert len(training.latency.below_floor(found)) == len(found)

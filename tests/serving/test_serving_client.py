@@ -1,6 +1,8 @@
 """The client of TensorFlow Serving's two interfaces, against servers of their formats."""
 
 import functools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -82,3 +84,25 @@ def test_where_nobody_listens():
     for address in ("localhost:8501", "ftp://localhost", "http://", ""):
         with pytest.raises(tfvae.InputError, match="an address is one of http://HOST:PORT"):
             Client(address)
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+from tfvae.serving.client import Client
+client = Client(sys.argv[1])
+assert client("sample", seed=[[5, 0]])["images"].shape[0] == 1
+assert client.signatures["sample"].inputs["seed"].dtype == "int32"
+loaded = [name for name in ("tensorflow", "keras", "tensorflow_probability") if name in sys.modules]
+assert not loaded, loaded
+"""
+
+
+def test_rest_needs_no_tensorflow(addresses):
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, addresses["rest"]]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_both_protocols_tell_the_same_of_a_model(addresses):
+    rest, grpc = (Client(address).signatures for address in addresses.values())
+    assert rest == grpc

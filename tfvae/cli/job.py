@@ -35,6 +35,7 @@ from tfvae.evaluation import CodeUsage, ELBOEstimate, elbo
 from tfvae.evaluation.diagnostics import ACTIVE
 from tfvae.finite import without_nan
 from tfvae.likelihoods import Likelihood
+from tfvae.models.adam import FusedAdam
 from tfvae.models.hierarchical import HierarchicalVAE
 from tfvae.models.sources import warn_of_scale
 from tfvae.models.vae import VAE
@@ -273,7 +274,7 @@ class _Job:
             x, _ = data.train.arrays(limit=prior.pseudo_inputs)
             prior.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
         vae.compile(
-            keras.optimizers.Adam(
+            FusedAdam(
                 _learning_rate(config, steps * self.epochs // config.accumulate),
                 global_clipnorm=config.clip_norm,
                 gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,

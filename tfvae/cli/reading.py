@@ -10,7 +10,7 @@ from tfvae.checks import MOST_SEED
 from tfvae.cli.options import AsJson
 from tfvae.cli.outputs import check_out, save_picture, show
 from tfvae.cli.wording import as_options
-from tfvae.quiet import load_tensorflow
+from tfvae.quiet import load_for_command
 from tfvae.saving.config import ReadingOptions, TrainConfig, whole
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def read_only(config: TrainConfig, as_json: bool) -> None:
 
 def _look(config: TrainConfig, limit: int) -> "tuple[datasets.Dataset, list[str], dict[str, Any]]":
     """Return data, what is to say of them in lines, and the same as facts."""
-    load_tensorflow(start_devices=True)
+    load_for_command()
     from tfvae.cli.suspicions import inspect
     from tfvae.saving.run import load_data
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfvae.errors import InputError
-from tfvae.quiet import load_tensorflow
+from tfvae.quiet import load_for_command
 
 if TYPE_CHECKING:
     from tfvae.saving.run import TrainedModel
@@ -26,7 +26,7 @@ def open_model(model: Path, *, codes: bool = False) -> "TrainedModel":
     if hub.is_address(model):
         model = hub.download(model)
     find_model(model)  # a wrong path shows at once, not when TensorFlow has loaded
-    load_tensorflow(start_devices=True)
+    load_for_command()
     from tfvae.saving.run import TrainedModel
 
     trained = TrainedModel.open(model)

@@ -22,7 +22,7 @@ from tfvae.distributions.family import resolve
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import BATCH_SIZE, EventData, event_batches
 from tfvae.lazy import tfd
-from tfvae.models import LatentVariableModel
+from tfvae.models import FusedAdam, LatentVariableModel
 from tfvae.models.vae import VAE
 from tfvae.typing import Tensor
 
@@ -101,7 +101,7 @@ class FlowDensity(Density):
         prior = self.family(**self.options)
         prior.bind(codes.shape[1:], seed)
         prior.build(codes.shape[1:])
-        optimizer = keras.optimizers.Adam(
+        optimizer = FusedAdam(
             keras.optimizers.schedules.CosineDecay(self.learning_rate, self.steps)
         )
         optimizer.build(prior.trainable_variables)

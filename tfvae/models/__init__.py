@@ -1,5 +1,6 @@
 """Models: `VAE`, `HierarchicalVAE`, `VQVAE` and `Autoencoder`, and what an input of theirs is."""
 
+from tfvae.models.adam import FusedAdam
 from tfvae.models.autoencoder import Autoencoder
 from tfvae.models.base import LatentVariableModel
 from tfvae.models.event_spec import EventSpec
@@ -21,6 +22,7 @@ __all__ = [
     "VQVAE",
     "Autoencoder",
     "EventSpec",
+    "FusedAdam",
     "HierarchicalVAE",
     "LatentVariableModel",
     "TopDown",

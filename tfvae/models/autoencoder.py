@@ -146,7 +146,7 @@ class Autoencoder(LatentVariableModel):
     ) -> Tensor:
         """Compute the code of each event, `[B, d]`: a tensor, where a VAE has a distribution."""
         x, label = self.checked(x, label)
-        return self._code(x, label, training)
+        return self._run(self._code, {"x": x, "label": label}, training=training)
 
     def _code(self, x: Tensor, label: ArrayLike | None, training: bool) -> Tensor:
         return self.bottleneck(self._features_of(x, label, training))
@@ -158,8 +158,9 @@ class Autoencoder(LatentVariableModel):
         self, batch: Batch, seed: Tensor, training: bool, share: Share | None = None
     ) -> Losses:
         """Compute −log p(x|z) of each event; see `LatentVariableModel.batch_losses`."""
-        z = self.encode(batch.x, batch.label, training)
-        parameters = self.likelihood_parameters(z, batch.label, training)
+        x, label = self.checked(batch.x, batch.label)
+        z = self._code(x, label, training)
+        parameters = self._decoded_parameters(self._checked_latent(z), label, training)
         target = batch.x if batch.target is None else batch.target
         likelihood, evaluated = self._likelihood(parameters, target, training, batch.value_weight)
         log_likelihood = likelihood.log_prob(evaluated)

@@ -17,9 +17,11 @@ from tfvae.errors import InputError
 from tfvae.graph_errors import one_line_errors
 from tfvae.likelihoods import Likelihood
 from tfvae.models import keras_internals
+from tfvae.models.adam import FusedAdam
 from tfvae.models.batch import Batch, checked_weights, events_and_labels, unpack
 from tfvae.models.building import check_keras, check_network, last_activation, run_symbolically
 from tfvae.models.callbacks import DivergenceWatch, say_directions
+from tfvae.models.compiled import Graphs
 from tfvae.models.event_spec import AXES, NOUNS, EventSpec, number_tensor
 from tfvae.models.keras_layers import decoder_model, encoder_model
 from tfvae.models.sources import (
@@ -44,6 +46,7 @@ from tfvae.models.step import (
     differentiate,
     weighted_mean,
 )
+from tfvae.models.tensorflow_internals import may_be_recorded
 from tfvae.models.tracing import run
 from tfvae.share import Share
 from tfvae.typing import ArrayLike, Config, Data, Distribution, Seed, Shape, Tensor
@@ -113,6 +116,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         self._validation_seeds = keras.random.SeedGenerator(_validation_seed(self.seed))
         self._term_means = [keras.metrics.Mean(name=name) for name in self.term_names]
         self._event_spec: EventSpec | None = None
+        self._graphs = Graphs()
 
     # --- building -------------------------------------------------------------------------------
 
@@ -389,16 +393,16 @@ class LatentVariableModel(keras.Model, abc.ABC):
             target, _ = check(batch.target, label)
         return Batch(x, label, target, *checked_weights(batch, spec, guard=guard))
 
-    def _condition(self, label: ArrayLike | None, owner: Tensor, axes: int) -> list[Tensor]:
-        """Return labels as the networks take them: ``[one-hot [N, num_classes]]``, or ``[]``.
+    def _checked_labels(self, label: ArrayLike | None, owner: Tensor, axes: int) -> Tensor | None:
+        """Return labels that broadcast to the leading axes of `owner`; None of a model without.
 
         Args:
-            label: labels that broadcast to the leading axes of `owner`; None for a model without.
-            owner: what the labels belong to; N is the size of its leading axes.
-            axes: how many trailing axes are those of one thing.
+            label: the labels.
+            owner: what they belong to.
+            axes: how many trailing axes of `owner` are those of one thing.
         """
         if self.num_classes is None and label is None:
-            return []
+            return None
         label = self._require_built("labels").labels(label)
         known = owner.shape[:-axes]
         try:
@@ -409,8 +413,49 @@ class LatentVariableModel(keras.Model, abc.ABC):
             raise InputError(
                 f"expected one label, or labels of shape {known}; received shape {label.shape}"
             )
+        return label
+
+    def _condition(self, label: ArrayLike | None, owner: Tensor, axes: int) -> list[Tensor]:
+        """Return labels as the networks take them: ``[one-hot [N, num_classes]]``, or ``[]``.
+
+        Args:
+            label: as for `_checked_labels`; N is the size of the leading axes of `owner`.
+            owner: what the labels belong to.
+            axes: how many trailing axes are those of one thing.
+        """
+        label = self._checked_labels(label, owner, axes)
+        if label is None:
+            return []
         label = tf.reshape(tf.broadcast_to(label, tf.shape(owner)[:-axes]), (-1,))
         return [tf.one_hot(tf.cast(label, tf.int32), self.num_classes)]
+
+    # --- graphs of the methods --------------------------------------------------------------------
+
+    def _run(
+        self, method: Callable[..., Any], arguments: dict[str, Tensor | None], **options: Any
+    ) -> Any:
+        """Call a method of the model with checked tensors: by its graph, where it is for that.
+
+        It is called as it is within a graph, in training mode, under a tape or a
+        `tf.distribute.Strategy`, and where ``run_eagerly`` is set or
+        `tf.config.run_functions_eagerly`.
+        """
+        plain = (
+            not tf.executing_eagerly()
+            or options.get("training")
+            or self.run_eagerly
+            or tf.config.functions_run_eagerly()
+            or tf.distribute.has_strategy()
+            or may_be_recorded()
+        )
+        if plain:
+            return method(**arguments, **options)
+        trailing = {"x": self.event_spec.rank, "z": 1, "seed": 1}
+        return self._graphs.run(method, arguments, trailing, options, self._parts())
+
+    def _parts(self) -> tuple[Any, ...]:
+        """Return what a graph of a method is made of: one of other parts is another graph."""
+        return self.encoder, self.decoder, self.likelihood_family
 
     # --- the networks -----------------------------------------------------------------------------
 
@@ -450,6 +495,13 @@ class LatentVariableModel(keras.Model, abc.ABC):
             label: as for `decode`.
             training: as for `decode`.
         """
+        z = self._checked_latent(z)
+        if tf.executing_eagerly():
+            label = self._checked_labels(label, z, 1)
+        return self._run(self._decoded_parameters, {"z": z, "label": label}, training=training)
+
+    def _checked_latent(self, z: ArrayLike) -> Tensor:
+        """Return latent vectors `[..., d]` as float32; in a graph their shape alone is checked."""
         self._require_built("decode")
         expected = f"expected latent vectors [..., {self.latent_dim}] of numbers"
         z = tf.cast(number_tensor(z, expected), tf.float32)
@@ -459,6 +511,12 @@ class LatentVariableModel(keras.Model, abc.ABC):
             )
         if tf.executing_eagerly() and not bool(tf.reduce_all(tf.math.is_finite(z))):
             raise InputError("expected finite latent vectors; received NaN or infinite values")
+        return z
+
+    def _decoded_parameters(
+        self, z: Tensor, label: Tensor | None, training: bool = False
+    ) -> dict[str, Tensor]:
+        """Compute the parameters of p(x|z) of latent vectors that have been checked."""
         flat = tf.reshape(z, (-1, *self._z_shape))
         condition = self._condition(label, z, 1)
         features = run(self.decoder, [flat, *condition] if condition else flat, training)
@@ -522,7 +580,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         Raises:
             InputError: if they do not fit.
         """
-        x, _ = self.checked(x, label)
+        x, checked_label = self.checked(x, label)
         z = number_tensor(z, f"expected latent vectors [..., {self.latent_dim}] of numbers")
         shapes = z.shape[:-1], x.shape[:1]
         try:
@@ -532,7 +590,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 f"expected a latent vector for each event, [..., {x.shape[0]}, "
                 f"{self.latent_dim}]; received shape {z.shape}"
             ) from None
-        likelihood, target = self._likelihood(self.likelihood_parameters(z, label), x, False)
+        arguments = {"x": x, "z": self._checked_latent(z), "label": checked_label}
+        return self._run(self._log_likelihood_of, arguments)
+
+    def _log_likelihood_of(self, x: Tensor, z: Tensor, label: Tensor | None) -> Tensor:
+        likelihood, target = self._likelihood(self._decoded_parameters(z, label), x, False)
         return likelihood.log_prob(target)
 
     def log_likelihood_by_value(
@@ -574,7 +636,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         if isinstance(x, keras.KerasTensor):
             return self.keras_encoder()(x if label is None else [x, label])
         x, label = self.checked(x, label)
-        return self._code(x, label, training=False)
+        return self._run(self._code, {"x": x, "label": label}, training=False)
 
     @abc.abstractmethod
     def _code(self, x: Tensor, label: ArrayLike | None, training: bool) -> Tensor:
@@ -637,8 +699,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
             InputError: if the events have another shape, or values outside the support, or the
                 labels do not fit.
         """
-        # By name: Keras takes tensors alone by position.
         x, label = self.checked(x, label)
+        return self._run(self._reconstruction_of, {"x": x, "label": label})
+
+    def _reconstruction_of(self, x: Tensor, label: Tensor | None) -> Tensor:
+        # By name: Keras takes tensors alone by position.
         return self(x, label=label)
 
     def interpolate(
@@ -841,7 +906,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """Configure training, as `keras.Model.compile` does.
 
         Args:
-            optimizer: a Keras optimizer or its name.
+            optimizer: a Keras optimizer or its name; ``"adam"`` is `FusedAdam`.
             loss: must stay None; the objective is part of the model.
             skip_norm: leave out an update whose gradient of all weights is longer than this, before
                 the optimizer clips it (Child 2021, arXiv:2011.10650, section 3.2); None leaves out
@@ -865,12 +930,16 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 "VAE(..., likelihood=..., objective=...)"
             )
         try:
+            if isinstance(optimizer, str) and optimizer.lower() == "adam":
+                optimizer = FusedAdam()
             optimizer = None if optimizer is None else keras.optimizers.get(optimizer)
         except (ValueError, TypeError, KeyError):
             raise InputError(
                 f"expected a Keras optimizer or its name, such as 'adam'; received {optimizer!r}"
             ) from None
         super().compile(optimizer=optimizer, **kwargs)
+        # As Keras makes its own functions anew: layers may have been changed before.
+        self._graphs.clear()
         if self.optimizer is not None:
             check_optimizer(self.optimizer)
         self._build_optimizer()

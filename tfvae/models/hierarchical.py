@@ -490,7 +490,7 @@ class HierarchicalVAE(VAE):
 
     def _sample_prior(
         self,
-        n: int,
+        n: Tensor,
         label: Tensor | None,
         seed: Tensor,
         temperature: tuple[float, ...] | None = None,

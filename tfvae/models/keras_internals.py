@@ -30,6 +30,17 @@ def update_loss(model: keras.Model, loss: Tensor, weight: Tensor) -> None:
     loss_tracker(model).update_state(loss, sample_weight=weight)
 
 
+def adam_slots(
+    optimizer: keras.optimizers.Adam, variable: Any
+) -> tuple[keras.Variable, keras.Variable]:
+    """Return the variables in which Adam keeps the two moments of a weight's gradient.
+
+    ``optimizer.variables`` has them without saying which weight they belong to.
+    """
+    index = optimizer._get_variable_index(variable)
+    return optimizer._momentums[index], optimizer._velocities[index]
+
+
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Return every layer of a model, those inside of layers included.
 

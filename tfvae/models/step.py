@@ -122,7 +122,9 @@ def refuse_divergence(
         DivergenceError: by way of TensorFlow, when it runs.
     """
 
-    def complain(loss: Tensor, low: Tensor, high: Tensor, step: Tensor) -> NoReturn:
+    def complain(loss: Tensor, x: Tensor, step: Tensor) -> NoReturn:
+        finite_x = tf.where(tf.math.is_finite(x), x, 0.0)
+        low, high = tf.reduce_min(finite_x), tf.reduce_max(finite_x)
         raise DivergenceError(
             divergence_message(
                 "gradient" if tf.math.is_finite(loss) else "loss",
@@ -131,13 +133,7 @@ def refuse_divergence(
             )
         )
 
-    finite_x = tf.where(tf.math.is_finite(batch.x), batch.x, 0.0)
-    tensors = [
-        differentiated.loss,
-        tf.reduce_min(finite_x),
-        tf.reduce_max(finite_x),
-        tf.convert_to_tensor(optimizer.iterations),
-    ]
+    tensors = [differentiated.loss, batch.x, tf.convert_to_tensor(optimizer.iterations)]
     return refuse_unless(are_finite(differentiated, optimizer), complain, tensors)
 
 

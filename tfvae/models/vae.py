@@ -340,7 +340,10 @@ class VAE(LatentVariableModel):
             training: whether the encoder runs in training mode.
         """
         x, label = self.checked(x, label)
-        return self._encoded(x, label, training)
+        return self._run(self._encoded, {"x": x, "label": label}, training=training)
+
+    def _parts(self) -> tuple[Any, ...]:
+        return (*super()._parts(), self.posterior_family, self.prior_family)
 
     def _encoded(self, x: Tensor, label: ArrayLike | None, training: bool) -> dict[str, Tensor]:
         """Compute the parameters of q(z|x) of events whose values are not looked at."""
@@ -462,8 +465,16 @@ class VAE(LatentVariableModel):
             InputError: if the events have another shape, or values outside the support, or the
                 labels do not fit.
         """
+        checked_count("num_samples", num_samples)
+        x, label = self.checked(x, label)
+        arguments = {"x": x, "label": label, "seed": self._seed(seed)}
+        return ELBOTerms(*self._run(self._elbo_of, arguments, num_samples=num_samples))
+
+    def _elbo_of(
+        self, x: Tensor, label: Tensor | None, seed: Tensor, num_samples: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         terms = self.terms(x, label, num_samples=num_samples, seed=seed)
-        return ELBOTerms(terms.elbo, terms.mean_log_likelihood, terms.kl)
+        return terms.elbo, terms.mean_log_likelihood, terms.kl
 
     def batch_losses(
         self, batch: Batch, seed: Tensor, training: bool, share: Share | None = None
@@ -585,11 +596,8 @@ class VAE(LatentVariableModel):
         Raises:
             InputError: if `n` is below 1, or seed or label do not fit.
         """
-        z, label, x_seed = self._draw_latent(n, label, seed)
-        likelihood = self.decode(z, label)
-        if mean:
-            return self.likelihood_family.mean(likelihood)
-        return likelihood.sample(seed=x_seed)
+        arguments = self._checked_draw(n, label, seed)
+        return self._run(self._events_drawn, arguments, mean=bool(mean))[0]
 
     def sample_joint(
         self, n: int, *, label: ArrayLike | None = None, seed: Seed = None
@@ -607,8 +615,17 @@ class VAE(LatentVariableModel):
         Raises:
             InputError: if `n` is below 1, or the label does not fit.
         """
-        z, label, x_seed = self._draw_latent(n, label, seed)
-        return self.decode(z, label).sample(seed=x_seed), z, label
+        arguments = self._checked_draw(n, label, seed)
+        return *self._run(self._events_drawn, arguments, mean=False), arguments["label"]
+
+    def _events_drawn(
+        self, n: Tensor, label: Tensor | None, seed: Tensor, mean: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Draw z `[n, d]` from the prior, and x or its mean from p(x|z); return x and z."""
+        z, x_seed = self._latent_drawn(n, label, seed)
+        likelihood = self.decode(z, label)
+        family = self.likelihood_family
+        return family.mean(likelihood) if mean else likelihood.sample(seed=x_seed), z
 
     def _draw_latent(
         self, n: int, label: ArrayLike | None, seed: Seed, **how: Any
@@ -617,6 +634,12 @@ class VAE(LatentVariableModel):
 
         `how` is what `draw_latent` and `_sample_prior` of a subclass take beside.
         """
+        arguments = self._checked_draw(n, label, seed)
+        z, x_seed = self._latent_drawn(**arguments, **how)
+        return z, arguments["label"], x_seed
+
+    def _checked_draw(self, n: int, label: ArrayLike | None, seed: Seed) -> dict[str, Any]:
+        """Return what `_events_drawn` takes: n, the labels `[n]` or None, and the seed."""
         checked_count("n", n)
         spec = self._require_built("sample")
         seed = self._seed(seed)
@@ -630,13 +653,19 @@ class VAE(LatentVariableModel):
                     f"received shape {label.shape}"
                 )
             label = tf.broadcast_to(label, (n,))
+        return {"n": tf.constant(n, tf.int32), "label": label, "seed": seed}
+
+    def _latent_drawn(
+        self, n: Tensor, label: Tensor | None, seed: Tensor, **how: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Draw z `[n, d]` from the prior; return a seed for x as well."""
         if seed.shape.rank == 2:
             x_seed = tf.random.experimental.stateless_fold_in(seed[0], 1)
-            return self.draw_latent(seed, label, **how), label, x_seed
+            return self.draw_latent(seed, label, **how), x_seed
         latent_seed, x_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-        return self._sample_prior(n, label, latent_seed, **how), label, x_seed
+        return self._sample_prior(n, label, latent_seed, **how), x_seed
 
-    def _sample_prior(self, n: int, label: Tensor | None, seed: Tensor) -> Tensor:
+    def _sample_prior(self, n: Tensor, label: Tensor | None, seed: Tensor) -> Tensor:
         """Draw z `[n, d]` from p(z), or p(z|y) at the labels `[n]`."""
         prior = self.prior_of(label)
         return prior.sample(() if prior.batch_shape.rank else n, seed=seed)

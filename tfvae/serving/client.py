@@ -1,5 +1,7 @@
 """A client of TensorFlow Serving, over REST or gRPC, that needs no TensorFlow graph of its own.
 
+Over REST it does not load TensorFlow at all, which takes seconds and a gigabyte of disk.
+
 TensorFlow Serving listens for gRPC on port 8500 and for REST on 8501::
 
     model = tfvae.serving.client.Client("http://localhost:8501", "vae")
@@ -8,6 +10,7 @@ TensorFlow Serving listens for gRPC on port 8500 and for REST on 8501::
 
 import base64
 import contextlib
+import dataclasses
 import functools
 import json
 import urllib.error
@@ -21,8 +24,45 @@ import numpy as np
 from tfvae.errors import InputError
 
 _SCHEMES = ("http", "https", "grpc", "grpcs")
+# The types whose names are not TensorFlow's in lower case.
+_DTYPES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_HALF": "float16"}
 # Requests of many events are larger than gRPC's default of 4 MiB.
 _MOST_BYTES = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of a signature.
+
+    Attributes:
+        dtype: name of its type, as NumPy has it; "string" of bytes.
+        shape: −1 where the size is open; None where even the rank is.
+    """
+
+    dtype: str
+    shape: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, dtype: str, shape: tuple[int, ...] | None) -> "TensorInfo":
+        """Return the one of a type as TensorFlow names it, such as "DT_FLOAT"."""
+        return cls(_DTYPES.get(dtype, dtype.removeprefix("DT_").lower()), shape)
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """The type of its arrays; object for bytes."""
+        if self.dtype == "bfloat16":
+            import ml_dtypes  # which NumPy knows the type by
+
+            return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(object if self.dtype == "string" else self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """A signature of a model: its inputs and outputs by their names."""
+
+    inputs: dict[str, TensorInfo]
+    outputs: dict[str, TensorInfo]
 
 
 class Client:
@@ -80,8 +120,8 @@ class Client:
         return self._protocol.predict(signature, arrays)
 
     @functools.cached_property
-    def signatures(self) -> dict[str, Any]:
-        """The signatures of the model as the server tells them, a `SignatureDef` each."""
+    def signatures(self) -> dict[str, Signature]:
+        """The signatures of the model as the server tells them."""
         known = self._protocol.signatures()
         # TensorFlow's own, such as __saved_model_init_op, are for nobody to call.
         return {name: one for name, one in known.items() if not name.startswith("__")}
@@ -97,17 +137,14 @@ class Client:
         self.close()
 
 
-def _array(name: str, value: Any, spec: Any) -> np.ndarray:
+def _array(name: str, value: Any, spec: TensorInfo) -> np.ndarray:
     """Return an input as an array of its type."""
-    import tensorflow as tf
-
-    dtype = tf.dtypes.as_dtype(spec.dtype)
-    if dtype == tf.string:
+    if spec.dtype == "string":
         return np.array(value, object)
     array = np.asarray(value)
-    if array.dtype.kind == "f" and not dtype.is_floating:
-        raise InputError(f"{name} is of {dtype.name}; received {array.dtype}: convert it")
-    return array.astype(dtype.as_numpy_dtype)
+    if array.dtype.kind == "f" and "float" not in spec.dtype:
+        raise InputError(f"{name} is of {spec.dtype}; received {array.dtype}: convert it")
+    return array.astype(spec.numpy_dtype)
 
 
 class _Rest:
@@ -119,14 +156,12 @@ class _Rest:
         if client.version is not None:
             self._url += f"/versions/{int(client.version)}"
 
-    def signatures(self) -> Mapping[str, Any]:
-        from google.protobuf import json_format
-        from tensorflow_serving.apis import get_model_metadata_pb2
-
-        found = self._ask("/metadata")["metadata"]["signature_def"]
-        known = get_model_metadata_pb2.SignatureDefMap()
-        json_format.ParseDict(found, known, ignore_unknown_fields=True)
-        return known.signature_def
+    def signatures(self) -> dict[str, Signature]:
+        found = _field(self._ask("/metadata")["metadata"]["signature_def"], "signature_def")
+        return {
+            name: Signature(*(_infos_of_json(one.get(key, {})) for key in ("inputs", "outputs")))
+            for name, one in found.items()
+        }
 
     def close(self) -> None:
         """Nothing is open between two requests."""
@@ -177,7 +212,7 @@ class _Grpc:
         self._client, self._channel = client, channel
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
-    def signatures(self) -> Mapping[str, Any]:
+    def signatures(self) -> dict[str, Signature]:
         from tensorflow_serving.apis import get_model_metadata_pb2
 
         request = get_model_metadata_pb2.GetModelMetadataRequest()
@@ -186,7 +221,10 @@ class _Grpc:
         answer = self._call(self._stub.GetModelMetadata, request)
         known = get_model_metadata_pb2.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(known)
-        return known.signature_def
+        return {
+            name: Signature(_infos_of_protocol(one.inputs), _infos_of_protocol(one.outputs))
+            for name, one in known.signature_def.items()
+        }
 
     def close(self) -> None:
         self._channel.close()
@@ -221,6 +259,35 @@ class _Grpc:
             raise _refusal(self._client, error.details()) from None
 
 
+def _infos_of_json(tensors: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    """Return what a REST server tells of the inputs or outputs of a signature."""
+    found = {}
+    for name, one in tensors.items():
+        shape = _field(one, "tensor_shape") or {}
+        sizes = tuple(int(side["size"]) for side in shape.get("dim", ()))
+        unknown = _field(shape, "unknown_rank")
+        found[name] = TensorInfo.of(one.get("dtype", "DT_INVALID"), None if unknown else sizes)
+    return found
+
+
+def _field(message: Mapping[str, Any], name: str) -> Any:
+    """Return a field of a message in JSON, which may be named in either of two ways there."""
+    first, *others = name.split("_")
+    return message.get(name, message.get(first + "".join(map(str.capitalize, others))))
+
+
+def _infos_of_protocol(tensors: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    """Return what a gRPC server tells of the inputs or outputs of a signature."""
+    from tensorflow.core.framework import types_pb2
+
+    found = {}
+    for name, one in tensors.items():
+        shape = one.tensor_shape
+        sizes = None if shape.unknown_rank else tuple(side.size for side in shape.dim)
+        found[name] = TensorInfo.of(types_pb2.DataType.Name(one.dtype), sizes)
+    return found
+
+
 def _refusal(client: Client, text: Any) -> InputError:
     reason = " ".join(str(text).split())[:300]
     return InputError(f"the server of {client.model} at {client.address} says: {reason}")
@@ -233,10 +300,7 @@ def _to_json(array: np.ndarray) -> Any:
     return [{"b64": text} for text in texts]
 
 
-def _from_json(value: Any, spec: Any) -> np.ndarray:
-    import tensorflow as tf
-
-    dtype = tf.dtypes.as_dtype(spec.dtype)
-    if dtype == tf.string:
+def _from_json(value: Any, spec: TensorInfo) -> np.ndarray:
+    if spec.dtype == "string":
         return np.array([base64.b64decode(one["b64"]) for one in value], object)
-    return np.array(value, dtype.as_numpy_dtype)
+    return np.array(value, spec.numpy_dtype)

@@ -11,12 +11,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfvae.likelihoods import Columns
-from tfvae.models import VAE
+from tfvae.models import VAE, FusedAdam
 from tfvae.models.batch import Batch
 from tfvae.share import Share
 from tfvae.typing import Tensor
@@ -86,7 +85,7 @@ class VectorModel:
         self.config = config
         self._lock = threading.Lock()
         self._vae = config.build()
-        self._optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-7)
+        self._optimizer = FusedAdam(1e-3, epsilon=1e-7)
         self._vae.compile(self._optimizer)
         self._initial = self._vae.get_weights()
         self._run: Any = None
