@@ -34,6 +34,7 @@ ROOMS = [
     "plotting",
     "training",
     "serving",
+    "compression",
     "app",
     "sklearn",
     "cli",

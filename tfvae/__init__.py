@@ -21,6 +21,7 @@ __all__ = [
     "DivergenceError",
     "InputError",
     "WorkerError",
+    "compression",
     "datasets",
     "distributions",
     "evaluation",
@@ -49,6 +50,7 @@ _NAMES = {
 
 if TYPE_CHECKING:
     from tfvae import (
+        compression,
         datasets,
         distributions,
         evaluation,

@@ -11,7 +11,7 @@ from cyclopts import App
 from cyclopts.config import Toml
 
 from tfvae import __version__
-from tfvae.cli import exporting, filling, looking, measuring, reading, training
+from tfvae.cli import compressing, exporting, filling, looking, measuring, reading, training
 from tfvae.cli.wording import as_options
 from tfvae.errors import DivergenceError, InputError, WorkerError
 
@@ -36,6 +36,8 @@ for _command in (
     filling.impute,
     exporting.encode,
     exporting.export,
+    compressing.compress,
+    compressing.decompress,
 ):
     app.command(_command)
 
