@@ -156,7 +156,7 @@ def compress_events(
     way = way_back(levels.levels, numbers, original)
     with tf.device("/CPU:0"):
         bits = _bits(vae, levels, numbers, label)
-        work = _Work(vae, levels, bits)
+        work = Work(vae, levels, bits)
         probe = work.probe()
         stack, growth, batch = work.push_all(numbers, label, progress)
     words = stack.words()
@@ -202,7 +202,7 @@ def decompress_events(vae: VAE, data: bytes, *, progress: bool = False) -> Decom
             "the file was compressed with another model: take the one that it was compressed with"
         )
     with tf.device("/CPU:0"):
-        work = _Work(vae, levels, header.bits)
+        work = Work(vae, levels, header.bits)
         if header.probe != work.probe():
             raise InputError(
                 "this machine computes the model's networks with other roundings than the one that "
@@ -315,22 +315,23 @@ def _sizes(count: int, growth: int, batch: int) -> Iterator[int]:
         done += size
 
 
-class _Work:
+class Work:
     """A model at work on a stack.
 
     Args:
         vae: the model.
         levels: what codes values.
         bits: cells of latents are 2^-bits wide.
+        latents: the model's latents, where they are not those of a `VAE`.
 
     Attributes:
         known: words that are on the stack at first.
     """
 
-    def __init__(self, vae: VAE, levels: LevelCoder, bits: int):
+    def __init__(self, vae: VAE, levels: LevelCoder, bits: int, latents: Latents | None = None):
         self._vae = vae
         self._levels = levels
-        self._latents: Latents = VAELatents(vae, bits)
+        self._latents = latents or VAELatents(vae, bits)
         self.known = 1024 + 4 * vae.latent_dim
 
     def _values(self, numbers: np.ndarray) -> np.ndarray:

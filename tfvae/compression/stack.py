@@ -63,7 +63,7 @@ class Stack:
 
     def bits(self) -> int:
         """Return how long it is."""
-        return int(self._coder.num_bits())
+        return int(self._coder.num_valid_bits())
 
     def _push(self, symbols: np.ndarray, model: Any, *parameters: np.ndarray) -> None:
         if len(symbols):
@@ -74,7 +74,7 @@ class Stack:
             return np.zeros(0, np.int64)
         symbols = self._coder.decode(model, *parameters)
         # The coder's own state holds the top two words.
-        self.low = min(self.low, max(0, int(self._coder.num_words()) - 3))
+        self.low = min(self.low, max(0, int(self._coder.num_words()) - 2))
         self.dip = min(self.dip, self.bits())
         return np.asarray(symbols, np.int64)
 
