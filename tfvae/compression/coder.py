@@ -288,6 +288,8 @@ def _bits(vae: VAE, levels: LevelCoder, numbers: np.ndarray, label: np.ndarray |
 
 
 def _bits_for(encoded: dict[str, np.ndarray]) -> int:
+    if "log_var" not in encoded:
+        return _BITS[0]
     smallest = float(np.quantile(encoded["log_var"], 0.01)) / 2
     return int(np.clip(math.ceil(_FINER - smallest / math.log(2)), *_BITS))
 

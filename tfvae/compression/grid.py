@@ -220,6 +220,27 @@ class MixtureCells(Part):
         stack.push_choice(chosen, _softmax(self._log_weights))
 
 
+class ClassCells(Part):
+    """Classes of groups: cells are their numbers.
+
+    Args:
+        logits: float `[B, groups, classes]`.
+    """
+
+    def __init__(self, logits: np.ndarray):
+        self._shape = logits.shape[:-1]
+        probabilities = _softmax(np.asarray(logits, np.float64))
+        self._probabilities = probabilities.reshape(-1, logits.shape[-1])
+
+    def pop(self, stack: Stack) -> np.ndarray:
+        """Pop int64 `[B, groups]`."""
+        return stack.pop_choice(self._probabilities).reshape(self._shape)
+
+    def push(self, stack: Stack, cells: np.ndarray) -> None:
+        """Push int64 `[B, groups]`."""
+        stack.push_choice(cells.reshape(-1), self._probabilities)
+
+
 def _softmax(logits: np.ndarray) -> np.ndarray:
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)

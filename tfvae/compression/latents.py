@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from tfvae.compression.grid import DiagonalCells, MixtureCells, Part, TriangularCells
+from tfvae.compression.grid import ClassCells, DiagonalCells, MixtureCells, Part, TriangularCells
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
-from tfvae.posteriors import DiagonalNormal, FlowPosterior, FullNormal
+from tfvae.posteriors import DiagonalNormal, FlowPosterior, FullNormal, RelaxedCategorical
 from tfvae.priors import FlowPrior
 from tfvae.typing import Distribution
 
@@ -65,9 +65,11 @@ class VAELatents:
     def __init__(self, vae: "VAE", bits: int):
         self._vae = vae
         self._bits = bits
-        if not isinstance(vae.posterior_family, (DiagonalNormal, FullNormal, FlowPosterior)):
+        known = (DiagonalNormal, FullNormal, FlowPosterior, RelaxedCategorical)
+        if not isinstance(vae.posterior_family, known):
             raise InputError(
-                f"compression codes normal posteriors and flows; the model has the posterior "
+                f"compression codes normal posteriors, flows and classes; the model has the "
+                f"posterior "
                 f"{type(vae.posterior_family).__name__}"
             )
         self._prior_parts: Any = None
@@ -95,7 +97,7 @@ class VAELatents:
         arrays = {name: np.asarray(value) for name, value in found.items()}
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise InputError("the model's encoder puts out NaN or infinite values for these events")
-        if np.abs(arrays["loc"]).max(initial=0) > _FARTHEST:
+        if "loc" in arrays and np.abs(arrays["loc"]).max(initial=0) > _FARTHEST:
             raise InputError(
                 "the model's codes of these events are too far out to be coded: train it on such "
                 "events"
@@ -104,6 +106,8 @@ class VAELatents:
 
     def posterior(self, encoded: Arrays, before: Sequence[np.ndarray]) -> Part:
         """Return q(z|x)."""
+        if "logits" in encoded:
+            return ClassCells(encoded["logits"])
         loc, scale = encoded["loc"], np.exp(0.5 * encoded["log_var"].astype(np.float64))
         family = self._vae.posterior_family
         if isinstance(family, FullNormal):
@@ -132,6 +136,9 @@ class VAELatents:
             zeros = np.zeros((rows, self._vae.latent_dim))
             base = DiagonalCells(zeros, zeros + 1, self._bits)
             return FlowCells(base, family.flow, self._bits, inverse=True)
+        if family.takes_classes:
+            logits = np.asarray(family.distribution().logits)
+            return ClassCells(np.broadcast_to(logits, (rows, *logits.shape)))
         if self._prior_parts is None:
             labels = None if label is None else tf.range(self._vae.num_classes)
             # Of each class, or once for all.
@@ -143,8 +150,12 @@ class VAELatents:
     def decoded(self, cells: Sequence[np.ndarray], label: np.ndarray | None) -> dict[str, Any]:
         """Compute the parameters of p(x|z), tensors `[B, ...]`."""
         (own,) = cells
-        z = tf.constant(own * 2.0**-self._bits, tf.float32)
-        return self._decode(z, *_given(label))
+        classes = self._vae.posterior_family.classes
+        if classes is None:
+            z = own * 2.0**-self._bits
+        else:
+            z = np.eye(classes)[own].reshape(len(own), -1)
+        return self._decode(tf.constant(z, tf.float32), *_given(label))
 
 
 def _given(label: np.ndarray | None) -> list[tf.Tensor]:
