@@ -167,6 +167,7 @@ def narrow_posterior() -> dict[str, Any]:
         "effective_draws": found.effective_sample_size,
         "pareto_k": found.pareto_k,
         "above_threshold": found.high_pareto_k,
+        "interval": [end - model.log_marginal(x).mean() for end in found.interval],
         "warns": any("Pareto" in warning for warning in found.warnings),
     }
 

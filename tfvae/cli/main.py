@@ -1,5 +1,6 @@
 """The command line. It loads TensorFlow only when a command runs."""
 
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from cyclopts.config import Toml
 
 from tfvae import __version__
 from tfvae.cli import compressing, exporting, filling, looking, measuring, reading, training
+from tfvae.cli.memory import within_memory
 from tfvae.cli.wording import as_options
 from tfvae.errors import DivergenceError, InputError, WorkerError
 
@@ -47,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if argv is None else argv)
     with warnings.catch_warnings():
         _let_warnings_be_lines()
-        _run(tokens)
+        with within_memory():
+            _run(tokens)
 
 
 def _run(tokens: list[str]) -> None:
@@ -75,7 +78,8 @@ def _run(tokens: list[str]) -> None:
     except Exception as error:
         if not _is_out_of_memory(error):
             raise
-        reason = str(error).partition("\n")[0]
+        # TensorFlow puts the node before it, in braces.
+        reason = re.sub(r"^\{\{.*?\}\} ", "", str(error).partition("\n")[0])
         _fail(f"it takes more memory than there is: take fewer or smaller ones ({reason})")
 
 

@@ -94,6 +94,11 @@ class AnnealedEstimate(WeightedEstimate):
         """
         return math.nan if self.reverse else super().monte_carlo_error
 
+    def lower_bound(self, confidence: float = 0.975) -> float:
+        """Return the bound of the base class; NaN of a reverse run, which estimates from above."""
+        bound = super().lower_bound(confidence)
+        return math.nan if self.reverse else bound
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """One line where the figure is not to be trusted."""

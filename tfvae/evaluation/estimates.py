@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tfvae.checks import is_number
+from tfvae.errors import InputError
+
 # With fewer effective draws, the estimate of an event may be off by a third of a nat or more, and
 # so few weights tell little of their own spread.
 LEAST_EFFECTIVE = 10.0
@@ -156,6 +159,23 @@ class WeightedEstimate:
         excess = self.num_samples / self.effective_sample_sizes - 1
         variances = np.maximum(excess, 0) / (self.num_samples - 1)
         return math.sqrt(variances.sum()) / self.events
+
+    def lower_bound(self, confidence: float = 0.975) -> float:
+        """Return what the mean log p(x) of these same events is above, with so much confidence.
+
+        Weights are right on average and drawn for each event by itself, so the product of their
+        means is right on average too, and by Markov's inequality above ∏ p(x)/α with a probability
+        of α at most: ``log_prob − log(1/α)/N``. It holds for any weights, whatever their tails.
+
+        Args:
+            confidence: 1 − α, between 0 and 1.
+
+        Raises:
+            InputError: if `confidence` is not between 0 and 1.
+        """
+        if not (is_number(confidence) and 0 < confidence < 1):
+            raise InputError(f"confidence must be between 0 and 1; received {confidence!r}")
+        return self.log_prob + math.log1p(-confidence) / self.events
 
     @property
     def effective_sample_size(self) -> float:

@@ -151,6 +151,9 @@ class Report:
                 f"             Pareto k {found.pareto_k:.2f} (median), above "
                 f"{found.largest_reliable_k:.2g} for {found.high_pareto_k:.1%} of the {noun}"
             )
+            low, high = found.interval
+            above = f"to {high:.3f}" if math.isfinite(high) else "up: the draws do not tell how far"
+            yield f"             of these {noun} themselves from {low:.3f} {above}, for 95 %"
         if found.bits_per_dimension is not None:
             kind = "" if found.levels is None else ", an upper bound: dequantised density"
             yield f"bits/dim     {found.bits_per_dimension:.4f}{kind}"
