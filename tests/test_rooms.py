@@ -17,7 +17,6 @@ ROOMS = [
     "quiet",
     "typing",
     "checks",
-    "finite",
     "lazy",
     "graph_errors",
     "share",

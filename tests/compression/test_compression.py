@@ -146,6 +146,18 @@ def test_each_posterior_with_each_prior(posterior, prior):
     assert carried == pytest.approx(bits_of(vae, x, label), rel=0.03)
 
 
+@pytest.mark.parametrize("levels", [2, 3, 256])
+def test_all_levels_at_once_have_the_probabilities_of_each(levels):
+    from tfvae.distributions.discrete import LogisticLevels
+
+    rng = np.random.default_rng(0)
+    loc, scale = rng.normal(0.5, 1, 50) * levels, np.exp(rng.normal(0, 2, 50))
+    values = LogisticLevels(loc.astype(np.float32), scale.astype(np.float32), levels)
+    each = np.exp(values.log_prob(np.arange(levels, dtype=np.float32)[:, None]))
+    np.testing.assert_allclose(values.level_probs(), each.T, atol=3e-7)
+    np.testing.assert_allclose(np.sum(values.level_probs(), axis=-1), 1, rtol=1e-6)
+
+
 def test_the_columns_of_a_table():
     parts = {
         "sex": "categorical:levels=2",

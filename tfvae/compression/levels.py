@@ -127,6 +127,8 @@ class LevelCoder:
         if self._exist is None and isinstance(inner, tfd.Categorical):
             # Its probabilities stand there already.
             return tf.reshape(inner.probs_parameter(), (-1, self.levels.most))
+        if self._exist is None and hasattr(inner, "level_probs"):
+            return tf.reshape(inner.level_probs(), (-1, self.levels.most))
         axes = len(self._event_shape) - (self._table.ndim - 1)
         shape = (self.levels.most, *[1] * (1 + axes), *self._table.shape[1:])
         table = np.broadcast_to(
