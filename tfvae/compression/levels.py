@@ -122,12 +122,14 @@ class LevelCoder:
 
     def _compute(self, parameters: dict[str, tf.Tensor]) -> tf.Tensor:
         """Compute the probability of each level of each value, float32 `[B · values, K]`."""
+        from tfvae.distributions.discrete import LogisticLevels
+
         values = self._family.value_distribution(parameters)
         inner = getattr(values, "distribution", None)
         if self._exist is None and isinstance(inner, tfd.Categorical):
             # Its probabilities stand there already.
             return tf.reshape(inner.probs_parameter(), (-1, self.levels.most))
-        if self._exist is None and hasattr(inner, "level_probs"):
+        if self._exist is None and isinstance(inner, LogisticLevels):
             return tf.reshape(inner.level_probs(), (-1, self.levels.most))
         axes = len(self._event_shape) - (self._table.ndim - 1)
         shape = (self.levels.most, *[1] * (1 + axes), *self._table.shape[1:])
