@@ -15,7 +15,7 @@ from components import CASES, LIKELIHOODS, SLOW_CASES, batch, model
 from likelihood_cases import CASES as LIKELIHOOD_CASES
 from tensorflow_probability import distributions as tfd
 
-from tfvae import VAE, InputError, likelihoods, networks, objectives, posteriors, priors
+from tfvae import VAE, InputError, codes, likelihoods, networks, objectives, posteriors, priors
 from tfvae.training import train
 
 case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -34,12 +34,14 @@ def test_every_family_is_here():
     assert {c.posterior.partition(":")[0] for c in SLOW_CASES} == set(posteriors.BY_NAME)
     assert names(components.NETWORKS) == set(networks.BY_NAME)
     assert {c.objective.partition(":")[0] for c in CASES} == set(objectives.BY_NAME)
+    assert names(components.QUANTIZERS) == set(codes.quantizers.BY_NAME)
+    assert names(components.CODE_PRIORS) == set(codes.priors.BY_NAME)
 
 
 def test_every_pair_meets():
     met = components.met(CASES)
     kinds = (LIKELIHOODS, components.POSTERIORS, components.PRIORS, None, None, components.SHAPES)
-    for one, two in ((0, 1), (0, 2), (1, 2), (0, 5), (1, 5), (2, 5)):
+    for one, two in ((0, 1), (1, 2), (0, 5), (1, 5), (2, 5)):
         wanted = {((one, a), (two, b)) for a in kinds[one] for b in kinds[two]}
         assert wanted <= met
     of_rank = {(4, name) for name in components.NETWORKS}
@@ -73,6 +75,8 @@ FAMILIES = [
     *((objectives.get, lambda c=c: objectives.get(c)) for c in components.OBJECTIVES),
     (objectives.get, lambda: objectives.get(components.FREE_BITS)),
     (objectives.get, lambda: objectives.get(components.BETA_TC)),
+    *((codes.quantizers.get, lambda c=c: codes.quantizers.get(c)) for c in components.QUANTIZERS),
+    *((codes.priors.get, lambda c=c: codes.priors.get(c)) for c in components.CODE_PRIORS),
 ]
 
 
@@ -95,6 +99,7 @@ def test_configurations_come_back(get, make):
 # --- seeds ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.few(4)
 @slow_case
 def test_seeds_decide_weights_and_draws(case):
     one, same, other = (model(case, seed) for seed in (0, 0, 1))
@@ -172,7 +177,7 @@ def test_trains_and_saves(likelihood, posterior, prior, objective, network, shap
 # --- precision ------------------------------------------------------------------------------------
 
 
-@pytest.mark.each_once
+@pytest.mark.few(4)
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @slow_case
 def test_half_precision_is_finite(case, policy):
@@ -198,7 +203,7 @@ def compiled(case):
     return vae
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("case", SLOW_CASES[::3], ids=str)
 def test_a_training_that_was_stopped_goes_on(case, tmp_path):
     whole, stopped, resumed = (compiled(case) for _ in range(3))
@@ -213,8 +218,8 @@ def test_a_training_that_was_stopped_goes_on(case, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.few(4)
-@slow_case
+@pytest.mark.few(1)
+@pytest.mark.parametrize("case", SLOW_CASES[::2], ids=str)
 def test_loop_and_export(case, tmp_path):
     vae = compiled(case)
     x, label = batch(vae, case)

@@ -68,6 +68,7 @@ def test_the_first_example_trains_draws_saves_and_is_served(tmp_path, monkeypatc
     np.testing.assert_allclose(names["nearly"], expected, atol=0.1)
 
 
+@pytest.mark.exhaustive
 def test_networks_and_likelihoods_of_ones_own(tmp_path):
     page = "docs/distributions.md"
     networks, extension = blocks("python", page)
@@ -83,6 +84,7 @@ def test_networks_and_likelihoods_of_ones_own(tmp_path):
     np.testing.assert_array_equal(again.elbo(images, seed=1).elbo, own.elbo(images, seed=1).elbo)
 
 
+@pytest.mark.exhaustive
 def test_a_table_has_rows_made_up_holes_filled_and_a_score(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -103,6 +105,7 @@ def test_a_table_has_rows_made_up_holes_filled_and_a_score(tmp_path, monkeypatch
     run(blocks("python", "docs/tables.md")[1], "docs/tables.md")
 
 
+@pytest.mark.exhaustive
 def test_holes_are_filled():
     (missing,) = blocks("python", "docs/missing.md")
     names = run(missing, "docs/missing.md", **{"epochs=5": "epochs=1"})
@@ -110,6 +113,16 @@ def test_holes_are_filled():
     np.testing.assert_array_equal(filled[~np.isnan(x)], x[~np.isnan(x)])
     assert np.isfinite(filled).all()
     assert names["completions"].shape == (10, 500, 6)
+
+
+@pytest.mark.exhaustive
+def test_codes_are_trained_in_two_stages():
+    (example,) = blocks("python", "docs/vq.md")
+    replaced = example.replace("epochs=20", "epochs=1")
+    names = run(replaced, "docs/vq.md", **{'"vq:codes=256"': '"vq:codes=8"'})
+    assert names["codes"].shape == (100, 7, 7)
+    assert names["samples"].shape == (64, 28, 28, 1)
+    assert names["found"].bound > -1000
 
 
 def test_scores_have_a_threshold_and_shares():
@@ -125,11 +138,28 @@ def test_a_file_is_as_long_as_the_elbo_says():
     assert 8 * len(names["data"]) / names["bits"] == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.exhaustive
+def test_a_hierarchy_trains():
+    first, _ = blocks("python", "docs/hierarchies.md")
+    names = run(first, "docs/hierarchies.md")
+    assert names["terms"].kl_by_group.shape == (64, 2)
+    assert names["top"].shape == (64, 16)
+    assert names["below"].shape == (64, 7, 7, 4)
+
+
+@pytest.mark.exhaustive
+def test_a_hierarchy_on_networks_of_ones_own():
+    _, own = blocks("python", "docs/hierarchies.md")
+    assert run(own, "docs/hierarchies.md")["vae"].groups == ((2,), (3,))
+
+
+@pytest.mark.exhaustive
 def test_the_loop_trains():
     (loop,) = blocks("python", "docs/train.md")
     assert len(run(loop, "docs/train.md")["history"].history["elbo"]) == 2
 
 
+@pytest.mark.exhaustive
 def test_the_examples_of_own_data_run_and_print_what_is_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     page = "docs/own_data.md"

@@ -72,6 +72,7 @@ def test_shapes(name, d):
     assert q.log_prob(tf.zeros((2, 1, d))).shape == (2, 3)
 
 
+@pytest.mark.few(2)
 @every
 def test_one_image_without_a_batch(name):
     family = built(name, shaken=0.1)
@@ -219,6 +220,7 @@ def test_the_head_starts_as_keras_dense_does():
 # --- gradients, seeds, saving ---------------------------------------------------------------------
 
 
+@pytest.mark.few(3)
 @every
 @pytest.mark.parametrize("way", ["draws", "elsewhere"])
 def test_every_weight_has_a_gradient(name, way):
@@ -252,6 +254,7 @@ def test_draws_and_seeds(name):
         assert not np.any(a) or np.all(a != c)
 
 
+@pytest.mark.few(2)
 @every
 def test_each_event_may_have_a_seed_of_its_own(name, rng):
     x = rng.random((3, 4, 3, 1)).astype(np.float32)

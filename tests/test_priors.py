@@ -71,6 +71,7 @@ def test_names_and_defaults():
         assert (family.flows, family.hidden) == (4, 64)
 
 
+@pytest.mark.few(7)
 @pytest.mark.parametrize("name", [*PLAIN, "vamp:pseudo_inputs=3", "class_normal"])
 @pytest.mark.parametrize("d", [1, 5])
 def test_shapes_and_seeds(name, d):
@@ -147,6 +148,7 @@ def test_mixture_starts_spread_out_around_the_standard_normal():
 POSTERIORS = ["normal", "full_normal", "iaf:flows=2,hidden=8", "coupling:flows=2,hidden=8"]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_vamp_is_the_average_of_posteriors(posterior):
     model = Model(posterior)

@@ -25,6 +25,7 @@ ROOMS = [
     "likelihoods",
     "posteriors",
     "priors",
+    "codes",
     "objectives",
     "models",
     "datasets",

@@ -39,6 +39,7 @@ def card(folder):
     return json.loads((folder / "saved_model" / "1" / "card.json").read_text("utf-8"))
 
 
+@pytest.mark.exhaustive
 def test_it_computes_the_elbo_of_its_card(vae, images, card):
     said = card["metrics"]["test_images.npz"]
     found = elbo(vae, [images], seed=said["seed"])
@@ -49,6 +50,7 @@ def test_it_computes_the_elbo_of_its_card(vae, images, card):
     assert said["elbo"] == pytest.approx(card["metrics"]["elbo"], abs=4 * error)
 
 
+@pytest.mark.few(1)
 def test_the_saved_model_computes_what_keras_does(folder, vae, images):
     signatures = tf.saved_model.load(str(folder / "saved_model" / "1")).signatures
     encoded = signatures["encode"](images=tf.constant(images))
@@ -86,6 +88,7 @@ def test_it_is_small(folder):
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 9e6
 
 
+@pytest.mark.few(2)
 def test_it_draws_pictures_at_once(folder, tmp_path):
     within("sample", folder, "--n", "4", "--out", tmp_path / "samples.png")
     assert (tmp_path / "samples.png").read_bytes().startswith(b"\x89PNG")

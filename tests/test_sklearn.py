@@ -36,8 +36,9 @@ def with_holes(x, share, seed=0):
 
 
 def checks():
+    # They ask how an estimator behaves, not how well it has learned.
     for kind in ESTIMATORS:
-        for estimator, check in estimator_checks_generator(kind()):
+        for estimator, check in estimator_checks_generator(kind(steps=20)):
             name = getattr(check, "func", check).__name__
             yield pytest.param(estimator, check, id=f"{kind.__name__}-{name}")
 
@@ -56,6 +57,7 @@ def outcome(estimator, x):
     return estimator.predict(x) if hasattr(estimator, "predict") else estimator.transform(x)
 
 
+@pytest.mark.few(1)
 @every
 def test_equal_seeds_give_equal_models_and_others_others(kind, iris):
     x = with_holes(iris, 0.1)
@@ -67,6 +69,7 @@ def test_equal_seeds_give_equal_models_and_others_others(kind, iris):
     assert any((one != two).any() for one, two in zip(first, other, strict=True))
 
 
+@pytest.mark.few(1)
 @every
 def test_fits_of_one_shape_do_not_disturb_each_other(kind, iris):
     one = kind(steps=50, random_state=0).fit(iris)
@@ -97,6 +100,7 @@ def test_a_pickle_is_read_in_another_process(iris, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "z.npy"), estimator.transform(iris), atol=1e-6)
 
 
+@pytest.mark.few(2)
 @every
 def test_frames(kind, iris):
     frame = pd.DataFrame(iris, columns=["a", "b", "c", "d"])
@@ -128,6 +132,7 @@ def test_options_that_do_not_fit(kind, options, message, iris):
         kind(**options).fit(iris)
 
 
+@pytest.mark.exhaustive
 @every
 def test_constant_huge_and_empty_columns(kind, rng):
     x = rng.normal(size=(60, 4))
@@ -211,6 +216,7 @@ def test_within_a_grid_search_and_a_pipeline(iris):
 # --- the detector ---------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_rows_unlike_the_others_are_found(rng):
     x = rng.normal(size=(300, 1)) * [1, -2, 3] + 0.3 * rng.normal(size=(300, 3))
     # Usual by each column, and not together.
@@ -234,6 +240,7 @@ def test_the_density_of_the_detector_is_one_of_the_tables_own_numbers(rng):
     assert np.trapezoid(density, grid[:, 0]) == pytest.approx(1, abs=0.03)
 
 
+@pytest.mark.exhaustive
 def test_malignant_cells_are_unlike_benign_ones():
     data = load_breast_cancer()
     rows = np.r_[np.flatnonzero(data.target == 1), np.flatnonzero(data.target == 0)[:30]]

@@ -17,10 +17,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "VAE",
+    "VQVAE",
     "Autoencoder",
     "DivergenceError",
+    "HierarchicalVAE",
     "InputError",
     "WorkerError",
+    "codes",
     "compression",
     "datasets",
     "distributions",
@@ -41,7 +44,9 @@ __all__ = [
 # Where the names are that are no modules.
 _NAMES = {
     "VAE": "tfvae.models",
+    "VQVAE": "tfvae.models",
     "Autoencoder": "tfvae.models",
+    "HierarchicalVAE": "tfvae.models",
     "DivergenceError": "tfvae.errors",
     "InputError": "tfvae.errors",
     "WorkerError": "tfvae.errors",
@@ -50,6 +55,7 @@ _NAMES = {
 
 if TYPE_CHECKING:
     from tfvae import (
+        codes,
         compression,
         datasets,
         distributions,
@@ -67,7 +73,7 @@ if TYPE_CHECKING:
         training,
     )
     from tfvae.errors import DivergenceError, InputError, WorkerError
-    from tfvae.models import VAE, Autoencoder
+    from tfvae.models import VAE, VQVAE, Autoencoder, HierarchicalVAE
     from tfvae.saving.load import load
 
 
@@ -118,7 +124,15 @@ class _KerasFirst(importlib.abc.MetaPathFinder):
     Keras loads `tfvae.models`, as above, and that cannot be loaded from within one of them.
     """
 
-    rooms = ("distributions", "likelihoods", "networks", "objectives", "posteriors", "priors")
+    rooms = (
+        "distributions",
+        "likelihoods",
+        "networks",
+        "objectives",
+        "posteriors",
+        "priors",
+        "codes",
+    )
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         """Find nothing, and load Keras if it is needed first."""

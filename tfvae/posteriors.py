@@ -35,20 +35,23 @@ EncoderOutput: TypeAlias = "Tensor | list[Tensor]"
 OutputShape: TypeAlias = "Shape | list[Shape]"
 
 
-def bounded_log_var(raw: Any) -> Any:
-    """Keep log σ² within (−30, 20), and what lies within [−20, 10] as it is.
+def bounded_log_var(raw: Any, low: float = -20.0, high: float = 10.0, bend: float = 10.0) -> Any:
+    """Keep log σ² within (low − bend, high + bend), and what lies within [low, high] as it is.
 
     Untrained networks put out thousands where the events are not scaled, and exp of that is
-    infinite. Beyond [−20, 10] it bends smoothly, so that gradients lead back; NVAE (Vahdat and
+    infinite. Beyond [low, high] it bends smoothly, so that gradients lead back; NVAE (Vahdat and
     Kautz 2020, arXiv:2007.03898) bounds it likewise, and nearer to 0.
 
     Args:
         raw: log σ² as a network puts it out, any shape.
+        low: where it begins to bend below.
+        high: where it begins to bend above.
+        bend: how far beyond the limits are.
     """
-    above = keras.ops.relu(raw - 10.0)
-    below = keras.ops.relu(-20.0 - raw)
-    bent = 10.0 * (keras.ops.tanh(above / 10.0) - keras.ops.tanh(below / 10.0))
-    return keras.ops.clip(raw, -20.0, 10.0) + bent
+    above = keras.ops.relu(raw - high)
+    below = keras.ops.relu(low - raw)
+    bent = bend * (keras.ops.tanh(above / bend) - keras.ops.tanh(below / bend))
+    return keras.ops.clip(raw, low, high) + bent
 
 
 class Posterior(Family, abc.ABC):
@@ -62,10 +65,16 @@ class Posterior(Family, abc.ABC):
         classes: of z that holds one-hot vectors, how many classes each is of; else None.
         temperature: of a posterior that is relaxed while it trains, what
             `tfvae.objectives.schedules.get` takes; else None.
+        pairs_at_a_time: densities q(z|x) of pairs of a z and an event that are best computed at a
+            time.
+        pair_limit: as many events as `tfvae.evaluation.diagnose` compares the z of all of them
+            with; None for as many as it is told.
     """
 
     classes: int | None = None
     temperature: Any = None
+    pairs_at_a_time = 2**18
+    pair_limit: int | None = None
 
     def relaxed(self, parameters: dict[str, Tensor], temperature: Tensor) -> dict[str, Tensor]:
         """Return the parameters of the q(z|x) that trains, if there is a `temperature`.
@@ -89,6 +98,10 @@ class Posterior(Family, abc.ABC):
         """
         chosen = tf.one_hot(dimension, code.shape[-1])
         return code * (1 - chosen) + values * chosen
+
+    def of_top(self) -> "Posterior":
+        """The posterior of a model's first group of latents: of all but a hierarchy, this one."""
+        return self
 
     @abc.abstractmethod
     def call(self, encoder_output: EncoderOutput) -> dict[str, Tensor]:

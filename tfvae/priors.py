@@ -79,6 +79,10 @@ class Prior(Family, abc.ABC):
         """
         return self.distribution(label)
 
+    def of_top(self) -> "Prior":
+        """The prior of a model's first group of latents: of all but a hierarchy, this one."""
+        return self
+
     def attach(self, vae: Host) -> None:
         """Take from the model what the prior needs of it, after `bind` and before `build`.
 

@@ -62,6 +62,7 @@ def test_the_published_figures_are_there():
     assert [published.value for published in tables["Fashion-MNIST"]] == [225.38, 224.67]
 
 
+@pytest.mark.few(3)
 @named
 def test_a_row_can_be_trained(row):
     config = row.train

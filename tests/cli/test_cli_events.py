@@ -71,6 +71,7 @@ LIKELIHOODS = {
 }
 
 
+@pytest.mark.exhaustive
 def test_from_training_to_the_loaded_export(run, tmp_path):
     kind, folder, data, score, err = run
     assert np.isfinite(score["elbo"])
@@ -102,6 +103,7 @@ def test_options_of_a_run_come_back(run):
         assert TrainedModel.open(folder / "run").class_names == ("round", "square")
 
 
+@pytest.mark.exhaustive
 def test_rows_are_made_up_with_values_that_are_given(run, tmp_path):
     kind, folder, *_ = run
     if kind != "table":
@@ -136,7 +138,7 @@ def test_rows_are_made_up_with_values_that_are_given(run, tmp_path):
         assert text in refused("sample", folder / "run", "--where", where, *out)
 
 
-@pytest.mark.each_once
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("command", ["sample", "reconstruct", "interpolate", "traverse"])
 def test_pictures_and_numbers_by_the_ending(run, tmp_path, command):
     kind, folder, *_ = run
@@ -161,6 +163,7 @@ def test_pictures_and_numbers_by_the_ending(run, tmp_path, command):
         assert {"walk", "step"} <= set(columns) or command in ("sample", "reconstruct")
 
 
+@pytest.mark.exhaustive
 def test_scores_and_filled_holes(run, tmp_path):
     kind, folder, data, *_ = run
     within("score", folder / "run", "--data", data, "--out", tmp_path / "s.csv", "--rate", 0.1)
@@ -196,6 +199,7 @@ def test_scores_and_filled_holes(run, tmp_path):
         pd.testing.assert_frame_equal(after.where(before.notna()), before, check_dtype=False)
 
 
+@pytest.mark.few(1)
 def test_ones_own_events_are_all_taken(run, tmp_path):
     kind, folder, data, *_ = run
     trained = TrainedModel.open(folder / "run")
@@ -222,6 +226,7 @@ def test_ones_own_events_are_all_taken(run, tmp_path):
         assert "tfvae explore shows images; this model's events are volumes (4, 6, 5, 1)" in line
 
 
+@pytest.mark.exhaustive
 def test_data_that_have_moved_are_named(tmp_path):
     data = write_data(tmp_path, "volume")
     within("train", "--dataset", data, "--run-dir", tmp_path / "run", *QUICK)
@@ -243,6 +248,7 @@ def test_one_picture_for_a_model_of_images(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "x.npz")["original"], np.full((1, 8, 8, 1), 0.2))
 
 
+@pytest.mark.exhaustive
 def test_what_would_be_read_is_shown(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (40, 6, 6), np.uint8)

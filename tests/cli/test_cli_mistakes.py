@@ -82,7 +82,7 @@ def test_mistakes_show_at_once_in_one_line(tmp_path, arguments, message):
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -153,6 +153,7 @@ class TestKinds:
 
 
 class TestValues:
+    @pytest.mark.few(13)
     @pytest.mark.parametrize("memory_limit", [0, 2**30])
     @pytest.mark.parametrize(
         ("high", "dtype", "options", "top"),

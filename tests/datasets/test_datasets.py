@@ -78,6 +78,7 @@ class TestSplits:
             np.testing.assert_array_equal(getattr(one, split).rows, getattr(same, split).rows)
             assert getattr(one, split).rows.tolist() != getattr(other, split).rows.tolist()
 
+    @pytest.mark.exhaustive
     def test_the_same_in_another_process(self, folder):
         # It ends with an iterator that is still reading, which must not keep it from ending.
         code = (
@@ -242,6 +243,7 @@ class TestBatches:
         chi_squared = ((counts - 10) ** 2 / 10).sum(axis=1)
         assert 6 < chi_squared.mean() < 12
 
+    @pytest.mark.few(1)
     @pytest.mark.parametrize("memory_limit", [0, 2**20])
     def test_each_iteration_is_an_epoch(self, folder, memory_limit):
         train = load(folder / "images.npy", binarize="dynamic", memory_limit=memory_limit).train
@@ -288,6 +290,7 @@ class TestBatchesByStep:
             assert part.dtype == same.dtype
             np.testing.assert_array_equal(part, same)
 
+    @pytest.mark.few(1)
     @pytest.mark.parametrize("draws", DRAWS)
     @pytest.mark.parametrize("memory_limit", [2**30, 0])
     @pytest.mark.parametrize("drop_remainder", [False, True])
@@ -310,6 +313,7 @@ class TestBatchesByStep:
         again = [rows_of(batches.at(epoch, 0)[0]).tolist() for epoch in (0, 3)]
         assert draws or again[0] != again[1]
 
+    @pytest.mark.exhaustive
     @pytest.mark.parametrize("draws", DRAWS)
     @pytest.mark.parametrize("memory_limit", [2**30, 0])
     def test_the_rows_of_workers_are_those_of_the_whole(self, folder, draws, memory_limit):
@@ -355,6 +359,7 @@ class TestBatchesByStep:
         with pytest.raises(InputError, match="a batch of 81 cannot be made of 80 images"):
             Batches(split, 81, drop_remainder=True)
 
+    @pytest.mark.exhaustive
     @pytest.mark.parametrize("memory_limit", [2**30, 0])
     def test_training_on_them_is_training_on_data_sets(self, memory_limit):
         data = load("digits", binarize="dynamic", memory_limit=memory_limit)
@@ -485,6 +490,7 @@ class TestBinarization:
         assert len(both) > 100
         np.testing.assert_array_equal(one.train.arrays()[0][mine], other.test.arrays()[0][yours])
 
+    @pytest.mark.few(2)
     @pytest.mark.parametrize("binarize", ["static", "dynamic"])
     def test_another_draw_of_the_same_images(self, ramp, memory_limit, binarize):
         test = load(ramp, binarize=binarize, memory_limit=memory_limit).test
@@ -518,6 +524,7 @@ class TestBinarization:
 
 
 class TestStreaming:
+    @pytest.mark.few(2)
     @pytest.mark.parametrize(
         ("name", "binarize"),
         [

@@ -70,6 +70,7 @@ class TestValues:
         assert 0 < x.min() < x.max() < 1
         np.testing.assert_array_equal(dequantized(tf.constant(values), tf.constant(draws)), x)
 
+    @pytest.mark.few(1)
     @LIMITS
     def test_bytes_come_back(self, folder, images, memory_limit):
         data = load(folder / "images.npy", dequantize=True, memory_limit=memory_limit)
@@ -144,6 +145,7 @@ class TestNoise:
         for one, other in pairs:
             assert stats.pearsonr(one.ravel(), other.ravel()).pvalue > LEVEL
 
+    @pytest.mark.few(1)
     @LIMITS
     def test_is_new_each_epoch_in_training(self, folder, images, memory_limit):
         train = load(folder / "images.npy", dequantize=True, memory_limit=memory_limit).train
@@ -159,6 +161,7 @@ class TestNoise:
         steps = noise_of(first, images[train.rows])
         assert stats.pearsonr(steps[:32].ravel(), steps[32:64].ravel()).pvalue > LEVEL
 
+    @pytest.mark.few(1)
     @LIMITS
     @pytest.mark.parametrize("split", ["validation", "test"])
     def test_is_fixed_for_held_out_images(self, folder, memory_limit, split):
@@ -213,6 +216,7 @@ class TestNoise:
             assert one.element_spec == other.element_spec
             np.testing.assert_array_equal(epoch_of(one), epoch_of(other))
 
+    @pytest.mark.exhaustive
     def test_is_the_same_in_another_process(self, folder):
         code = (
             "import sys, zlib; from tfvae.datasets import load;"
@@ -252,6 +256,7 @@ class TestRefusals:
 
 
 class TestCommandLine:
+    @pytest.mark.exhaustive
     def test_a_run_keeps_the_option(self, folder, tmp_path, capsys):
         run = tmp_path / "run"
         cli.main(

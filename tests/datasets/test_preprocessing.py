@@ -51,7 +51,7 @@ def encoded(mode, sides, kind, rng):
     return file.getvalue()
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("mode", "kind"),
     [(mode, "PNG") for mode in ("L", "RGB", "RGBA", "LA", "P", "1")]
@@ -167,7 +167,7 @@ def assert_same(files, channels, **options):
     return refused
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("background", ["white", "black", "#1060c0"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_kind_of_file_is_decoded_as_by_a_folder(rng, background, channels):
@@ -177,6 +177,7 @@ def test_every_kind_of_file_is_decoded_as_by_a_folder(rng, background, channels)
     assert refused == (background == "black")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("value_range", [(-5, 66_000), (-100.5, 70_000.25), (0, 65_535)])
 def test_value_ranges_are_those_of_a_folder(rng, value_range):
     files = kinds_of_files(rng)
@@ -188,6 +189,7 @@ def test_values_outside_of_the_range_are_refused_as_by_a_folder(rng):
     assert len(files) / 4 < assert_same(files, 1, value_range=(0, 200))
 
 
+@pytest.mark.exhaustive
 def test_what_would_not_be_seen_is_refused(rng):
     shape = np.zeros((28, 20, 4), np.uint8)
     shape[..., 3] = rng.integers(0, 256, (28, 20))
@@ -262,6 +264,7 @@ def test_it_reads_files_as_the_folder_of_the_split(tmp_path, rng):
     assert Preprocessing(**json.loads(json.dumps(dataclasses.asdict(found)))) == expected
 
 
+@pytest.mark.exhaustive
 def test_long_pictures_and_large_batches_are_refused(grey):
     """A file of 2 kB may hold a million pixels in a row, which cost a GiB to resize."""
     long = io.BytesIO()
@@ -319,7 +322,7 @@ def test_damaged_files_are_errors_and_leave_the_graph_alive(grey, rng):
     np.testing.assert_array_equal(grey(tf.constant([whole])), expected)
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("content", "says"),
     [

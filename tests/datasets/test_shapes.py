@@ -325,6 +325,7 @@ class TestDataset:
         for arguments in ({}, {"binarize": "static"}, {"dequantize": True}, {"image_size": 32}):
             load("shapes", **arguments)
 
+    @pytest.mark.exhaustive
     @pytest.mark.parametrize("image_size", [None, 32])
     def test_binarization(self, image_size):
         """Where a pixel is black or white, it stays so; on the outlines its value is a chance."""

@@ -117,6 +117,7 @@ def test_float32_under_every_policy(policy):
 # --- the bijectors --------------------------------------------------------------------------------
 
 
+@pytest.mark.few(2)
 @every_step
 @gated_or_not
 @pytest.mark.parametrize("size", [2, 5])
@@ -133,6 +134,7 @@ def test_inverse_undoes_forward(step, gated, size):
         )
 
 
+@pytest.mark.few(3)
 @every_step
 @gated_or_not
 @pytest.mark.parametrize("size", [2, 5])
@@ -234,6 +236,7 @@ def test_a_new_bijector_sees_new_weights(step):
     assert np.max(np.abs(layer.bijector().forward(z) - before)) > 0.1
 
 
+@pytest.mark.exhaustive
 @every_step
 def test_nothing_outlives_its_tensors(step):
     layer, memory = flow(step, context=2), tfb.Bijector._cache.storage
@@ -253,6 +256,7 @@ def test_nothing_outlives_its_tensors(step):
     assert all(reference() is None for reference in references)
 
 
+@pytest.mark.few(1)
 @every_step
 def test_slices_and_mixtures(step):
     """Context `[B, c]` is a parameter of the distribution: it is sliced and broadcast with it."""
@@ -272,6 +276,7 @@ def test_slices_and_mixtures(step):
     np.testing.assert_allclose(q.log_prob(z), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @every_step
 def test_in_a_graph_with_unknown_shapes(step):
     layer = shaken(flow(step, context=2))

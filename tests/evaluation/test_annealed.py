@@ -93,7 +93,7 @@ def test_schedules_are_what_their_names_say():
 # --- the weights ----------------------------------------------------------------------------------
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("initial", ["posterior", "prior"])
 @pytest.mark.parametrize("num_steps", [1, 3, 10])
 def test_weights_have_the_expectation_p(inexact, initial, num_steps):
@@ -106,7 +106,7 @@ def test_weights_have_the_expectation_p(inexact, initial, num_steps):
     assert found.events == len(log_p) and found.num_samples == 16 and found.complete
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("initial", "schedule"),
     [
@@ -145,6 +145,7 @@ def test_the_interval_covers_log_p(inexact, initial, schedule):
     assert abs(np.mean(np.square(scores)) - 1) < 4 * math.sqrt(2 / repeats)
 
 
+@pytest.mark.exhaustive
 def test_one_step_is_importance_sampling(inexact):
     data, log_p = inexact.repeated(400)
     options = {"num_steps": 1, "chunk_size": ALL}
@@ -168,6 +169,7 @@ def test_one_step_is_importance_sampling(inexact):
     assert not near(many.log_probs - log_p, 0)
 
 
+@pytest.mark.exhaustive
 def test_rounding_does_not_add_up_over_the_steps():
     # With the exact q(z|x) every weight is p(x), here thousands of nats, and what differs is
     # rounding: as much as in one log p(x, z), whatever the number of steps.
@@ -216,6 +218,7 @@ def joint_samples(monkeypatch):
 
 
 # From p(z|x) to the prior in a few steps, weights have no variance: 1/p(x|z) grows too fast.
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("initial", "numbers"), [("posterior", (1, 4, 32)), ("prior", (10, 40, 160))]
 )
@@ -252,6 +255,7 @@ def test_the_bounds_enclose_log_p(inexact, joint_samples, initial, numbers):
     assert gaps[-1][0] < gaps[0][0] / 5
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("num_steps", [1, 7])
 def test_the_exact_posterior_leaves_no_gap(exact, num_steps):
     found = bidirectional_log_prob(exact.vae, 50, num_steps=num_steps, num_chains=1)
@@ -314,6 +318,7 @@ def nonlinear(request):
     return Case(vae, every[chosen].astype("float32"), log_p[chosen])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("initial", ["posterior", "prior"])
 def test_annealing_agrees_with_quadrature(nonlinear, initial):
     found = annealed_log_prob(
@@ -329,6 +334,7 @@ def test_annealing_agrees_with_quadrature(nonlinear, initial):
     assert found.warnings == ()
 
 
+@pytest.mark.few(1)
 def test_importance_sampling_agrees_with_quadrature(nonlinear):
     found = evaluation.log_prob(
         nonlinear.vae,
@@ -341,6 +347,7 @@ def test_importance_sampling_agrees_with_quadrature(nonlinear):
     assert abs(found.log_prob - nonlinear.log_p.mean()) < 4 * found.monte_carlo_error
 
 
+@pytest.mark.exhaustive
 def test_annealing_finds_the_mode_that_q_misses():
     z = keras.Input((1,))
     square = keras.layers.Lambda(keras.ops.square, name="square")
@@ -416,6 +423,7 @@ def walks(monkeypatch):
     return found
 
 
+@pytest.mark.exhaustive
 def test_the_pilot_adapts_and_the_run_does_not(inexact, walks):
     data, _ = inexact.repeated(20)
     options = {"num_steps": 60, "num_chains": 4, "chunk_size": ALL, "initial": "prior"}
@@ -480,7 +488,7 @@ def test_log_p_given_labels(rng, joint_samples):
         assert near(np.exp(log_p - found.upper.log_probs), 1)
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("initial", "options"),
     [
@@ -513,6 +521,7 @@ def interrupted(x, after):
         yield image[None]
 
 
+@pytest.mark.exhaustive
 def test_an_interrupt_leaves_what_there_is(exact):
     options = {"num_steps": 2, "num_chains": 2}
     found = annealed_log_prob(exact.vae, interrupted(exact.x, 2), keep_partial=True, **options)
@@ -526,6 +535,7 @@ def test_an_interrupt_leaves_what_there_is(exact):
             )
 
 
+@pytest.mark.exhaustive
 def test_an_interrupt_leaves_both_bounds(exact, monkeypatch):
     pilot = chains.Chains.pilot
 
@@ -547,6 +557,7 @@ def test_an_interrupt_leaves_both_bounds(exact, monkeypatch):
         bidirectional_log_prob(exact.vae, 9, keep_partial=True, **options)
 
 
+@pytest.mark.exhaustive
 def test_progress_is_shown_when_asked_for(exact, capsys):
     for shown in (False, True):
         annealed_log_prob(exact.vae, batches(exact.x), num_steps=2, num_chains=1, progress=shown)

@@ -149,6 +149,7 @@ def test_noise_knows_nothing(rng):
     assert abs(found.factor_vae_score - 1 / 3) < 0.1
 
 
+@pytest.mark.exhaustive
 def test_noise_lowers_every_score(rng):
     factors = shuffled(rng, grid(SIZES, 150))
     levels = [
@@ -293,6 +294,7 @@ OTHER_TREES = {"disentanglement": 0.03, "completeness": 0.03, "informativeness":
 OTHER_SIDE = {**OTHER_TREES, "sap": 0.01}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("change", "tolerances"),
     [

@@ -110,6 +110,7 @@ def test_the_exact_posterior_gives_log_p_with_any_draws(exact):
         assert math.isnan(estimate.standard_error)
 
 
+@pytest.mark.exhaustive
 def test_the_bias_is_half_the_relative_variance(inexact):
     vae, x, log_p = inexact
     # 300 times the same images, each time with other draws.
@@ -167,6 +168,7 @@ def test_more_draws_raise_the_bound(inexact):
     assert abs(many.log_prob - log_p.mean()) < 4 * many.monte_carlo_error
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("num_samples", [1, 37, 4096, 4097, 9000])
 def test_draws_are_counted_exactly(exact, num_samples):
     vae, x, log_p = exact
@@ -192,6 +194,7 @@ def test_chunks_and_batches_do_not_matter(inexact):
         )
 
 
+@pytest.mark.exhaustive
 def test_a_network_of_convolutions_is_as_independent_of_chunks(rng):
     vae = tfvae.VAE.for_images((8, 8, 1), latent_dim=3, posterior="coupling", prior="maf", seed=0)
     x = (rng.random((5, 8, 8, 1)) < 0.5).astype("float32")
@@ -203,7 +206,7 @@ def test_a_network_of_convolutions_is_as_independent_of_chunks(rng):
     np.testing.assert_allclose(parts.kls, whole.kls, rtol=1e-4)
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("case", SLOW_CASES, ids=str)
 def test_every_family_agrees_with_quadrature(case):
     case = components.Case(*case[:3])
@@ -237,6 +240,7 @@ def test_a_block_of_draws_stays_the_same_when_more_follow(inexact):
     assert abs(other.log_prob - some.log_prob) > 0.2 * some.monte_carlo_error
 
 
+@pytest.mark.exhaustive
 def test_each_block_has_other_draws(inexact):
     vae, x, _ = inexact
     x = x[:2]
@@ -278,6 +282,7 @@ def test_the_end_waits_for_no_autotuning(vae, x, monkeypatch):
     assert enabled == [False]
 
 
+@pytest.mark.exhaustive
 def test_seeds_decide_the_draws(inexact):
     vae, x, _ = inexact
     first, again, other = (
@@ -376,6 +381,7 @@ def test_an_interrupt_may_leave_the_images_so_far(vae, x):
     np.testing.assert_array_equal(part.log_probs, whole.log_probs[:20])
 
 
+@pytest.mark.exhaustive
 def test_log_p_given_labels(rng):
     prior_loc = rng.normal(size=(conditional_vae.CLASSES, conditional_vae.LATENT))
     base, offsets, marginals = conditional_vae.linear_models(rng, prior_loc)

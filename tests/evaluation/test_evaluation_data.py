@@ -68,7 +68,7 @@ def forms(split):
 FORMS = list(forms(tfvae.datasets.load("shapes", image_size=4).test.subset(4)))
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_figures(form, data, vae, conditional):
     expected = evaluation.log_prob(conditional, data.test.batches(20, epoch=0), num_samples=3)
@@ -78,6 +78,7 @@ def test_every_form_gives_the_same_figures(form, data, vae, conditional):
     assert evaluation.elbo(vae, forms(data.test)[form]).events == 20
 
 
+@pytest.mark.exhaustive
 def test_an_array_alone_is_events_and_not_rows_to_iterate(data, vae):
     x, labels = data.test.arrays()
     expected = evaluation.log_prob(vae, data.test, num_samples=2).log_probs
@@ -90,7 +91,7 @@ def test_an_array_alone_is_events_and_not_rows_to_iterate(data, vae):
     assert labels is not None
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "function",
     [
@@ -121,6 +122,7 @@ def test_an_autoencoder_fits_a_prior_to_a_split(data):
     np.testing.assert_allclose(prior.distribution().mean(), expected, atol=1e-5)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -55,6 +55,7 @@ def held_out_score(density, codes, seed=0):
 # --- codes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_codes_are_draws_from_the_posterior_of_each_image(vae, data):
     x, y = data
     codes = expost.aggregate_posterior(vae, slices(x), seed=3)
@@ -116,6 +117,7 @@ def test_two_gaussians_find_two_heaps(rng):
     np.testing.assert_allclose(means, [-3, 3], atol=4 * 0.5 / 1000**0.5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("flow", [expost.RealNVPDensity, expost.MaskedAutoregressiveDensity])
 def test_flows_fit_what_no_gaussian_does(rng, flow):
     codes = banana(rng)
@@ -128,6 +130,7 @@ def test_flows_fit_what_no_gaussian_does(rng, flow):
     assert score > max(standard, gaussian) + 0.5
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "density",
     [
@@ -164,6 +167,7 @@ def test_a_progress_bar_is_shown_when_asked_for(vae, data, capsys):
 # --- models with another prior --------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "density", ["gaussian_mixture:components=3", "maf:flows=1,hidden=8,steps=300"]
 )
@@ -205,6 +209,7 @@ def test_a_model_with_the_fitted_prior(vae, data, tmp_path, density):
     )
 
 
+@pytest.mark.exhaustive
 def test_the_two_models_share_their_weights(vae, data):
     x, _ = data
     model = vae.with_prior(expost.fit_prior(vae, slices(x), "gaussian_mixture:components=2"))
@@ -245,6 +250,7 @@ def test_an_autoencoder_samples_with_a_density_of_its_codes(data):
 # --- what is refused ------------------------------------------------------------------------------
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     ("density", "message"),
     [

@@ -122,6 +122,7 @@ def test_expected_density_and_coverage_of_samples_like_the_real_ones():
     assert np.all(np.abs(np.mean(found, axis=0) - expected) < 4 * error)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("count", "generated", "width", "neighbours"),
     [(2, 2, 1, 1), (4, 9, 1, 3), (61, 150, 64, 5), (150, 61, 2, 40), (90, 90, 800, 7)],

@@ -1,8 +1,9 @@
 """Models in which likelihoods, posteriors, priors, objectives, networks and ranks of events meet.
 
-A likelihood meets each prior, and on the way each posterior and rank; a posterior meets each prior
-and rank. Objectives and networks go round among those that fit. What is slow (a traced loop, an
-export) is done once for each likelihood.
+A likelihood meets each rank and posterior, a posterior each prior and rank, a prior each rank. A
+likelihood does not meet each prior: log p(x|z) and log p(z) know nothing of each other. Objectives
+and networks go round among those that fit. What is slow (a traced loop, an export) is done for some
+of the likelihoods.
 """
 
 import itertools
@@ -60,6 +61,9 @@ OBJECTIVES = [
 ]
 # These need a posterior that factorises, and the first a prior that does.
 FREE_BITS, BETA_TC = "free_bits:nats=0.2,groups=2", "beta_tc:dataset_size=50,beta=2"
+# Of models of codes, which tests/models/test_vq.py makes.
+QUANTIZERS = ["vq:codes=5,decay=0.9", "fsq:levels=4x3", "residual:depth=2,codes=4"]
+CODE_PRIORS = ["transformer:width=8,layers=1,heads=2,dropout=0.2"]
 NETWORKS = ["dense:hidden=8", "conv:filters=4,hidden=8", "residual:filters=4,blocks=1,hidden=8"]
 
 
@@ -86,14 +90,14 @@ def _case(number, likelihood, posterior, prior, rank):
 
 CASES = [
     _case(
-        row + column * len(LIKELIHOODS),
+        row + rank * len(LIKELIHOODS),
         likelihood,
-        POSTERIORS[(row + column) % len(POSTERIORS)],
-        prior,
-        column + row // 3,
+        POSTERIORS[(row + rank + row // len(POSTERIORS)) % len(POSTERIORS)],
+        PRIORS[(row + row // len(SHAPES)) % len(PRIORS)],
+        rank,
     )
     for row, likelihood in enumerate(LIKELIHOODS)
-    for column, prior in enumerate(PRIORS)
+    for rank in range(len(SHAPES))
 ]
 CASES += [
     _case(row, likelihood, CLASSES_POSTERIOR, CLASSES_PRIOR, row)

@@ -82,8 +82,25 @@ def regularised():
     return vae, data, data
 
 
+def codes():
+    """Codebooks, whose averages are over all devices, and a code restarted at each step."""
+    x, _, weight = images()
+    data = tf.data.Dataset.from_tensor_slices((x, x, weight)).batch(BATCH)
+    vq = tfvae.VQVAE.for_events(
+        SHAPE,
+        code_dim=3,
+        network="conv:filters=4",
+        quantizer="residual:depth=2,codes=4,restart=0.3,decay=0.5",
+        code_prior="transformer:width=8,layers=1,heads=2",
+        seed=0,
+    )
+    vq.compile(keras.optimizers.SGD(1e-3, momentum=0.9))
+    return vq, data, data
+
+
 CASES = {
     "digits": digits,
+    "codes": codes,
     "optimiser": all_of_the_optimiser,
     "full_normal iwae": of(posterior="full_normal", objective="iwae:num_samples=5"),
     "iaf stl": of(posterior="iaf", objective="stl"),

@@ -206,4 +206,25 @@ FAULTS = [
         "momentum -= 0.0 * step_sizes * there.gradient(beta)",
         "evaluation/test_annealed.py::test_a_transition_leaves_its_density_as_it_is",
     ),
+    Fault(
+        "a codebook forgets what it should keep",
+        "codes/quantizers.py",
+        "counts = self.decay * old_counts + (1 - self.decay) * seen",
+        "counts = (1 - self.decay) * old_counts + self.decay * seen",
+        "codes/test_quantizers.py::test_the_codebook_follows_its_recursion",
+    ),
+    Fault(
+        "a prior of codes sees the code that it is to tell",
+        "codes/priors.py",
+        "tf.ones((length, length), tf.bool), -1, 0)",
+        "tf.ones((length, length), tf.bool), -1, 1)",
+        "codes/test_code_priors.py::test_no_code_is_told_by_those_after_it",
+    ),
+    Fault(
+        "the bound leaves the prior of the codes aside",
+        "models/vq.py",
+        "return BoundTerms(log_likelihood + log_prior, log_likelihood, log_prior)",
+        "return BoundTerms(log_likelihood, log_likelihood, log_prior)",
+        "models/test_vq.py::test_the_bound_lies_below_log_p_by_enumeration",
+    ),
 ]

@@ -49,6 +49,7 @@ def model(columns=MIXED, **options):
 # --- log p(x|z) -----------------------------------------------------------------------------------
 
 
+@pytest.mark.few(8)
 @each
 def test_each_column_has_the_log_probability_of_its_likelihood(case, rng):
     """Two columns of a kind with one of another between them, against the kind by itself."""
@@ -243,6 +244,7 @@ def test_an_encoder_of_another_width_is_refused():
 # --- options --------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_equal_likelihoods_learn_scales_of_their_own(rng):
     scales = np.array([0.1, 1.0, 4.0], np.float32)
     x = scales * rng.normal(size=(4000, 3)).astype(np.float32)
@@ -321,7 +323,7 @@ def test_another_number_of_columns_is_refused():
         Columns(MIXED).bind((3,), 0)
 
 
-@pytest.mark.few(3)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
@@ -386,6 +388,7 @@ def test_training_saving_and_export(policy, rng, tmp_path):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_saved_model_loads_without_this_library(rng, tmp_path):
     vae = model()
     x = rows(rng, 4)
@@ -398,7 +401,7 @@ def test_a_saved_model_loads_without_this_library(rng, tmp_path):
         loaded.signatures["encode"](x=tf.constant(x))
 
 
-@pytest.mark.each_once
+@pytest.mark.few(1)
 @pytest.mark.parametrize("prior", ["mixture:components=3", "realnvp"])
 @pytest.mark.parametrize("objective", ["iwae:num_samples=3", "stl", "beta_tc:dataset_size=100"])
 def test_priors_and_objectives_train(prior, objective, rng):

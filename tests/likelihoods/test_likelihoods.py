@@ -272,6 +272,7 @@ def test_training_evaluates_the_distribution_unless_told_otherwise(rng):
 FLAT = [c for c in CASES if c.kind(**c.options).flat_parameters]
 
 
+@pytest.mark.few(10)
 @pytest.mark.parametrize(
     ("case", "network"),
     [(c, ("conv", "dense")[i % 2]) for i, c in enumerate(FLAT)],
@@ -302,6 +303,7 @@ def test_training_starts_at_a_moderate_loss(case, rng):
     assert np.all(log_likelihood >= -256 * 64)
 
 
+@pytest.mark.few(9)
 @pytest.mark.parametrize(
     "case", [c for c in CASES if c in EACH or "learned" in c.options.values()], ids=str
 )

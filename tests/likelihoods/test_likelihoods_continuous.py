@@ -334,6 +334,7 @@ def test_beta_starts_flat():
     assert abs(p.mean().numpy().item() - 0.5) < 1e-6
 
 
+@pytest.mark.few(12)
 @pytest.mark.parametrize("concentration", [-90.0, 0.0, 90.0, 1e6])
 @pytest.mark.parametrize("mean", [-1e3, -20.0, 0.0, 20.0, 1e3])
 def test_beta_is_finite_for_black_white_and_grey(mean, concentration):

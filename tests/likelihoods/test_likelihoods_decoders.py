@@ -137,6 +137,7 @@ def test_a_decoder_that_hides_its_activation_must_be_explained(rng):
     np.testing.assert_array_equal(p.logits, output)
 
 
+@pytest.mark.few(3)
 @any_decoder
 def test_any_other_number_of_channels_means_features(make_decoder, rng):
     # Whatever the activation, one that would else mean parameters or the mean.

@@ -79,6 +79,7 @@ def test_references_are_scipys(rng):
 # --- probabilities sum to 1, and have the mean they say -------------------------------------------
 
 
+@pytest.mark.few(7)
 @pytest.mark.parametrize("case", DISCRETE, ids=str)
 def test_probabilities_sum_to_one(case, rng):
     likelihood = case.make((1, 1, 1))
@@ -126,6 +127,7 @@ def test_bernoulli_is_binary_cross_entropy(binary, rng):
 # --- channels -------------------------------------------------------------------------------------
 
 
+@pytest.mark.few(9)
 @pytest.mark.parametrize("case", DISCRETE, ids=str)
 def test_each_channel_has_its_own_parameters(case, rng):
     """A parameter of one channel does not reach the probability of another."""
@@ -152,6 +154,7 @@ def test_each_channel_has_its_own_parameters(case, rng):
 # --- discretised logistics ------------------------------------------------------------------------
 
 
+@pytest.mark.few(19)
 @pytest.mark.parametrize("scale", [5e-4, 0.01, 1.0, 1e4])
 @pytest.mark.parametrize("loc", [-30.0, -1.0, 0.0, 0.3, 0.5, 1.0, 30.0])
 def test_logistic_levels_in_the_extremes(loc, scale):

@@ -100,6 +100,7 @@ def test_the_fill_is_supported_and_has_finite_gradients(case, rng):
     np.testing.assert_array_equal(tape.gradient(log_prob, raw), 0)
 
 
+@pytest.mark.few(7)
 @each
 def test_draws_and_means_are_of_all_values(case, rng):
     likelihood = case.make((4, 3))
@@ -121,6 +122,7 @@ def test_draws_and_means_are_of_all_values(case, rng):
         np.testing.assert_array_equal(spread.mode(), full.mode())
 
 
+@pytest.mark.few(3)
 @each
 def test_graphs_need_not_know_batch_nor_mask(case, rng):
     likelihood = case.make((4, 3))

@@ -155,6 +155,7 @@ def test_complaints_say_how_to_bring_the_values_in(support, low, high, message):
     assert message in complaint
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("likelihood", "values", "message"),
     [

@@ -68,7 +68,7 @@ def expected():
     return {kind: model.get_weights() for kind, model in models.items()}
 
 
-@pytest.mark.few(3)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", list(sources(np.zeros((60, *SHAPE)), np.zeros(60, int)))[1:])
 def test_fit_takes_every_kind_of_input_with_labels(data, expected, kind):
     source, options = sources(*data)[kind]
@@ -80,6 +80,7 @@ def test_fit_takes_every_kind_of_input_with_labels(data, expected, kind):
     assert largest_difference(model.get_weights(), expected[reference]) < 2e-5
 
 
+@pytest.mark.exhaustive
 def test_a_model_takes_vectors_of_labels_and_columns_by_turns(data):
     x, y = data
     by_turns, by_vectors = compiled(), compiled()
@@ -112,6 +113,7 @@ def test_fit_and_the_loop_give_the_same_weights(data):
     assert np.ptp(by_loop.prior_family.loc, axis=0).min() > 1e-4
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["pair", "weighted", "split"])
 def test_validation_and_evaluation_use_the_labels(data, kind):
     x, y = data
@@ -297,6 +299,7 @@ def test_a_sample_comes_from_the_prior_of_its_label():
 # --- saving and export ----------------------------------------------------------------------------
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("cls", [tfvae.VAE, tfvae.Autoencoder])
 def test_save_and_load_keep_the_labels_part(data, tmp_path, cls):
     x, y = data
@@ -332,6 +335,7 @@ def seeds(count):
     return np.stack([np.full(count, 5), np.arange(count)], axis=1).astype("int32")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("batch", [1, 7])
 def test_every_signature_takes_labels(exported, batch):
     vae, signatures = exported
@@ -405,6 +409,7 @@ class OwnDecoder(keras.Model):
         return self.hidden(keras.ops.concatenate([z, label], axis=-1))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["functional", "subclassed"])
 def test_networks_of_ones_own_take_a_list_of_image_and_label(data, kind, tmp_path):
     x, y = data
@@ -431,6 +436,7 @@ def test_networks_of_ones_own_take_a_list_of_image_and_label(data, kind, tmp_pat
     )
 
 
+@pytest.mark.exhaustive
 def test_half_precision_stays_finite(data):
     keras.config.set_dtype_policy("mixed_float16")
     x, y = data

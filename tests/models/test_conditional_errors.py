@@ -34,6 +34,7 @@ NO_LABELS = {
 }
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("kind", NO_LABELS)
 def test_what_is_no_label_is_refused_outside_of_graphs(data, kind):
     x, y = data
@@ -62,7 +63,7 @@ def test_what_is_no_label_is_refused_outside_of_graphs(data, kind):
 JIT, EAGER = {"jit_compile": True}, {"run_eagerly": True}
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("kind", "compile_options"),
     [("none", {}), ("too wide", {}), ("above", {}), ("above", JIT), ("above", EAGER)],
@@ -89,7 +90,7 @@ def test_what_is_no_label_is_refused_by_training(data, kind, compile_options):
         assert re.search(message, refusal(attempt))
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("as_data_set", [False, True], ids=["arrays", "data set"])
 @pytest.mark.parametrize("kind", ["floats", "one-hot", "column", "list", "dictionary"])
 def test_labels_may_be_written_in_many_ways(data, kind, as_data_set):

@@ -29,7 +29,7 @@ def make(shape, cls=tfvae.VAE, **options):
     return model
 
 
-@pytest.mark.each_once
+@pytest.mark.few(1)
 @KINDS
 @RANKS
 def test_what_fit_and_the_loop_train_is_the_same_and_learns(shape, cls):
@@ -44,7 +44,7 @@ def test_what_fit_and_the_loop_train_is_the_same_and_learns(shape, cls):
     assert history["loss"][-1] < history["loss"][0]
 
 
-@pytest.mark.each_once
+@pytest.mark.few(1)
 @KINDS
 @RANKS
 @pytest.mark.parametrize("missing", [False, True], ids=["whole", "with holes"])
@@ -62,7 +62,7 @@ def test_a_saved_model_is_the_model(shape, cls, missing, tmp_path):
     np.testing.assert_array_equal(loaded.next_training_seed(), model.next_training_seed())
 
 
-@pytest.mark.each_once
+@pytest.mark.few(2)
 @KINDS
 @RANKS
 def test_walks_in_latent_space_have_the_shape_of_events(shape, cls):
@@ -75,7 +75,7 @@ def test_walks_in_latent_space_have_the_shape_of_events(shape, cls):
     np.testing.assert_allclose(ends, model.reconstruct(x[:2]), atol=1e-5)
 
 
-@pytest.mark.each_once
+@pytest.mark.few(2)
 @RANKS
 @pytest.mark.parametrize(
     ("missing", "posterior"), [(False, "normal"), (True, "coupling")], ids=["whole", "with holes"]

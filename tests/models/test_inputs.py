@@ -43,6 +43,7 @@ def slices(*parts):
 # --- targets --------------------------------------------------------------------------------------
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("cls", [tfvae.VAE, tfvae.Autoencoder])
 def test_a_target_is_what_the_likelihood_is_evaluated_at(x, cls):
     noisy = np.where(np.random.default_rng(1).random(x.shape) < 0.2, 1 - x, x)
@@ -80,6 +81,7 @@ def test_metrics_compare_the_target_with_the_reconstruction(x):
     np.testing.assert_allclose(report["mse"], expected, rtol=1e-5)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("target", [(60, 8, 8, 3), (60, 4, 4, 1), (60, 2, 2)], ids=str)
 def test_a_target_of_another_shape_is_refused(x, target):
     y = np.zeros(target, "float32")
@@ -98,7 +100,7 @@ def test_a_target_is_checked_as_events_are(x):
 # --- dictionaries, pipelines ----------------------------------------------------------------------
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["image", "x", "anything"])
 def test_batches_may_be_dictionaries(x, name):
     named, plain = make(), make()
@@ -124,6 +126,7 @@ def test_a_dictionary_that_does_not_say_what_it_holds_is_refused(x):
         make().fit(slices({"left": x, "right": x}), verbose=0)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("xla", [False, True], ids=["graph", "XLA"])
 def test_pipelines_that_have_lost_their_shape_are_checked_when_they_run(x, xla):
     def of(values):
@@ -224,6 +227,7 @@ def test_unscaled_values_are_warned_of_and_train(x):
 # --- Keras' conventions ---------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("monitor", ["val_elbo", "val_log_likelihood", "elbo"])
 def test_callbacks_know_that_these_go_up(x, monitor, tmp_path):
     vae = make()
@@ -302,7 +306,7 @@ def test_a_network_of_keras_2_is_refused_by_name():
         tfvae.VAE(encoder, tfvae.networks.dense_decoder(SHAPE, 2), 2)
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "code",
     [

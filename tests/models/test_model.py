@@ -65,7 +65,7 @@ def sources(x):
     }
 
 
-@pytest.mark.each_once
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", sources(np.zeros((60, *SHAPE), "float32")))
 @pytest.mark.parametrize("cls", [tfvae.VAE, tfvae.Autoencoder])
 def test_fit_takes_every_kind_of_input(x, kind, cls):
@@ -78,7 +78,7 @@ def test_fit_takes_every_kind_of_input(x, kind, cls):
     assert set(history) == {"loss", *model.term_names}
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "options",
     [
@@ -108,6 +108,7 @@ def test_validation_reports_the_negative_elbo_at_beta_one(x, options):
     np.testing.assert_allclose(history["loss"][0], expected, rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_evaluation_is_repeatable_and_leaves_training_alone(x):
     alone, watched = compiled(), compiled()
     alone.fit(x, epochs=2, verbose=0, shuffle=False)
@@ -170,6 +171,7 @@ def test_predict_call_and_reconstruct_agree(x):
     np.testing.assert_allclose(vae(x), vae.decode(vae.encode(x).mean()).mean(), atol=1e-6)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("options", [{"run_eagerly": True}, {"steps_per_execution": 2}], ids=str)
 def test_ways_of_running_give_the_same_weights(x, options):
     reference, other = compiled(), compiled(**options)
@@ -215,6 +217,7 @@ def test_callbacks_do_their_jobs(x, tmp_path):
     assert isinstance(keras.models.load_model(tmp_path / "best.keras"), tfvae.VAE)
 
 
+@pytest.mark.exhaustive
 def test_training_improves_the_elbo(x):
     vae = compiled(optimizer=keras.optimizers.Adam(1e-2))
     history = vae.fit(x, epochs=40, verbose=0).history
@@ -251,7 +254,7 @@ print(type(model).__name__, int(model.optimizer.iterations))
 """
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("imports", ["import keras, tfvae", "import tfvae, keras"])
 def test_a_saved_model_encodes_bit_for_bit_in_a_new_process(x, tmp_path, imports):
     vae = compiled(likelihood="normal:scale=learned", objective="elbo:beta=2")
@@ -270,7 +273,7 @@ def test_a_saved_model_encodes_bit_for_bit_in_a_new_process(x, tmp_path, imports
     np.testing.assert_array_equal(np.load(paths[2]), vae.encode(x).mean())
 
 
-@pytest.mark.each_once
+@pytest.mark.few(1)
 @pytest.mark.parametrize("network", ["conv", "residual", "dense"])
 @pytest.mark.parametrize("cls", [tfvae.VAE, tfvae.Autoencoder])
 def test_save_and_load_keep_everything(x, tmp_path, cls, network):
@@ -409,6 +412,7 @@ def test_what_does_not_fit_is_refused_in_one_line(build, message):
 # --- what comes in --------------------------------------------------------------------------------
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -435,7 +439,7 @@ def test_bad_images_are_refused_by_fit_and_evaluate(x, spoil, message):
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("options", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=str)
 @pytest.mark.parametrize("factor", [255.0, np.nan])
 def test_bad_values_deep_in_a_data_set_are_refused(x, options, factor):
@@ -560,7 +564,7 @@ def test_an_autoencoder_reconstructs_and_cannot_sample(x):
         model.sample(4)
 
 
-@pytest.mark.each_once
+@pytest.mark.few(1)
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("likelihood", ["bernoulli", "normal:scale=per_value"])
 def test_half_precision_keeps_losses_in_float32_and_trains(x, precision, likelihood):

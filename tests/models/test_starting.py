@@ -41,6 +41,7 @@ def start_of(vae):
     return vae.decode(np.zeros((1, vae.latent_dim)))
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("network", ["dense:hidden=8", "conv:filters=4,hidden=8"])
 @pytest.mark.parametrize(
     ("likelihood", "off"),

@@ -188,6 +188,7 @@ def test_a_model_with_the_layer_is_saved_and_loaded(tmp_path, rng):
     np.testing.assert_array_equal(loaded(x), model(x))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", [(7, 9, 1), (8, 8, 3)])
 def test_a_model_saved_with_keras_own_layer_loads(shape, tmp_path, monkeypatch, rng):
     with monkeypatch.context() as patched:

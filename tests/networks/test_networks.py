@@ -248,6 +248,7 @@ def weights(models):
     return [weight.numpy() for model in models for weight in model.weights]
 
 
+@pytest.mark.few(2)
 @any_network
 def test_seeds_decide_the_weights(name):
     def make(seed):
@@ -261,6 +262,7 @@ def test_seeds_decide_the_weights(name):
         assert all(np.any(a != b) for a, b in others if np.any(a))
 
 
+@pytest.mark.few(4)
 @any_network
 @pytest.mark.parametrize("seed", [None, 0, 3])
 def test_layers_of_one_shape_start_different(name, seed):
@@ -315,7 +317,7 @@ def _through_json(config):
 # --- gradients ------------------------------------------------------------------------------------
 
 
-@pytest.mark.each_once
+@pytest.mark.exhaustive
 @any_network
 @pytest.mark.parametrize("num_classes", [None, 3])
 def test_gradient_reaches_every_parameter(name, num_classes, rng):

@@ -128,7 +128,7 @@ def test_labels_matter_and_stay_with_their_event(name, shape, rng):
         np.testing.assert_allclose(mixed, whole[order], atol=1e-5)
 
 
-@pytest.mark.each_once
+@pytest.mark.few(4)
 @every_case
 def test_whether_a_value_was_observed_matters(name, shape, rng):
     encoder, decoder = networks.pair(name, shape, LATENT, missing=True, seed=0)
@@ -154,6 +154,7 @@ def test_the_rank_chooses_the_network(shape, name):
             np.testing.assert_array_equal(weight, equal)
 
 
+@pytest.mark.few(7)
 @pytest.mark.parametrize(
     ("shape", "filters", "smallest"),
     [

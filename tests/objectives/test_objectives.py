@@ -66,6 +66,7 @@ def recomputed_kl(vae, x):
     return analytic.gaussian_kl(parameters["loc"], parameters["log_var"]).sum(-1)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_loss_is_minus_log_likelihood_plus_beta_kl(likelihood, rng):
     vae = VAE.for_images(IMAGE, latent_dim=3, network="dense", likelihood=likelihood, seed=0)
@@ -555,6 +556,7 @@ def test_options_by_text_and_by_configuration_are_the_same(name):
     assert {key: plain.get_config()[key] for key in config} != config
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", TEXTS)
 def test_each_trains_every_weight(name, rough):
     made, x = rough
@@ -582,7 +584,7 @@ def test_each_trains_every_weight(name, rough):
         assert np.any(variable.numpy() != old) or id(variable) in unmoved, variable.path
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", TEXTS)
 def test_each_trains_in_a_graph(name, rough):
     made, x = rough
@@ -600,6 +602,7 @@ def test_validation_reports_the_negative_elbo_of_any_objective(rough):
     assert np.all(np.abs(np.array(history["loss"]) + history["elbo"]) > 0.1)
 
 
+@pytest.mark.exhaustive
 def test_the_discriminator_is_trained_under_xla(rough):
     made, x = rough
     vae = made("factor", "adam", jit_compile=True)
@@ -610,6 +613,7 @@ def test_the_discriminator_is_trained_under_xla(rough):
         assert np.any(variable.numpy() != old), variable.path
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", ["dreg", "piwae", "beta_tc", "info"])
 def test_in_half_precision_they_stay_finite(name, rough):
     keras.config.set_dtype_policy("mixed_float16")
@@ -642,6 +646,7 @@ class Two(DiagonalNormal):
         return tfd.MixtureSameFamily(equal, components)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("name", TEXTS)
 def test_draws_without_a_gradient_are_refused(name):
     objective = objectives.get(TEXTS[name][0])

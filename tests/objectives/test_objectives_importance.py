@@ -273,6 +273,7 @@ def test_iwae_is_no_weighted_sum_of_losses(model, rng):
         assert np.linalg.norm(one - other) > 0.1 * np.linalg.norm(other)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["dreg", "piwae"])
 def test_the_weighing_of_gradients_is_right_under_xla(model, name, rng):
     objective, value, encoder_weights, decoder_weights, path = CASES[name]
@@ -389,6 +390,7 @@ def test_piwae_gives_the_decoder_iwae_and_the_encoder_miwae(model, rng):
         assert np.abs(one - other).max() > 1e-2 * np.abs(other).max()
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("name", CASES)
 def test_log_weights_hundreds_of_nats_apart_are_no_trouble(name, rng):
     objective, value, encoder_weights, decoder_weights, path = CASES[name]

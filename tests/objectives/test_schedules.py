@@ -215,6 +215,7 @@ def betas(history):
     return (loss + log_likelihood) / kl
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("training", TRAININGS)
 def test_beta_follows_the_steps(training):
     history = training(made("elbo:beta=linear(steps=4,end=2)"), images(), epochs=6)
@@ -249,6 +250,7 @@ def test_steps_count_batches_not_epochs():
     np.testing.assert_allclose(betas(history), np.arange(8) / 4, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("training", TRAININGS)
 def test_a_loaded_model_goes_on_where_it_was(training, tmp_path):
     vae = made("elbo:beta=cyclical(period=4,ratio=1,end=4)")

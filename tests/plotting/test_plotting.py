@@ -44,6 +44,7 @@ def test_rows_are_labelled():
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["z[3]", "z[1]"]
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 10])
 @pytest.mark.parametrize("labelled", [True, False])
 def test_the_latent_map_takes_any_dimension(rng, tmp_path, dimensions, labelled):

@@ -154,6 +154,7 @@ def test_a_conditional_model_is_given_the_labels(data, tmp_path):
     assert not np.allclose(vectors(found["code"]), other, atol=1e-3)
 
 
+@pytest.mark.exhaustive
 def test_a_limit_takes_the_first_images_of_each_split(vae, data, whole, tmp_path):
     out = tmp_path / "embeddings.parquet"
     everything = tmp_path / "everything.parquet"
@@ -261,6 +262,7 @@ def test_without_pyarrow_the_extra_is_named(vae, data, tmp_path, monkeypatch):
 # --- what is gone on from -------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_finished_parts_are_not_made_again(vae, data, whole, monkeypatch, tmp_path):
     out = tmp_path / "embeddings.parquet"
     interrupted(vae, data, out, monkeypatch, after=100)
@@ -303,7 +305,7 @@ def with_row(table, number):
     return table.set_column(place, table.schema.field("row"), pa.array([number] * len(table)))
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "change",
     [
@@ -339,7 +341,7 @@ def test_parts_whose_job_cannot_be_read_are_begun_anew(vae, data, whole, monkeyp
     assert out.read_bytes() == whole
 
 
-@pytest.mark.few(3)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("change", "differing"),
     [
@@ -382,6 +384,7 @@ def test_other_images_in_the_same_file_are_other_work(vae, monkeypatch, tmp_path
         embedding.encode(vae, tfvae.datasets.load(file), out, **SMALL)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", ["rebuilt", "read"])
 def test_a_model_is_known_again_whatever_names_keras_gives(how, vae, data, monkeypatch, tmp_path):
     out = tmp_path / "embeddings.parquet"
@@ -396,6 +399,7 @@ def test_a_model_is_known_again_whatever_names_keras_gives(how, vae, data, monke
     assert embedding.encode(again, data, out, **SMALL).resumed == 20
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_leaves_parts_to_go_on_from(vae, data, whole, monkeypatch, tmp_path):
     out = tmp_path / "embeddings.parquet"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

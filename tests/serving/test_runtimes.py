@@ -120,6 +120,7 @@ def noise_of(distribution, z):
     return ((z - distribution.mean()) / distribution.stddev()).numpy()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["encode", "decode", "reconstruct"])
 def test_networks_compute_as_in_keras_at_any_batch_size(model, exported, name):
     function = session(exported.path, name)
@@ -259,7 +260,7 @@ def test_half_precision_is_exported_in_float32_in_place_of_what_was_there(tmp_pa
     assert vae.decoder.compute_dtype == "bfloat16"
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("onnx", "ONNX has no operator for Lgamma"), ("litert", "it does not run: ")],
@@ -273,6 +274,7 @@ def test_what_a_runtime_cannot_do_is_left_out(tmp_path, name, reason):
     assert found.left_out["elbo"].startswith(reason)
 
 
+@pytest.mark.exhaustive
 def test_a_file_that_computes_something_else_is_not_published(conv, tmp_path, monkeypatch):
     run = runtimes.onnx.run
 
@@ -286,6 +288,7 @@ def test_a_file_that_computes_something_else_is_not_published(conv, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exhaustive
 def test_no_number_counts_as_a_difference(conv, tmp_path, monkeypatch):
     vae = conv[0]
     monkeypatch.setattr(

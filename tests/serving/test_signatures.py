@@ -38,7 +38,7 @@ def call(signature, inputs):
     return {name: value.numpy() for name, value in found.items()}
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("batch", [1, 3, 257])
 def test_each_equals_keras(exported, signatures, batch):
     vae, _ = exported
@@ -92,7 +92,7 @@ def draws(vae, x, seed, one_seed):
     )
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("batch", [1, 3, 257])
 def test_bytes_and_files_give_what_their_images_give(signatures, batch):
     for name in FORMS:

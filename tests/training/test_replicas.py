@@ -50,6 +50,7 @@ def assert_several_are_one(results, name, devices):
             np.testing.assert_array_equal(other, value, err_msg=key)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", QUICK)
 def test_two_devices_train_as_one_does(results, name):
     assert_several_are_one(results, name, 2)
@@ -130,6 +131,7 @@ def test_a_worker_holds_the_rows_of_its_devices():
                         assert held.start + begin == rows.start
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", posteriors.BY_NAME)
 def test_shares_draw_as_the_whole_batch_does(name, rng):
     of_classes = name == "relaxed_categorical"

@@ -104,7 +104,9 @@ class CompiledVAE:
                 "log_likelihood": terms.mean_log_likelihood,
                 "kl": terms.kl,
             }
-            if factorizes(terms.posterior) and factorizes(terms.prior):
+            if terms.kl_per_dimension is not None:
+                found["kl_per_dimension"] = terms.kl_per_dimension
+            elif factorizes(terms.posterior) and factorizes(terms.prior):
                 found["kl_per_dimension"] = kl_per_dimension(terms.posterior, terms.prior, terms.z)
             return found
 

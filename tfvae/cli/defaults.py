@@ -39,7 +39,7 @@ def completed(
             config,
             binarize=data.train.binarize,  # type: ignore[arg-type]
             likelihood=config.likelihood if choice is None else choice.likelihood,
-            latent_dim=config.latent_dim or _latent_dim(data.event_shape),
+            latent_dim=config.latent_dim or _default_dim(config, data),
             batch_size=size,
             epochs=epochs,
             patience=patience,
@@ -64,6 +64,11 @@ def _likelihood(data: datasets.Dataset) -> likelihoods.Choice:
 def _batch_size(events: int) -> int:
     """Return a power of two: a small data set still has some steps an epoch."""
     return int(np.clip(2 ** int(math.log2(max(1, events / 8))), 8, 128))
+
+
+def _default_dim(config: TrainConfig, data: datasets.Dataset) -> int | None:
+    # A quantizer knows the width of its vectors.
+    return _latent_dim(data.event_shape) if config.model == "vae" else None
 
 
 def _latent_dim(event_shape: tuple[int, ...]) -> int:

@@ -1,12 +1,16 @@
 """What the commands draw and write of events: in the units that the user's data have."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from tfvae import datasets, plotting
+from tfvae.errors import InputError
+from tfvae.models.hierarchical import HierarchicalVAE
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.typing import ArrayLike
 
 if TYPE_CHECKING:
@@ -93,11 +97,41 @@ def draw_samples(
     label: ArrayLike | None = None,
     seed: int = 0,
     mean: bool | None = None,
+    temperature: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """Return samples of a model, `[n, *event_shape]`; see `samples_figure`."""
+    """Return samples of a model, `[n, *event_shape]`; see `samples_figure`.
+
+    `temperature` is one for each group of latents of a hierarchy, or one for all, and one for the
+    codes of a `VQVAE`.
+
+    Raises:
+        InputError: if there is a temperature, and the model has none.
+    """
     rank = len(vae.event_shape)
     n = n or DEFAULT_SAMPLES[rank]
     if label is None:
         label = plotting.grid_labels(vae.num_classes, n)
-    drawn = vae.sample(n, label=label, seed=seed, mean=rank > 1 if mean is None else mean)
+    options: dict[str, Any] = {}
+    if temperature is not None:
+        options["temperature"] = _temperature_of(vae, temperature)
+    are_means = rank > 1 if mean is None else mean
+    drawn = vae.sample(n, label=label, seed=seed, mean=are_means, **options)
     return np.asarray(drawn)
+
+
+def _temperature_of(vae: Any, temperature: Sequence[float]) -> float | list[float]:
+    """Return what `sample` of a model takes as its temperature.
+
+    Raises:
+        InputError: if it takes none, or not so many.
+    """
+    if isinstance(vae, HierarchicalVAE):
+        return list(temperature)
+    if not isinstance(vae, VQVAE):
+        raise InputError(
+            "temperature is for hierarchies of latents and for a VQVAE, and the model is a "
+            f"{type(vae).__name__}: leave it out"
+        )
+    if len(temperature) != 1:
+        raise InputError(f"a VQVAE has one temperature; received {len(temperature)}")
+    return temperature[0]

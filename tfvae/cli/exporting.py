@@ -107,7 +107,7 @@ def export(
         from tfvae.saving.files import refuse_existing
 
         refuse_existing(out, "choose another --out or remove it first")
-    trained = open_model(model)
+    trained = open_model(model, codes=form == "savedmodel")
     if form == "savedmodel":
         _export_saved_model(trained, out, num_samples, data_licence, as_json)
         return

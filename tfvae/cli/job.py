@@ -16,7 +16,8 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from tfvae import datasets, objectives, plotting
+from tfvae import datasets, models, objectives, plotting
+from tfvae.cli import codes
 from tfvae.cli.collapse import collapse_warnings
 from tfvae.cli.defaults import COLUMNS, completed
 from tfvae.cli.drawing import (
@@ -30,11 +31,13 @@ from tfvae.cli.wording import as_options
 from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
-from tfvae.evaluation import ELBOEstimate, elbo
+from tfvae.evaluation import CodeUsage, ELBOEstimate, elbo
 from tfvae.evaluation.diagnostics import ACTIVE
 from tfvae.likelihoods import Likelihood
+from tfvae.models.hierarchical import HierarchicalVAE
 from tfvae.models.sources import warn_of_scale
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.priors import VampPrior
 from tfvae.saving.card import Card, licence_of
 from tfvae.saving.config import TrainConfig
@@ -73,6 +76,7 @@ class Done:
         stopped: the signal that stopped it, or None.
         active: how many latent dimensions are used, and how many there are; None without a score.
         warnings: a line for each thing that is wrong with the model.
+        usage: of the codes of the test events; None of a model without codes.
     """
 
     run_dir: Path
@@ -80,6 +84,7 @@ class Done:
     stopped: int | None = None
     active: tuple[int, int] | None = None
     warnings: tuple[str, ...] = ()
+    usage: CodeUsage | None = None
 
 
 def start(config: TrainConfig, until: int | None = None) -> Done:
@@ -232,27 +237,36 @@ class _Job:
 
     def _make(self, steps: int) -> VAE:
         config, data = self.config, self.data
-        vae = VAE.for_events(
-            data.event_shape,
-            latent_dim=config.latent_dim,  # type: ignore[arg-type]
-            network=config.network,
-            likelihood=_likelihood(config.likelihood, data),  # type: ignore[arg-type]
-            posterior=config.posterior,
-            prior=config.prior,
-            objective=objectives.get(config.objective, {"dataset_size": len(data.train)}),
-            num_classes=data.num_classes if config.conditional else None,
-            missing=config.missing,
-            seed=config.seed,
-        )
+        likelihood = _likelihood(config.likelihood, data)  # type: ignore[arg-type]
+        vae: Any
+        _refuse_options_of_others(config)
+        if config.model == "vq":
+            vae = codes.make(config, data, likelihood)
+        else:
+            groups = {} if config.groups is None else {"groups": config.groups}
+            vae = models.BY_NAME[config.model].for_events(
+                data.event_shape,
+                latent_dim=config.latent_dim,
+                network=config.network,
+                likelihood=likelihood,
+                posterior=config.posterior,
+                prior=config.prior,
+                objective=objectives.get(config.objective, {"dataset_size": len(data.train)}),
+                num_classes=data.num_classes if config.conditional else None,
+                missing=config.missing,
+                seed=config.seed,
+                **groups,
+            )
         # Values outside the support show in the first events, before anything is written.
         x, labels = data.train.arrays(limit=256)
         vae.event_spec.check_array(x, labels)
         if self.is_chief:
             warn_of_scale(vae, x)
-        if isinstance(vae.prior_family, VampPrior):
+        prior = vae.prior_family.of_top() if isinstance(vae, VAE) else None
+        if isinstance(prior, VampPrior):
             # More pseudo-inputs than events are refused here.
-            x, _ = data.train.arrays(limit=vae.prior_family.pseudo_inputs)
-            vae.prior_family.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
+            x, _ = data.train.arrays(limit=prior.pseudo_inputs)
+            prior.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
         vae.compile(
             keras.optimizers.Adam(
                 _learning_rate(config, steps * self.epochs // config.accumulate),
@@ -260,7 +274,8 @@ class _Job:
                 gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
                 use_ema=config.average is not None,
                 ema_momentum=config.average or 0.99,
-            )
+            ),
+            skip_norm=config.skip_norm,
         )
         return vae
 
@@ -276,24 +291,16 @@ class _Job:
             return self._run(epochs)
 
     def _run(self, epochs: int) -> Done:
-        config, data, vae = self.config, self.data, self.vae
+        vae = self.vae
         with _stopping() as stopped, datasets.input_errors():
-            history = train(
-                vae,
-                datasets.Batches(data.train, self.batch_size, shuffle=True),
-                epochs=epochs,
-                validation_data=datasets.Batches(data.validation, self.batch_size),
-                callbacks=self._callbacks(),
-                checkpoint_dir=self.run_dir / "checkpoints",
-                checkpoint_seconds=config.checkpoint_seconds,
-                skip_non_finite=config.skip_non_finite,
-                should_stop=lambda: bool(stopped),
-                progress=self.is_chief,
-            )
-        over = vae.stop_training or len(history.epoch) >= epochs
+            over = self._train(epochs, "checkpoints", "metrics.csv", stopped)
+            self._history = vae.history.history
+            if over and epochs == self.epochs and isinstance(vae, VQVAE):
+                over = self._train_prior(vae, stopped)
         by = None if over else (stopped or [signal.SIGTERM])[0]
         score = None
         self._judged: tuple[tuple[int, int] | None, tuple[str, ...]] = (None, ())
+        self._usage: CodeUsage | None = None
         if self.is_chief and by != signal.SIGTERM:
             if by is not None:
                 print("\ninterrupted: keeping the model as it is now", file=sys.stderr)
@@ -301,7 +308,52 @@ class _Job:
             score = self._finish()
         # The others wait for the chief.
         replicas.wait_for_all(self.strategy)
-        return Done(self.run_dir, score, by, *self._judged)
+        return Done(self.run_dir, score, by, *self._judged, usage=self._usage)
+
+    def _train(self, epochs: int, checkpoints: str, metrics: str, stopped: list[int]) -> bool:
+        """Train for so many epochs, from the newest checkpoint on; say whether it came to an end.
+
+        Args:
+            epochs: counted from the training's beginning.
+            checkpoints: where they are in the run directory.
+            metrics: name of the file of metrics there.
+            stopped: gets the number of a signal that stops the training.
+        """
+        config, data, vae = self.config, self.data, self.vae
+        history = train(
+            vae,
+            datasets.Batches(data.train, self.batch_size, shuffle=True),
+            epochs=epochs,
+            validation_data=datasets.Batches(data.validation, self.batch_size),
+            callbacks=self._callbacks(metrics),
+            checkpoint_dir=self.run_dir / checkpoints,
+            checkpoint_seconds=config.checkpoint_seconds,
+            skip_non_finite=config.skip_non_finite,
+            should_stop=lambda: bool(stopped),
+            progress=self.is_chief,
+        )
+        return bool(vae.stop_training or len(history.epoch) >= epochs)
+
+    def _train_prior(self, vq: VQVAE, stopped: list[int]) -> bool:
+        """Train the prior of a model's codes, the second stage; say whether it came to an end."""
+        config = self.config
+        epochs = config.prior_epochs or self.epochs
+        if self.is_chief:
+            print(
+                f"codes are trained; prior of {vq.code_prior.length} codes below {vq.num_codes}: "
+                f"{vq.code_prior.count_params():,} parameters, {epochs} epochs",
+                file=sys.stderr,
+            )
+        steps = self.data.train.steps(self.batch_size)
+        with self.strategy.scope():
+            optimizer = codes.prior_optimizer(_learning_rate(config, steps * epochs))
+            stage = vq.training_prior(optimizer)
+            stage.__enter__()
+        try:
+            return self._train(epochs, "checkpoints/prior", "prior_metrics.csv", stopped)
+        finally:
+            with self.strategy.scope():
+                stage.__exit__(None, None, None)
 
     def _announce(self) -> None:
         data, vae = self.data, self.vae
@@ -312,12 +364,12 @@ class _Job:
             f"test {vae.event_spec.noun} of {' x '.join(map(str, data.event_shape))}; likelihood "
             f"{self.config.likelihood}; {vae.count_params():,} parameters; {self.epochs} epochs on "
             + (f"{count} {device}s" if count > 1 else f"the {device}")
-            + f" in {self.config.precision}; KL "
-            + ("in closed form" if vae.kl_is_exact else "estimated from the draws of z"),
+            + f" in {self.config.precision}; "
+            + _what_is_estimated(vae),
             file=sys.stderr,
         )
 
-    def _callbacks(self) -> list[keras.callbacks.Callback]:
+    def _callbacks(self, metrics: str) -> list[keras.callbacks.Callback]:
         config = self.config
         callbacks: list[keras.callbacks.Callback] = []
         if config.patience is not None:
@@ -336,7 +388,7 @@ class _Job:
         x, labels = self.data.validation.arrays(limit=512)
         return [
             *callbacks,
-            MetricsFile(self.run_dir / "metrics.csv"),
+            MetricsFile(self.run_dir / metrics),
             keras.callbacks.TensorBoard(
                 str(logs), write_graph=False, profile_batch=2 if config.profile else 0
             ),
@@ -355,11 +407,15 @@ class _Job:
                 "model; take a smaller --learning-rate, or look at the data with tfvae data",
                 file=sys.stderr,
             )
-        self._judged = self._judge(vae, score)
+        if isinstance(vae, VQVAE):
+            self._usage = codes.usage_of(vae, data.test)
+            self._judged = (None, codes.usage_warnings(self._usage))
+        else:
+            self._judged = self._judge(vae, score)
         with new_file(run_dir / "test.json") as partial:
             facts = without_nan(dataclasses.asdict(score))
             partial.write_text(json.dumps(facts, indent=2) + "\n")
-        write_metrics(run_dir / "metrics.csv", self.vae.history.history)
+        write_metrics(run_dir / "metrics.csv", self._history)
         # As the first version of a model, which a server may watch.
         export_saved_model(
             vae, run_dir / "saved_model" / "1", card=self._card(vae, score), replace=True
@@ -393,9 +449,16 @@ class _Job:
                 units.of(vae.reconstruct(x[few], None if given is None else given[few])),
                 units.names,
             ),
-            "latent": _latent_map(vae, x, labels),
         }
-        history = self.vae.history.history
+        if isinstance(vae, HierarchicalVAE) and vae.has_groups:
+            label = None if given is None else given[0]
+            rows = vae.group_effects(label=label, seed=self.config.seed)
+            pictures["groups"] = plotting.group_rows(units.of(rows), units.names)
+        if isinstance(vae, VQVAE) and self._usage is not None:
+            pictures["codes"] = codes.picture(vae, x, given, self._usage)
+        else:
+            pictures["latent"] = _latent_map(vae, x, labels)
+        history = self._history
         if history:
             pictures["curves"] = plotting.curves(history)
         return pictures
@@ -454,6 +517,33 @@ class _Job:
         ):
             new.assign(old)
         return plain
+
+
+# The options that one kind of model has alone.
+_OPTIONS_OF = {"hierarchical": ("groups",), "vq": ("quantizer", "code_prior", "prior_epochs")}
+
+
+def _refuse_options_of_others(config: TrainConfig) -> None:
+    """Refuse options that are for a model of another kind.
+
+    Raises:
+        InputError: if there is one.
+    """
+    for model, names in _OPTIONS_OF.items():
+        for name in names:
+            if config.model != model and getattr(config, name) is not None:
+                raise InputError(
+                    f"--{name.replace('_', '-')} is for --model {model}, and the model is "
+                    f"{config.model}: give one or the other"
+                )
+
+
+def _what_is_estimated(vae: VAE | VQVAE) -> str:
+    """Say what of a model's ELBO is drawn."""
+    if isinstance(vae, VQVAE):
+        codes_of_each = " x ".join(map(str, vae.code_shape))
+        return f"{codes_of_each} codes below {vae.num_codes} for each; the ELBO is a bound, exact"
+    return "KL " + ("in closed form" if vae.kl_is_exact else "estimated from the draws of z")
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:

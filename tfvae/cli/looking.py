@@ -67,6 +67,14 @@ def sample(
             help="Take the mean of p(x|z), or draw from it; by default means, but draws of vectors."
         ),
     ] = None,
+    temperature: Annotated[
+        str | None,
+        Parameter(
+            help="Of a hierarchy: multiply the spread of p(z) by this, such as 0.7; or by a number "
+            "for each group of latents, the topmost first: 0.7x1. Of a VQVAE: below 1 the more "
+            "probable codes are drawn more often than its prior has them."
+        ),
+    ] = None,
     ex_post: Annotated[
         str | None,
         Parameter(
@@ -86,7 +94,11 @@ def sample(
     A .csv file of a table's model holds made-up rows of the table's columns.
     """
     check_out(out, overwrite, endings=(*PICTURES, *NUMBERS))
-    trained = _open(model, out)
+    scales = None if temperature is None else _temperatures(temperature)
+    if scales is not None and where:
+        raise InputError("--where weighs draws from the prior itself: leave out --temperature")
+    trained = _open(model, out, codes=True)
+    _check_options(trained, ex_post, where)
     import numpy as np
 
     from tfvae import datasets, plotting
@@ -114,7 +126,7 @@ def sample(
             f"{found.effective_draws:,.0f} count"
         )
     else:
-        x = draw_samples(vae, n=n, label=number, seed=seed, mean=mean)
+        x = draw_samples(vae, n=n, label=number, seed=seed, mean=mean, temperature=scales)
     labels = None
     if vae.num_classes is not None:
         labels = grid_labels(vae.num_classes, len(x)) if number is None else np.full(len(x), number)
@@ -139,6 +151,36 @@ def sample(
         )
     facts = {"out": str(out), "n": len(x), "seed": seed, "how": said}
     show(facts, as_json, "; ".join([f"wrote {out}", *said]))
+
+
+def _temperatures(text: str) -> list[float]:
+    """Return the numbers of --temperature.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        return [float(one) for one in text.split("x")]
+    except ValueError:
+        raise InputError(
+            f"--temperature is a number such as 0.7, or several as in 0.7x1; received {text}"
+        ) from None
+
+
+def _check_options(trained: "TrainedModel", ex_post: str | None, where: tuple[str, ...]) -> None:
+    """Refuse options of samples that are for a model of another kind.
+
+    Raises:
+        InputError: if there is one.
+    """
+    if not trained.has_codes:
+        return
+    if ex_post is not None:
+        raise InputError(
+            "--ex-post is for a VAE, and a VQVAE has a prior of its codes: leave it out"
+        )
+    if where:
+        raise InputError("--where draws z from p(z), which a VQVAE does not have: leave it out")
 
 
 def _beside_the_table(
@@ -205,7 +247,7 @@ def reconstruct(
     Your own are all that --dataset holds: a data set, a file with one event, a picture.
     """
     check_out(out, overwrite, endings=(*PICTURES, *NUMBERS))
-    trained = _open(model, out)
+    trained = _open(model, out, codes=True)
     from tfvae import plotting
     from tfvae.cli.drawing import DEFAULT_RECONSTRUCTIONS, Units
 
@@ -357,9 +399,9 @@ def explore(
         )
 
 
-def _open(model: Path, out: Path) -> "TrainedModel":
+def _open(model: Path, out: Path, *, codes: bool = False) -> "TrainedModel":
     """Read a model whose events can be written as `out` says."""
-    trained = open_model(model)
+    trained = open_model(model, codes=codes)
     if out.suffix.lower() == ".csv":
         check_vectors(len(trained.vae.event_shape))
     return trained

@@ -71,7 +71,7 @@ def evaluate(
     """
     if picture is not None:
         check_out(picture, overwrite, "--picture")
-    trained = open_model(model)
+    trained = open_model(model, codes=True)
     from tfvae import datasets, plotting
     from tfvae.evaluation import report
 
@@ -89,7 +89,9 @@ def evaluate(
             seed=seed,
             progress=sys.stderr.isatty(),
         )
-    if picture is not None and found.diagnosis is not None:
+    if picture is not None and isinstance(found, report.CodeReport):
+        save_picture(plotting.code_use(found.bound.usage), picture, overwrite, "--picture")
+    elif picture is not None and isinstance(found, report.Report) and found.diagnosis is not None:
         save_picture(plotting.diagnosis(found.diagnosis), picture, overwrite, "--picture")
     show(found.as_dict(), as_json, str(found))
     if not found.complete:
@@ -141,7 +143,9 @@ def score(
     """
     check_out(out, overwrite, endings=(".csv",))
     reading = named_by(data, reading)
-    trained = open_model(model)
+    trained = open_model(model, codes=True)
+    if method == "log_prob" and trained.has_codes:
+        raise InputError("a VQVAE has a bound of log p(x): leave out --method, or take elbo")
     import pandas as pd
 
     found = trained.events(reading)

@@ -3,17 +3,22 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfvae.errors import InputError
 from tfvae.quiet import load_tensorflow
 
 if TYPE_CHECKING:
     from tfvae.saving.run import TrainedModel
 
 
-def open_model(model: Path) -> "TrainedModel":
+def open_model(model: Path, *, codes: bool = False) -> "TrainedModel":
     """Read a model.
 
+    Args:
+        model: its file or run.
+        codes: whether a `VQVAE` will do, too.
+
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or it is one of codes and these will not do.
     """
     from tfvae.saving.files import find_model
 
@@ -21,4 +26,10 @@ def open_model(model: Path) -> "TrainedModel":
     load_tensorflow(start_devices=True)
     from tfvae.saving.run import TrainedModel
 
-    return TrainedModel.open(model)
+    trained = TrainedModel.open(model)
+    if trained.has_codes and not codes:
+        raise InputError(
+            f"this command takes a VAE, and {model} holds a VQVAE, whose z are codes: tfvae "
+            "sample, reconstruct, evaluate, score and export take it"
+        )
+    return trained

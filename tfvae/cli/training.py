@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -14,6 +14,10 @@ from tfvae.cli.reading import read_only
 from tfvae.errors import InputError
 from tfvae.quiet import load_tensorflow
 from tfvae.saving.config import TrainConfig
+
+if TYPE_CHECKING:
+    from tfvae.cli.job import Done
+    from tfvae.evaluation import ELBOEstimate
 
 
 def train(
@@ -43,7 +47,7 @@ def train(
 
     It holds config.toml, metrics.csv, model.keras, saved_model/, test.json,
     checkpoints/, tensorboard/ and pictures: samples.png, reconstructions.png,
-    latent.png, curves.png.
+    latent.png (of --model vq codes.png), curves.png.
 
     Ctrl-C ends the training and keeps the model as it is; SIGTERM only writes a
     checkpoint. Either can be gone on from with --resume, as can a crash.
@@ -74,24 +78,45 @@ def train(
             "active_units": done.active and done.active[0],
             "warnings": list(done.warnings),
         }
-        used = "; {} of {} latent dimensions in use".format(*done.active) if done.active else ""
-        show(
-            facts,
-            as_json,
-            f"""
-test ELBO   {score.elbo:.2f} ± {score.standard_error:.2f} nats per event ({score.events} events):
-            log-likelihood {score.log_likelihood:.2f}, KL {score.kl:.2f}{used}
-run         {run_dir}: model.keras, saved_model/, metrics.csv, config.toml, tensorboard/
-pictures    samples.png, reconstructions.png, latent.png, curves.png in the same place
-try next    tfvae sample {run_dir} --out samples.png
-            tfvae traverse {run_dir} --out walk.png
-            tfvae explore {run_dir}
-            tfvae evaluate {run_dir}
-            tfvae export {run_dir} --out my_model""",
-        )
+        if done.usage is not None:
+            facts |= {"perplexity": done.usage.perplexity, "codes_used": done.usage.used}
+        show(facts, as_json, _summary(done, score))
     for warning in done.warnings:
         print(f"tfvae: warning: {warning}", file=sys.stderr)
     if done.stopped is not None:
         print(f"stopped: tfvae train --resume {run_dir} goes on from here", file=sys.stderr)
         # As a shell sees a program that a signal ended; a model that was kept is a success.
         sys.exit(0 if score is not None else 128 + done.stopped)
+
+
+def _summary(done: "Done", score: "ELBOEstimate") -> str:
+    """Return what to say at the end of a training."""
+    run_dir, usage = done.run_dir, done.usage
+    # Models of codes have other pictures, and fewer commands.
+    if usage is None:
+        name, kl, picture = "ELBO", f"KL {score.kl:.2f}", "latent"
+        used = "; {} of {} latent dimensions in use".format(*done.active) if done.active else ""
+        more = [
+            f"tfvae traverse {run_dir} --out walk.png",
+            f"tfvae explore {run_dir}",
+        ]
+    else:
+        name, kl, picture = "bound", f"log p(codes) {-score.kl:.2f}", "codes"
+        used = f"; perplexity {usage.perplexity:.1f} of {usage.counts.shape[1]} codes"
+        more = [f"tfvae sample {run_dir} --temperature 0.8 --out likelier.png"]
+    return "\n".join(
+        [
+            "",
+            f"test {name:6} {score.elbo:.2f} ± {score.standard_error:.2f} nats per event "
+            f"({score.events} events):",
+            f"            log-likelihood {score.log_likelihood:.2f}, {kl}{used}",
+            f"run         {run_dir}: model.keras, saved_model/, metrics.csv, config.toml, "
+            "tensorboard/",
+            f"pictures    samples.png, reconstructions.png, {picture}.png, curves.png in the same "
+            "place",
+            f"try next    tfvae sample {run_dir} --out samples.png",
+            *(f"            {line}" for line in more),
+            f"            tfvae evaluate {run_dir}",
+            f"            tfvae export {run_dir} --out my_model",
+        ]
+    )

@@ -9,7 +9,8 @@ p(x) is that of the observed ones.
 ``diagnose`` looks at the latent space, ``linear_probe``, ``nearest_neighbours`` and
 ``disentanglement_scores`` at what the codes tell, ``compare_samples`` at samples; ``fit_prior``
 fits a density to the codes of a trained model; ``sample_given`` draws events in which some values
-are given.
+are given. ``bound`` is what is known of the log p(x) of a `VQVAE`, and ``code_usage`` how it uses
+its codes.
 
 Data is, for all of them, a split of a data set, an array of events, a pair ``(x, labels)`` or
 batches; see `tfvae.evaluation.batches.event_batches`. Names load on first use.
@@ -26,6 +27,10 @@ _NAMES = {
     "Sandwich": "annealed",
     "annealed_log_prob": "annealed",
     "bidirectional_log_prob": "annealed",
+    "BoundEstimate": "codes",
+    "CodeUsage": "codes",
+    "bound": "codes",
+    "code_usage": "codes",
     "ELBOEstimate": "estimates",
     "WeightedEstimate": "estimates",
     "bits_per_dimension": "estimates",
@@ -47,6 +52,8 @@ _NAMES = {
 __all__ = [
     "SCHEDULES",
     "AnnealedEstimate",
+    "BoundEstimate",
+    "CodeUsage",
     "Diagnosis",
     "ELBOEstimate",
     "GivenSample",
@@ -58,6 +65,8 @@ __all__ = [
     "annealed_log_prob",
     "bidirectional_log_prob",
     "bits_per_dimension",
+    "bound",
+    "code_usage",
     "compare_samples",
     "diagnose",
     "disentanglement_scores",
@@ -77,6 +86,7 @@ if TYPE_CHECKING:
         annealed_log_prob,
         bidirectional_log_prob,
     )
+    from tfvae.evaluation.codes import BoundEstimate, CodeUsage, bound, code_usage
     from tfvae.evaluation.diagnostics import Diagnosis, diagnose
     from tfvae.evaluation.disentanglement import disentanglement_scores
     from tfvae.evaluation.estimates import ELBOEstimate, WeightedEstimate, bits_per_dimension

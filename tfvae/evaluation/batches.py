@@ -20,6 +20,7 @@ from tfvae.lazy import tfd
 from tfvae.models import LatentVariableModel
 from tfvae.models.batch import events_and_labels
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.typing import ArrayLike, Tensor
 
 T = TypeVar("T")
@@ -61,6 +62,11 @@ def check_vae(vae: Any) -> None:
     Raises:
         InputError: if it is no built `VAE`, or its posterior has no density.
     """
+    if isinstance(vae, VQVAE):
+        raise InputError(
+            "expected a VAE, whose q(z|x) has a density; received a VQVAE: its codes are certain, "
+            "and tfvae.evaluation.bound is what is known of its log p(x)"
+        )
     if not isinstance(vae, VAE):
         raise InputError(f"expected a VAE, which has a p(x); received a {type(vae).__name__}")
     if not vae.built:

@@ -36,8 +36,6 @@ from tfvae.typing import Tensor
 
 # Burda et al. (2016), section 5.1: a unit is active if its mean has a larger variance over events.
 ACTIVE = 0.01
-# Pairs of a code and a q(z|x) evaluated at a time.
-_PAIRS = 2**18
 # Draws from p(z) for its mean and variance, where a prior does not tell them.
 _PRIOR_DRAWS = 20_000
 # Below this rate, in nats an event, z says next to nothing of x.
@@ -60,8 +58,11 @@ class Diagnosis:
         distortion: mean −E_q[log p(x|z)].
         distortion_standard_error: of `distortion`, over events.
         activity: variance over events of each dimension's E_q[z], `[d]`.
-        kl_per_dimension: mean KL of each dimension, `[d]`; None where posterior or prior do not
-            factorise over dimensions.
+        kl_per_dimension: mean KL of each dimension, `[d]`, of a hierarchy given the groups above;
+            None where posterior or prior do not factorise over dimensions.
+        group_sizes: how many dimensions each group of a hierarchy has, topmost first; of other
+            models one number, d.
+        kl_by_group: mean KL of each group, `[L]`.
         mutual_information: I(x; z) of z and the event it stands for: at most log N.
         marginal_kl: KL(q(z) ‖ p(z)) = rate − mutual_information, of the same events. Where the
             mutual information is at its ceiling log N, the rest of the rate counts here, and the
@@ -87,6 +88,8 @@ class Diagnosis:
     code_std: np.ndarray
     prior_mean: np.ndarray
     prior_std: np.ndarray
+    group_sizes: tuple[int, ...]
+    kl_by_group: np.ndarray
 
     def __repr__(self) -> str:
         rate = figure(self.rate, self.rate_standard_error)
@@ -111,6 +114,12 @@ class Diagnosis:
     def active_units(self) -> int:
         """How many."""
         return int(self.active.sum())
+
+    @property
+    def active_by_group(self) -> list[int]:
+        """How many dimensions of each group are active units, `[L]`."""
+        ends = np.cumsum(self.group_sizes)[:-1]
+        return [int(part.sum()) for part in np.split(self.active, ends)]
 
     @property
     def is_saturated(self) -> bool:
@@ -163,6 +172,7 @@ class Diagnosis:
             "latent_dim": self.latent_dim,
             "active_units": self.active_units,
             "active": self.active,
+            "active_by_group": self.active_by_group,
             "mismatch": self.mismatch,
             "mutual_information_is_saturated": self.is_saturated,
             "warnings": list(self.warnings),
@@ -195,7 +205,8 @@ def diagnose(
         num_samples: draws of z for each event, 2 or more, for the distortion and what has no closed
             form.
         pair_limit: mutual information and the KL of q(z) weigh each code against the q(z|x) of
-            every event: they take the first so many events.
+            every event: they take the first so many events; of a hierarchy 200 at most, as each
+            pair runs its networks.
         seed: of the draws. They depend on how the events come in batches, too.
         batch_size: events encoded at a time, where data does not come in batches.
         progress: show a progress bar on standard error.
@@ -216,11 +227,14 @@ def diagnose(
             "parameters": vae.posterior_parameters(x, label),
             "log_likelihood": terms.mean_log_likelihood,
             "kl": terms.kl,
+            "kl_by_group": terms.kl_by_group,
             "z": terms.z,
         }
         with contextlib.suppress(NotImplementedError):  # a flow has none in closed form
             seen["mean"] = terms.posterior.mean()
-        if factorizes(terms.posterior) and factorizes(terms.prior):
+        if terms.kl_per_dimension is not None:
+            seen["kl_per_dimension"] = terms.kl_per_dimension
+        elif factorizes(terms.posterior) and factorizes(terms.prior):
             seen["kl_per_dimension"] = kl_per_dimension(terms.posterior, terms.prior, terms.z)
         return seen
 
@@ -241,7 +255,7 @@ def diagnose(
     z, kl = joined("z", axis=1), joined("kl")
     rate, rate_error = mean_and_error(kl)
     distortion, distortion_error = mean_and_error(-joined("log_likelihood"))
-    few = min(events, pair_limit)
+    few = min(events, pair_limit, vae.posterior_family.pair_limit or events)
     parameters = tf.nest.map_structure(
         lambda *parts: np.concatenate(parts)[:few], *[part["parameters"] for part in found]
     )
@@ -264,6 +278,8 @@ def diagnose(
         code_std=z.std(axis=(0, 1)),
         prior_mean=prior_mean,
         prior_std=prior_std,
+        group_sizes=getattr(vae, "group_sizes", (vae.latent_dim,)),
+        kl_by_group=joined("kl_by_group").mean(axis=0),
     )
 
 
@@ -291,7 +307,7 @@ def _mutual_information(vae: VAE, parameters: dict[str, np.ndarray], z: np.ndarr
         return vae.posterior_family.distribution(parameters).log_prob(z[:, None])
 
     events, found = len(z), []
-    together = max(1, _PAIRS // events)
+    together = max(1, vae.posterior_family.pairs_at_a_time // events)
     for start in range(0, events, together):
         rows = np.arange(start, min(start + together, events))
         values = log_probs(parameters, tf.constant(z[rows], tf.float32)).numpy().astype("float64")

@@ -61,6 +61,19 @@ def bits_per_dimension(
     return bits if levels is None else bits + math.log2(levels)
 
 
+def measure_of(is_discrete: bool, is_probability: bool, levels: int | None) -> str:
+    """Say what the p(x) of some events is; see `LogProbEstimate`.
+
+    Args:
+        is_discrete: whether the likelihood is one of discrete values.
+        is_probability: whether all values are such as have a probability.
+        levels: how many levels there were before noise was added, if it was.
+    """
+    if is_discrete:
+        return "probability" if is_probability else "cross-entropy"
+    return "density" if levels is None else "dequantized density"
+
+
 def figure(value: float, error: float) -> str:
     """Return a value and its error for people."""
     return f"{value:.3f} ± {error:.3f}"

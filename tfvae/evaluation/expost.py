@@ -198,7 +198,8 @@ def fit_prior(
 
     Returns:
         A `tfvae.priors.Prior` for `VAE.with_prior`; its ``distribution()`` is a
-        `tfd.Distribution` with event shape `[d]`, for ``decode(distribution.sample(n))``.
+        `tfd.Distribution` with event shape `[d]`, for ``decode(distribution.sample(n))``. Of a
+        hierarchy it is p(z_1), of the codes' first group.
 
     Raises:
         InputError: if the events, the density or one of its options do not fit.
@@ -211,6 +212,8 @@ def fit_prior(
         )
     codes = aggregate_posterior(model, data, seed=seed, batch_size=batch_size)
     shown = sys.stderr.isatty() if progress is None else progress
-    prior = fitter.fit(codes, seed, shown)
-    prior.bind((model.latent_dim,), seed)
+    # The prior of a hierarchy that can be given is that of its first group.
+    size = getattr(model, "group_sizes", (model.latent_dim,))[0]
+    prior = fitter.fit(codes[:, :size], seed, shown)
+    prior.bind((size,), seed)
     return prior

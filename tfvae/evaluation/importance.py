@@ -21,6 +21,7 @@ from tfvae.evaluation.batches import (
     rows_of,
     until_interrupted,
 )
+from tfvae.evaluation.codes import bound
 from tfvae.evaluation.estimates import (
     TOLERATED,
     ELBOEstimate,
@@ -28,9 +29,11 @@ from tfvae.evaluation.estimates import (
     bits_per_dimension,
     log_mean_and_effective,
     mean_and_error,
+    measure_of,
 )
 from tfvae.evaluation.pareto import fitted_tail, largest_reliable, tail_correction, tail_length
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.typing import Shape, Tensor
 
 # Above this fraction of events with a high Pareto k, nothing is said of how much higher the mean of
@@ -164,7 +167,7 @@ class LogProbEstimate(WeightedEstimate):
 
 
 def elbo(
-    vae: VAE,
+    vae: VAE | VQVAE,
     data: EventData,
     *,
     num_samples: int = 1,
@@ -174,10 +177,11 @@ def elbo(
 ) -> ELBOEstimate:
     """Estimate the mean ELBO over a data set.
 
-    It is the `LogProbEstimate.elbo` of `log_prob` with as many draws.
+    It is the `LogProbEstimate.elbo` of `log_prob` with as many draws; of a `VQVAE`, which draws
+    nothing, the `BoundEstimate.elbo` of `bound`.
 
     Args:
-        vae: a built `VAE`.
+        vae: a built `VAE` or `VQVAE`.
         data: a split, arrays or batches; see `tfvae.evaluation.batches.event_batches`.
         num_samples: draws of z for each event.
         seed: of the draws.
@@ -187,6 +191,8 @@ def elbo(
     Raises:
         InputError: if `num_samples` is below 1, there are no events, or they do not fit.
     """
+    if isinstance(vae, VQVAE):
+        return bound(vae, data, batch_size=batch_size, progress=progress).elbo
     return log_prob(
         vae, data, num_samples=num_samples, seed=seed, batch_size=batch_size, progress=progress
     ).elbo
@@ -253,10 +259,6 @@ def log_prob(
 
     found, complete = until_interrupted(parts(), keep_partial)
     log_probs, effective, log_likelihoods, kls, pareto_ks, corrections, observed = found
-    if family.is_discrete:
-        measure = "probability" if is_probability else "cross-entropy"
-    else:
-        measure = "density" if levels is None else "dequantized density"
     return LogProbEstimate(
         log_probs,
         effective,
@@ -265,7 +267,7 @@ def log_prob(
         kls,
         vae.event_shape,
         observed,
-        measure,
+        measure_of(family.is_discrete, is_probability, levels),
         levels,
         pareto_ks,
         corrections,

@@ -16,6 +16,7 @@ from tfvae.evaluation.annealed import (
     annealed_log_prob,
     bidirectional_log_prob,
 )
+from tfvae.evaluation.codes import BoundEstimate, bound
 from tfvae.evaluation.diagnostics import Diagnosis, diagnose
 from tfvae.evaluation.disentanglement import Disentanglement, disentanglement_scores
 from tfvae.evaluation.estimates import WeightedEstimate, figure
@@ -23,6 +24,7 @@ from tfvae.evaluation.importance import LogProbEstimate, log_prob
 from tfvae.evaluation.probes import Accuracy, linear_probe, nearest_neighbours
 from tfvae.models.event_spec import NOUNS
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 
 # Events whose codes a probe learns from, and is tried on.
 _PROBE_EVENTS = 10_000
@@ -131,13 +133,13 @@ class Report:
 
     def _lines(self) -> Iterator[str]:
         found = self.log_prob
-        bound = found.elbo
+        elbo = found.elbo
         partial = "" if found.complete else ", interrupted"
         noun, one = self._nouns
         yield f"{self.split} {noun}  {found.events}{partial}; nats per {one}"
         yield (
-            f"ELBO         {bound.elbo:.3f} ± {bound.standard_error:.3f}: log-likelihood "
-            f"{bound.log_likelihood:.3f}, KL {bound.kl:.3f}"
+            f"ELBO         {elbo.elbo:.3f} ± {elbo.standard_error:.3f}: log-likelihood "
+            f"{elbo.log_likelihood:.3f}, KL {elbo.kl:.3f}"
         )
         name = "log p(x)" if found.measure != "cross-entropy" else "log 'p(x)'"
         draws = found.num_samples
@@ -190,6 +192,12 @@ class Report:
             f"latent       {found.active_units} of {found.latent_dim} units active; rate "
             f"{found.rate:.2f}, distortion {found.distortion:.2f}"
         )
+        if len(found.group_sizes) > 1:
+            of_each = zip(found.kl_by_group, found.active_by_group, found.group_sizes, strict=True)
+            yield "groups       " + "; ".join(
+                f"z{number}: KL {kl:.2f}, {active} of {size} units active"
+                for number, (kl, active, size) in enumerate(of_each, start=1)
+            )
         yield f"             I(x; z) {found.mutual_information:.2f}{ceiling}" + (
             "" if ceiling else f", KL(q(z) || p(z)) {found.marginal_kl:.2f}"
         )
@@ -220,6 +228,64 @@ class Report:
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class CodeReport:
+    """What `evaluate` found of a `VQVAE`; nats per event.
+
+    Attributes:
+        split: which events.
+        bound: of log p(x), and how the codes are used.
+    """
+
+    split: str
+    bound: BoundEstimate
+
+    @property
+    def complete(self) -> bool:
+        """Whether no interrupt came."""
+        return self.bound.complete
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each figure that is not to be quoted as it stands."""
+        return self.bound.warnings
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all figures, for JSON."""
+        return {
+            "split": self.split,
+            **dataclasses.asdict(self.bound.elbo),
+            **self.bound.as_dict(),
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        found, usage = self.bound, self.bound.usage
+        noun = NOUNS[len(found.event_shape)]
+        one = noun if noun == "series" else noun[:-1]
+        partial = "" if found.complete else ", interrupted"
+        depth, size = usage.counts.shape
+        yield f"{self.split} {noun}  {found.events}{partial}; nats per {one}"
+        yield (
+            f"bound        {figure(found.bound, found.standard_error)}: log-likelihood "
+            f"{found.log_likelihoods.mean():.3f}, log p(codes) {found.log_priors.mean():.3f}; "
+            "log p(x) is not below it"
+        )
+        if found.bits_per_dimension is not None:
+            yield f"bits/dim     {found.bits_per_dimension:.4f}, an upper bound"
+        elif found.measure == "density":
+            yield "bits/dim     none: p(x) is a density of values that are not discrete"
+        levels = f" (mean of {depth} levels)" if depth > 1 else ""
+        yield (
+            f"codes        perplexity {usage.perplexity:.1f} of {size}{levels}, "
+            f"{usage.used:.1%} in use"
+        )
+        for warning in self.warnings:
+            yield f"warning      {warning}"
+
+
 def _figure(found: WeightedEstimate, noun: str) -> str:
     return (
         f"{figure(found.log_prob, found.standard_error)} (over {noun}; over draws "
@@ -228,7 +294,7 @@ def _figure(found: WeightedEstimate, noun: str) -> str:
 
 
 def evaluate(
-    vae: VAE,
+    vae: VAE | VQVAE,
     data: datasets.Dataset,
     split: str = "test",
     *,
@@ -240,14 +306,14 @@ def evaluate(
     batch_size: int = 256,
     seed: int = 0,
     progress: bool = False,
-) -> Report:
+) -> Report | CodeReport:
     """Estimate log p(x), and say what the latent space does.
 
     Ctrl-C ends it early, with what there is: the events come in random order, so that the mean of
     the first of them has the expectation of all.
 
     Args:
-        vae: a built `VAE`.
+        vae: a built `VAE`; or a `VQVAE`, of which it is the bound and the use of its codes.
         data: the data set.
         split: "train", "validation" or "test".
         num_samples: K of importance sampling.
@@ -269,6 +335,14 @@ def evaluate(
     if limit is not None:
         events = events.subset(limit, seed=seed)
     batches = events.batches(batch_size, shuffle=True, epoch=0)
+    if isinstance(vae, VQVAE):
+        if latent or annealed_events:
+            raise InputError(
+                "annealed importance sampling and the scores of codes are for a VAE; received a "
+                "VQVAE, whose codes are whole numbers: leave out ais and latent"
+            )
+        found_bound = bound(vae, batches, levels=data.levels, progress=progress, keep_partial=True)
+        return CodeReport(split, found_bound)
     options: dict[str, Any] = {"seed": seed, "progress": progress, "keep_partial": True}
     report = Report(
         split,

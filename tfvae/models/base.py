@@ -1,8 +1,9 @@
-"""What `VAE` and `Autoencoder` share: two networks, a likelihood, and the way to train them."""
+"""What all models share: two networks, a likelihood, and the way to train them."""
 
 import abc
 import contextlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import likelihoods, networks
-from tfvae.checks import checked_count, checked_flag, checked_seed, is_whole
+from tfvae.checks import checked_count, checked_flag, checked_seed, is_number, is_whole
 from tfvae.errors import InputError
 from tfvae.graph_errors import one_line_errors
 from tfvae.likelihoods import Likelihood
@@ -61,7 +62,7 @@ class KerasOptions(TypedDict, total=False):
 
 
 class LatentVariableModel(keras.Model, abc.ABC):
-    """Events to a latent vector and back: base class of `VAE` and `Autoencoder`.
+    """Events to a latent vector and back: base class of `VAE`, `VQVAE` and `Autoencoder`.
 
     Attributes:
         encoder: the network from events to features.
@@ -73,6 +74,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         missing: whether NaN in an event means that the value was not observed.
         adapted: whether the model stands where it is to start; a training adapts it else. See
             `adapt`.
+        skip_norm: length of the gradient above which an update is left out; see `compile`.
         seed: seed of the model's own noise, or None.
         term_names: the terms that `batch_losses` reports.
     """
@@ -101,6 +103,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         self.num_classes = networks.check_num_classes(num_classes)
         self.missing = checked_flag("missing", missing)
         self.adapted = False
+        self.skip_norm: float | None = None
         self.encoder = encoder
         self.decoder = decoder
         self.latent_dim = networks.check_latent_dim(latent_dim)
@@ -190,9 +193,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
         self._event_spec = spec
         try:
             self._build_latent(features)
-            features = run_symbolically(
-                "decoder", self.decoder, (self.latent_dim,), self.num_classes
-            )
+            features = run_symbolically("decoder", self.decoder, self._z_shape, self.num_classes)
             if isinstance(features, (list, tuple, dict)):
                 raise InputError("the decoder must put out one tensor; received several")
             likelihood.last_activation = last_activation(self.decoder)
@@ -207,6 +208,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
     @abc.abstractmethod
     def _build_latent(self, features: Any) -> None:
         """Build what lies between the encoder's output and z."""
+
+    @property
+    def _z_shape(self) -> Shape:
+        """How the decoder takes the d values of z: as a vector."""
+        return (self.latent_dim,)
 
     def _check_latent(self) -> None:
         """Check that what has been built fits together."""
@@ -408,11 +414,6 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     # --- the networks -----------------------------------------------------------------------------
 
-    def _features(self, x: ArrayLike, label: ArrayLike | None, training: bool) -> Any:
-        """Compute what the encoder puts out for events `[B, *event_shape]` and their labels."""
-        x, label = self.checked(x, label)
-        return self._features_of(x, label, training)
-
     def _features_of(self, x: Tensor, label: ArrayLike | None, training: bool) -> Any:
         """Compute what the encoder puts out for events whose values are not looked at."""
         spec = self.event_spec
@@ -449,7 +450,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             label: as for `decode`.
             training: as for `decode`.
         """
-        rank = self._require_built("decode").rank
+        self._require_built("decode")
         expected = f"expected latent vectors [..., {self.latent_dim}] of numbers"
         z = tf.cast(number_tensor(z, expected), tf.float32)
         if z.shape.rank is not None and (z.shape.rank < 1 or z.shape[-1] != self.latent_dim):
@@ -458,12 +459,17 @@ class LatentVariableModel(keras.Model, abc.ABC):
             )
         if tf.executing_eagerly() and not bool(tf.reduce_all(tf.math.is_finite(z))):
             raise InputError("expected finite latent vectors; received NaN or infinite values")
-        batch_shape = tf.shape(z)[:-1]
-        flat = tf.reshape(z, (-1, self.latent_dim))
+        flat = tf.reshape(z, (-1, *self._z_shape))
         condition = self._condition(label, z, 1)
         features = run(self.decoder, [flat, *condition] if condition else flat, training)
+        return self._parameters_of(features, z)
+
+    def _parameters_of(self, features: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """Compute what p(x|z) is made from, of a decoder's features, with the axes of `z` first."""
+        rank = self.event_spec.rank
         parameters = self.likelihood_family(features)
         if z.shape.rank != 2:
+            batch_shape = tf.shape(z)[:-1]
             parameters = {
                 name: tf.reshape(value, tf.concat([batch_shape, tf.shape(value)[1:]], 0))
                 for name, value in parameters.items()
@@ -597,7 +603,9 @@ class LatentVariableModel(keras.Model, abc.ABC):
             InputError: if the model has not been built.
         """
         spec = self._require_built("keras_decoder")
-        return decoder_model(self.decoder, self.likelihood_family, self.latent_dim, spec)
+        return decoder_model(
+            self.decoder, self.likelihood_family, self.latent_dim, spec, self._z_shape
+        )
 
     @abc.abstractmethod
     def _code_layer(self) -> keras.layers.Layer:
@@ -819,19 +827,42 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 that of these rows within the whole batch.
         """
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
+    def follow(self, statistics: Sequence[Tensor]) -> None:
+        """Learn what no gradient tells, when a step has updated the weights; here nothing.
+
+        Args:
+            statistics: `Losses.statistics` of the batch, summed over all devices.
+        """
+
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = None,
+        *,
+        skip_norm: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Configure training, as `keras.Model.compile` does.
 
         Args:
             optimizer: a Keras optimizer or its name.
             loss: must stay None; the objective is part of the model.
+            skip_norm: leave out an update whose gradient of all weights is longer than this, before
+                the optimizer clips it (Child 2021, arXiv:2011.10650, section 3.2); None leaves out
+                none. Hierarchies have batches now and then whose gradient is a thousand times as
+                long as others.
             **kwargs: those of `keras.Model.compile`. Metrics compare events with their
                 reconstructions.
 
         Raises:
-            InputError: if a loss or no optimizer is given, or gradients are clipped to what is not
-                finite.
+            InputError: if a loss or no optimizer is given, gradients are clipped to what is not
+                finite, or `skip_norm` is not above 0.
         """
+        if skip_norm is not None and not (is_number(skip_norm) and 0 < skip_norm < math.inf):
+            raise InputError(
+                f"skip_norm is a finite number above 0, or None; received {skip_norm!r}"
+            )
+        self.skip_norm = None if skip_norm is None else float(skip_norm)
         if loss is not None or kwargs.get("loss_weights") is not None:
             raise InputError(
                 f"compile takes no loss; received {loss!r}: the objective is part of the model, "
@@ -855,6 +886,13 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """
         if self._event_spec is not None and self.compiled and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
+
+    def get_compile_config(self) -> Config | None:
+        """Return what `compile_from_config` needs."""
+        config = super().get_compile_config()
+        if config and self.skip_norm is not None:
+            config = {**config, "skip_norm": self.skip_norm}
+        return config
 
     def compile_from_config(self, config: Config) -> None:
         """Compile as the saved model was compiled."""

@@ -4,6 +4,7 @@ A Keras layer may not return a distribution. The two layers here go from a netwo
 the mean of the distribution that a family makes of them, and so close a functional `keras.Model`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -57,6 +58,53 @@ class PosteriorCode(_MeanOfFamily):
     def call(self, features: Any) -> Tensor:
         """Compute the code of each event."""
         return self.family.code(self.family.distribution(self.family(features)))
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MapCode(keras.layers.Layer):
+    """From an encoder's map of features to the quantised vectors, one after another, `[B, d]`.
+
+    Args:
+        to_vectors: from features to the vectors of the map.
+        quantizer: quantises them.
+        **kwargs: those of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self, to_vectors: keras.layers.Layer, quantizer: keras.layers.Layer, **kwargs: Any
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.to_vectors = to_vectors
+        self.quantizer = quantizer
+
+    def build(self, input_shape: Shape) -> None:
+        """Build both layers, where no model has done so before."""
+        if not self.to_vectors.built:
+            self.to_vectors.build(input_shape)
+        if not self.quantizer.built:
+            self.quantizer.build((*input_shape[:-1], self.to_vectors.units))
+        self.built = True
+
+    def call(self, features: Tensor) -> Tensor:
+        """Compute the code of each event."""
+        vectors = self.quantizer(self.to_vectors(features))
+        return keras.ops.reshape(vectors, (-1, math.prod(vectors.shape[1:])))
+
+    def get_config(self) -> Config:
+        """Return the constructor's arguments."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "to_vectors": serialize(self.to_vectors),
+            "quantizer": serialize(self.quantizer),
+        }
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        """Build the layer from `get_config`'s dictionary."""
+        parts = ("to_vectors", "quantizer")
+        read = {name: keras.saving.deserialize_keras_object(config[name]) for name in parts}
+        return cls(**{**config, **read})
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -123,13 +171,21 @@ class EncodedEvents(keras.layers.Layer):
         return {**super().get_config(), "columns": [list(one) for one in self.encoding.columns]}
 
 
-def encoder_model(encoder: keras.Model, code: keras.layers.Layer, spec: EventSpec) -> keras.Model:
+def encoder_model(
+    encoder: keras.Model,
+    code: keras.layers.Layer,
+    spec: EventSpec,
+    *,
+    code_takes_label: bool = False,
+) -> keras.Model:
     """Build the model from x to its code.
 
     Args:
         encoder: from events to features.
         code: from features to codes.
         spec: what an event is.
+        code_takes_label: whether `code` takes the label, if there is one, behind a list of
+            features.
     """
     x = keras.Input(spec.shape, name="x")
     events = x
@@ -138,11 +194,18 @@ def encoder_model(encoder: keras.Model, code: keras.layers.Layer, spec: EventSpe
     if spec.encoding is not None:
         events = EncodedEvents(spec.encoding.columns, name="encoded_events")(events)
     inputs, arguments = _with_label(x, events, spec)
-    return keras.Model(inputs, code(encoder(arguments)), name="encoder")
+    features = encoder(arguments)
+    if code_takes_label and spec.num_classes is not None:
+        features = [*features, arguments[1]]
+    return keras.Model(inputs, code(features), name="encoder")
 
 
 def decoder_model(
-    decoder: keras.Model, likelihood: Likelihood, latent_dim: int, spec: EventSpec
+    decoder: keras.Model,
+    likelihood: Likelihood,
+    latent_dim: int,
+    spec: EventSpec,
+    z_shape: Shape,
 ) -> keras.Model:
     """Build the model from z to the mean of p(x|z).
 
@@ -151,9 +214,11 @@ def decoder_model(
         likelihood: p(x|z).
         latent_dim: d.
         spec: what an event is.
+        z_shape: how the decoder takes the d values of z.
     """
     z = keras.Input((latent_dim,), name="z")
-    inputs, arguments = _with_label(z, z, spec)
+    in_shape = z if len(z_shape) == 1 else keras.layers.Reshape(z_shape, name="map")(z)
+    inputs, arguments = _with_label(z, in_shape, spec)
     mean = LikelihoodMean(likelihood, spec.shape, name="mean")
     return keras.Model(inputs, mean(decoder(arguments)), name="decoder")
 

@@ -18,7 +18,7 @@ from tfvae.checks import is_number
 from tfvae.errors import DivergenceError, InputError
 from tfvae.graph_errors import refuse_unless
 from tfvae.models.batch import Batch
-from tfvae.share import Share
+from tfvae.share import Share, summed
 from tfvae.typing import Tensor
 
 
@@ -30,12 +30,15 @@ class Losses(NamedTuple):
         validation_loss: what `val_loss` reports, `[B]`: for a VAE the negative ELBO at beta = 1.
         terms: named terms to report, each `[B]`, in nats.
         reconstruction: computes `[B, *event_shape]` for the user's own metrics.
+        statistics: sums over the events of a training batch from which the model learns what no
+            gradient tells; see `LatentVariableModel.follow`.
     """
 
     loss: Tensor
     validation_loss: Tensor
     terms: dict[str, Tensor]
     reconstruction: Callable[[], Tensor]
+    statistics: tuple[Tensor, ...] = ()
 
 
 class Differentiated(NamedTuple):
@@ -95,6 +98,19 @@ def are_finite(differentiated: Differentiated, optimizer: keras.optimizers.Optim
     if scales_loss(optimizer):
         return finite
     return finite & tf.math.is_finite(tf.linalg.global_norm(gradients))
+
+
+def is_short(model: keras.Model, gradients: list[Tensor]) -> Tensor:
+    """Whether gradients are no longer than the model's ``skip_norm``; a scalar boolean.
+
+    Those that are not finite are for others to look at, and count as short.
+    """
+    if model.skip_norm is None:
+        return tf.constant(True)
+    norm = tf.linalg.global_norm(gradients)
+    if scales_loss(model.optimizer):
+        norm /= tf.cast(model.optimizer.dynamic_scale, norm.dtype)
+    return tf.logical_not(tf.math.is_finite(norm) & (norm > model.skip_norm))
 
 
 def refuse_divergence(
@@ -168,24 +184,47 @@ def differentiate(model: keras.Model, batch: Batch, seed: Tensor, share: Share) 
 
 
 def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> Tensor:
-    """Update the weights, unless that would make them NaN.
+    """Update the weights, unless that would make them NaN, or the gradient is too long.
 
     Returns:
-        The loss `[B]` to report: NaN where the weights were left as they are.
+        The loss `[B]` to report: NaN where the weights would have become that.
+
+    Raises:
+        InputError: if gradients are to be skipped by their length on several devices, none of
+            which knows it here.
     """
     variables = model.trainable_variables
     loss = taken.losses.loss
+    skips = model.skip_norm is not None
+    if skips and tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        raise InputError(
+            "skip_norm looks at the gradient of the whole batch, of which fit has a part on each "
+            "device: train with tfvae.training.train, or leave it out"
+        )
+    statistics = summed(list(taken.losses.statistics))
     if model.runs_in_xla:
         # XLA compiles no check that raises. `DivergenceWatch` sees the NaN.
 
         def update() -> Tensor:
             model.optimizer.apply_gradients(zip(taken.gradients, variables, strict=True))
+            model.follow(statistics)
             return loss
 
         finite = are_finite(taken, model.optimizer)
-        return tf.cond(finite, update, lambda: tf.fill(tf.shape(loss), np.nan))
+
+        def leave() -> Tensor:
+            return tf.where(finite, loss, tf.fill(tf.shape(loss), np.nan))
+
+        return tf.cond(finite & is_short(model, taken.gradients), update, leave)
     with tf.control_dependencies([refuse_divergence(taken, model.optimizer, batch)]):
         gradients = [tf.identity(gradient) for gradient in taken.gradients]
-        # Keras sums the gradients of replicas.
-        model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-    return loss
+
+        def step() -> Tensor:
+            # Keras sums the gradients of replicas.
+            model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            model.follow([tf.identity(statistic) for statistic in statistics])
+            return loss
+
+        if not skips:
+            return step()
+        return tf.cond(is_short(model, gradients), step, lambda: tf.identity(loss))

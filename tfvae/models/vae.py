@@ -1,5 +1,7 @@
 """The variational autoencoder: two networks and three distributions."""
 
+import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self, Unpack
 
 import keras
@@ -32,6 +34,28 @@ class ELBOTerms(NamedTuple):
     elbo: Tensor
     log_likelihood: Tensor
     kl: Tensor
+
+
+class Draws(NamedTuple):
+    """Draws of z from q(z|x) and what they go with.
+
+    Attributes:
+        z: `[K, B, d]`.
+        log_posterior: log q(z|x), `[K, B]`, nats.
+        posterior: q(z|x).
+        prior: p(z).
+        parameters: what p(x|z) is made from, `[K, B, …]`.
+        path: what weighs the gradients that run through the draws, or None.
+        known: further attributes of `tfvae.objectives.Terms` that are known already.
+    """
+
+    z: Tensor
+    log_posterior: Tensor
+    posterior: Distribution
+    prior: Distribution
+    parameters: dict[str, Tensor]
+    path: objectives.PathWeight | None = None
+    known: Mapping[str, Any] = types.MappingProxyType({})
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -110,8 +134,9 @@ class VAE(LatentVariableModel):
             seed=seed,
             **kwargs,
         )
-        self.posterior_family = posteriors.get(posterior)
-        self.prior_family = priors.get(prior)
+        self.posterior_family, self.prior_family = self._families(
+            posteriors.get(posterior), priors.get(prior)
+        )
         self.objective = objectives.get(objective)
         self._temperature_schedules = [
             None if family.temperature is None else get_schedule(family.temperature, "temperature")
@@ -211,6 +236,10 @@ class VAE(LatentVariableModel):
             **kwargs,
         )
 
+    def _families(self, posterior: Posterior, prior: Prior) -> tuple[Posterior, Prior]:
+        """Return the families of q(z|x) and p(z), of those that were given."""
+        return posterior, prior
+
     def _build_latent(self, features: Any) -> None:
         self.posterior_family.bind((self.latent_dim,), self._derived_seed(1))
         self.prior_family.bind((self.latent_dim,), self._derived_seed(2))
@@ -235,25 +264,24 @@ class VAE(LatentVariableModel):
         """Compute q(z|x) of a blank event, and p(z); those that train, or those of evaluation."""
         spec = self._require_built("an example")
         label = None if self.num_classes is None else [0]
-        parameters = self.posterior_family(self._features(spec.blank(1), label, training=False))
-        if training:
-            parameters = self._relaxed(parameters, 0)
-        q = self.posterior_family.distribution(parameters)
-        return q, self._relaxed_prior(label, 0) if training else self.prior_of(label)
+        if not training or self._temperature_schedules[0] is None:
+            return self.encode(spec.blank(1), label), self.prior_of(label)
+        parameters = self._relaxed(self.posterior_parameters(spec.blank(1), label), 0)
+        return self.posterior_family.distribution(parameters), self._relaxed_prior(label, 0)
 
     def get_config(self) -> Config:
         """Return the constructor's arguments."""
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
-            "posterior": serialize(self.posterior_family),
-            "prior": serialize(self.prior_family),
+            "posterior": serialize(self.posterior_family.of_top()),
+            "prior": serialize(self.prior_family.of_top()),
             "objective": serialize(self.objective),
         }
 
     def _start(self, x: np.ndarray, target: np.ndarray) -> None:
         super()._start(x, target)
-        prior = self.prior_family
+        prior = self.prior_family.of_top()
         # Fewer events than pseudo-inputs leave these as they are.
         if isinstance(prior, VampPrior) and not prior.adapted and len(x) >= prior.pseudo_inputs:
             prior.adapt(self.event_spec.observed(tf.constant(x))[0])
@@ -284,6 +312,10 @@ class VAE(LatentVariableModel):
         if label is None:
             return self.prior_family.distribution(None)
         return self.prior_family.distribution(tf.cast(spec.labels(label), tf.int32))
+
+    def _step(self, training: bool) -> ArrayLike:
+        """Return how many steps the optimiser has taken, for schedules; 0 without training."""
+        return self.optimizer.iterations if training and self.compiled else 0
 
     def _relaxed(self, parameters: dict[str, Tensor], step: ArrayLike) -> dict[str, Tensor]:
         """Return the parameters of the q(z|x) that trains at a step of the optimiser."""
@@ -327,8 +359,7 @@ class VAE(LatentVariableModel):
         Args:
             x: float32 `[B, *event_shape]`.
         """
-        features = self._features_of(x, None, training=False)
-        return self.posterior_family.distribution(self.posterior_family(features))
+        return self.posterior_family.distribution(self._encoded(x, None, training=False))
 
     def posterior_parameters(
         self, x: ArrayLike, label: ArrayLike | None = None, training: bool = False
@@ -340,7 +371,12 @@ class VAE(LatentVariableModel):
             label: of a conditional model, the labels of the events `[B]`.
             training: whether the encoder runs in training mode.
         """
-        return self.posterior_family(self._features(x, label, training))
+        x, label = self.checked(x, label)
+        return self._encoded(x, label, training)
+
+    def _encoded(self, x: Tensor, label: ArrayLike | None, training: bool) -> dict[str, Tensor]:
+        """Compute the parameters of q(z|x) of events whose values are not looked at."""
+        return self.posterior_family(self._features_of(x, label, training))
 
     @property
     def kl_is_exact(self) -> bool:
@@ -385,7 +421,38 @@ class VAE(LatentVariableModel):
         checked_count("num_samples", num_samples)
         x, _ = self.checked(x, label)
         seed = self._seed(seed)
-        step = self.optimizer.iterations if training and self.compiled else 0
+        if target is None:
+            target = x
+        else:
+            target, _ = self.checked(target, label)
+        draws = self._draws(x, label, num_samples, seed, training, share)
+        likelihood, evaluated = self._likelihood(draws.parameters, target, training, value_weight)
+        return objectives.Terms.of(
+            evaluated,
+            draws.z,
+            draws.posterior,
+            draws.prior,
+            likelihood,
+            log_posterior=draws.log_posterior,
+            **draws.known,
+            path=draws.path,
+            step=self._step(training),
+            # The draws of z have used the seed itself.
+            seed=tf.random.experimental.stateless_fold_in(tf.reshape(seed, (-1, 2))[0], 1),
+            share=share,
+        )
+
+    def _draws(
+        self,
+        x: Tensor,
+        label: ArrayLike | None,
+        num_samples: int,
+        seed: Tensor,
+        training: bool,
+        share: Share | None,
+    ) -> "Draws":
+        """Draw z from q(z|x) for `terms`, and compute what p(x|z) is made from."""
+        step = self._step(training)
         encoded = self.posterior_parameters(x, label, training)
         if training:
             encoded = self._relaxed(encoded, step)
@@ -402,25 +469,9 @@ class VAE(LatentVariableModel):
             z, log_posterior = path(z), path(log_posterior)
         if training and self.objective.detaches_posterior:
             log_posterior = objectives.gradient_through(posterior.log_prob, z)
-        if target is None:
-            target = x
-        else:
-            target, _ = self.checked(target, label)
         parameters = self.likelihood_parameters(z, label, training)
-        likelihood, evaluated = self._likelihood(parameters, target, training, value_weight)
-        return objectives.Terms.of(
-            evaluated,
-            z,
-            posterior,
-            self._relaxed_prior(label, step) if training else self.prior_of(label),
-            likelihood,
-            log_posterior=log_posterior,
-            path=path,
-            step=step,
-            # The draws of z have used the seed itself.
-            seed=tf.random.experimental.stateless_fold_in(tf.reshape(seed, (-1, 2))[0], 1),
-            share=share,
-        )
+        prior = self._relaxed_prior(label, step) if training else self.prior_of(label)
+        return Draws(z, log_posterior, posterior, prior, parameters, path)
 
     def elbo(
         self,
@@ -485,7 +536,7 @@ class VAE(LatentVariableModel):
     # --- events -----------------------------------------------------------------------------------
 
     def _code(self, x: Tensor, label: ArrayLike | None, training: bool) -> Tensor:
-        parameters = self.posterior_family(self._features_of(x, label, training))
+        parameters = self._encoded(x, label, training)
         return self.posterior_family.code(self.posterior_family.distribution(parameters))
 
     def _moved(self, code: Tensor, dimension: int, values: Tensor) -> Tensor:
@@ -599,9 +650,12 @@ class VAE(LatentVariableModel):
         return self.decode(z, label).sample(seed=x_seed), z, label
 
     def _draw_latent(
-        self, n: int, label: ArrayLike | None, seed: Seed
+        self, n: int, label: ArrayLike | None, seed: Seed, **how: Any
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Draw z `[n, d]` from the prior; return the labels `[n]` as well, and a seed for x."""
+        """Draw z `[n, d]` from the prior; return the labels `[n]` as well, and a seed for x.
+
+        `how` is what `draw_latent` and `_sample_prior` of a subclass take beside.
+        """
         checked_count("n", n)
         spec = self._require_built("sample")
         seed = self._seed(seed)
@@ -617,11 +671,14 @@ class VAE(LatentVariableModel):
             label = tf.broadcast_to(label, (n,))
         if seed.shape.rank == 2:
             x_seed = tf.random.experimental.stateless_fold_in(seed[0], 1)
-            return self.draw_latent(seed, label), label, x_seed
+            return self.draw_latent(seed, label, **how), label, x_seed
         latent_seed, x_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+        return self._sample_prior(n, label, latent_seed, **how), label, x_seed
+
+    def _sample_prior(self, n: int, label: Tensor | None, seed: Tensor) -> Tensor:
+        """Draw z `[n, d]` from p(z), or p(z|y) at the labels `[n]`."""
         prior = self.prior_of(label)
-        z = prior.sample(() if prior.batch_shape.rank else n, seed=latent_seed)
-        return z, label, x_seed
+        return prior.sample(() if prior.batch_shape.rank else n, seed=seed)
 
     def draw_latent(self, seeds: Tensor, label: Tensor | None = None) -> Tensor:
         """Draw z from p(z), each from a seed of its own, whatever else is in the batch.
@@ -661,7 +718,7 @@ class VAE(LatentVariableModel):
             self.encoder,
             self.decoder,
             self.latent_dim,
-            posterior=self.posterior_family,
+            posterior=self.posterior_family.of_top(),
             prior=prior,
             likelihood=self.likelihood_family,
             objective=self.objective,

@@ -9,6 +9,7 @@ import keras
 from tfvae.checks import MOST_UNITS, checked_count, checked_flag, is_whole
 from tfvae.distributions.family import resolve
 from tfvae.errors import InputError
+from tfvae.networks import maps
 from tfvae.networks.checks import check_event_shape, check_seed
 from tfvae.networks.conv import conv_decoder, conv_encoder
 from tfvae.networks.dense import dense_decoder, dense_encoder
@@ -39,6 +40,31 @@ class Network(abc.ABC):
     ) -> keras.Model:
         """Build a model from `[B, d]` to features."""
 
+    def make_map_encoder(
+        self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
+    ) -> keras.Model:
+        """Build a model from `[B, *event_shape]` to a map of features `[B, *sides, F]`.
+
+        Raises:
+            InputError: if the network has none.
+        """
+        raise InputError(f"{type(self).__name__} has no encoder to a map: define make_map_encoder")
+
+    def make_map_decoder(
+        self,
+        event_shape: Shape,
+        code_dim: int,
+        *,
+        num_classes: int | None = None,
+        seed: int | None = None,
+    ) -> keras.Model:
+        """Build a model from a map `[B, *sides, C]` to features.
+
+        Raises:
+            InputError: if the network has none.
+        """
+        raise InputError(f"{type(self).__name__} has no decoder of a map: define make_map_decoder")
+
     def pair(
         self,
         event_shape: Iterable[SupportsIndex],
@@ -48,6 +74,7 @@ class Network(abc.ABC):
         missing: bool = False,
         encoded_channels: int | None = None,
         seed: int | None = None,
+        maps: bool = False,
     ) -> tuple[keras.Model, keras.Model]:
         """Build both; see the function `pair`."""
         shape = check_event_shape(event_shape)
@@ -55,9 +82,11 @@ class Network(abc.ABC):
         seen = (*shape[:-1], channels + shape[-1] if missing else channels)
         seed = check_seed(seed)
         decoder_seed = None if seed is None else seed + 1
+        encoder = self.make_map_encoder if maps else self.make_encoder
+        decoder = self.make_map_decoder if maps else self.make_decoder
         return (
-            self.make_encoder(seen, num_classes=num_classes, seed=seed),
-            self.make_decoder(shape, latent_dim, num_classes=num_classes, seed=decoder_seed),
+            encoder(seen, num_classes=num_classes, seed=seed),
+            decoder(shape, latent_dim, num_classes=num_classes, seed=decoder_seed),
         )
 
 
@@ -76,9 +105,9 @@ class Convolutional(Network):
     def __init__(
         self, filters: Sizes | None = None, hidden: int = 256, activation: str = "silu"
     ) -> None:
-        self.filters = None if filters is None else _checked_sizes("filters", filters)
+        self.filters = None if filters is None else checked_sizes("filters", filters)
         self.hidden = checked_count("hidden", hidden, most=MOST_UNITS)
-        self.activation = _checked_activation(activation)
+        self.activation = checked_activation(activation)
 
     def make_encoder(
         self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
@@ -112,6 +141,42 @@ class Convolutional(Network):
             seed=seed,
         )
 
+    @property
+    def _between(self) -> maps.Between:
+        return maps.one_convolution(self.activation)
+
+    def make_map_encoder(
+        self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
+    ) -> keras.Model:
+        """Build a model from `[B, *event_shape]` to a map `[B, *smallest, filters[-1]]`."""
+        return maps.map_encoder(
+            event_shape,
+            between=self._between,
+            filters=self.filters,
+            activation=self.activation,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
+    def make_map_decoder(
+        self,
+        event_shape: Shape,
+        code_dim: int,
+        *,
+        num_classes: int | None = None,
+        seed: int | None = None,
+    ) -> keras.Model:
+        """Build a model from a map `[B, *smallest, C]` to `[B, *sides, filters[0]]`."""
+        return maps.map_decoder(
+            event_shape,
+            code_dim,
+            between=self._between,
+            filters=self.filters,
+            activation=self.activation,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
 
 class Residual(Network):
     """`residual_encoder` and `residual_decoder`, as in ``"residual:filters=32x64,blocks=2"``.
@@ -133,10 +198,10 @@ class Residual(Network):
         hidden: int = 256,
         activation: str = "silu",
     ) -> None:
-        self.filters = None if filters is None else _checked_sizes("filters", filters)
+        self.filters = None if filters is None else checked_sizes("filters", filters)
         self.blocks = checked_count("blocks", blocks, least=0, most=1000)
         self.hidden = checked_count("hidden", hidden, most=MOST_UNITS)
-        self.activation = _checked_activation(activation)
+        self.activation = checked_activation(activation)
 
     def make_encoder(
         self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
@@ -172,6 +237,42 @@ class Residual(Network):
             seed=seed,
         )
 
+    @property
+    def _between(self) -> maps.Between:
+        return maps.residual_blocks(self.blocks, self.activation)
+
+    def make_map_encoder(
+        self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
+    ) -> keras.Model:
+        """Build a model from `[B, *event_shape]` to a map `[B, *smallest, filters[-1]]`."""
+        return maps.map_encoder(
+            event_shape,
+            between=self._between,
+            filters=self.filters,
+            activation=self.activation,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
+    def make_map_decoder(
+        self,
+        event_shape: Shape,
+        code_dim: int,
+        *,
+        num_classes: int | None = None,
+        seed: int | None = None,
+    ) -> keras.Model:
+        """Build a model from a map `[B, *smallest, C]` to `[B, *sides, filters[0]]`."""
+        return maps.map_decoder(
+            event_shape,
+            code_dim,
+            between=self._between,
+            filters=self.filters,
+            activation=self.activation,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
 
 class Dense(Network):
     """`dense_encoder` and `dense_decoder`, as in ``"dense:hidden=200x200,activation=tanh"``.
@@ -179,14 +280,18 @@ class Dense(Network):
     Args:
         hidden: widths, from the event inwards.
         activation: a Keras activation.
+        places: of a map of codes; see `tfvae.VQVAE`.
 
     Raises:
         InputError: if an option is none of these.
     """
 
-    def __init__(self, hidden: Sizes = (512, 256), activation: str = "silu") -> None:
-        self.hidden = _checked_sizes("hidden", hidden)
-        self.activation = _checked_activation(activation)
+    def __init__(
+        self, hidden: Sizes = (512, 256), activation: str = "silu", places: int = 8
+    ) -> None:
+        self.hidden = checked_sizes("hidden", hidden)
+        self.activation = checked_activation(activation)
+        self.places = checked_count("places", places, most=MOST_UNITS)
 
     def make_encoder(
         self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
@@ -218,6 +323,36 @@ class Dense(Network):
             seed=seed,
         )
 
+    def make_map_encoder(
+        self, event_shape: Shape, *, num_classes: int | None = None, seed: int | None = None
+    ) -> keras.Model:
+        """Build a model from `[B, *event_shape]` to a map `[B, places, F]`."""
+        return maps.dense_map_encoder(
+            event_shape,
+            self.places,
+            hidden=self.hidden,
+            activation=self.activation,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
+    def make_map_decoder(
+        self,
+        event_shape: Shape,
+        code_dim: int,
+        *,
+        num_classes: int | None = None,
+        seed: int | None = None,
+    ) -> keras.Model:
+        """Build a model from a map `[B, places, C]` to `[B, hidden[0]]`."""
+        return maps.dense_map_decoder(
+            (self.places, code_dim),
+            hidden=self.hidden,
+            activation=self.activation,
+            num_classes=num_classes,
+            seed=seed,
+        )
+
 
 BY_NAME: dict[str, type[Network]] = {
     "conv": Convolutional,
@@ -235,6 +370,7 @@ def pair(
     missing: bool = False,
     encoded_channels: int | None = None,
     seed: int | None = None,
+    maps: bool = False,
 ) -> tuple[keras.Model, keras.Model]:
     """Build an encoder and its decoder by name.
 
@@ -250,6 +386,8 @@ def pair(
         encoded_channels: how long the last axis is of what the encoder takes in place of the
             values, where that is something else; see `tfvae.likelihoods.Likelihood.encoding`.
         seed: seed of the initial weights of both.
+        maps: whether the encoder puts out a map of features `[B, *sides, F]`, and the decoder takes
+            one, `[B, *sides, latent_dim]`, in place of vectors.
 
     Returns:
         The encoder, from `[B, *event_shape]`, or `[B, …, 2 C]` where values may be missing, and the
@@ -272,10 +410,11 @@ def pair(
         missing=missing,
         encoded_channels=encoded_channels,
         seed=seed,
+        maps=maps,
     )
 
 
-def _checked_sizes(name: str, value: Sizes) -> tuple[int, ...]:
+def checked_sizes(name: str, value: Sizes) -> tuple[int, ...]:
     """Read whole numbers from 1: one, several, or text such as "32x64"."""
     if isinstance(value, str):
         # A number of thousands of digits is none to Python.
@@ -291,7 +430,12 @@ def _checked_sizes(name: str, value: Sizes) -> tuple[int, ...]:
     return tuple(map(int, sizes))
 
 
-def _checked_activation(name: str) -> str:
+def checked_activation(name: str) -> str:
+    """Return the name of an activation of Keras.
+
+    Raises:
+        InputError: if it is none.
+    """
     try:
         keras.activations.get(name)
     except ValueError:

@@ -62,6 +62,15 @@ def gradient_through(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     return tf.stop_gradient(value) + tf.reduce_sum(slope * (z - fixed), axis=-1)
 
 
+def group_sizes_of(posterior: Distribution) -> tuple[int, ...]:
+    """Return how many dimensions each group of latents has; of all but a hierarchy there is one.
+
+    Args:
+        posterior: q(z|x), a `tfd.Distribution` with event `[d]`.
+    """
+    return getattr(posterior, "sizes", (posterior.event_shape[0],))
+
+
 @dataclasses.dataclass(frozen=True)
 class Terms:
     """One batch seen through the three distributions, with K draws of z for each event.
@@ -77,6 +86,12 @@ class Terms:
         log_prior: log p(z_k), `[K, B]`, nats.
         kl: KL(q(z|x) ‖ p(z)), `[B]`, nats; in closed form where TFP has one, else the mean of
             ``log_posterior − log_prior`` over the draws.
+        kl_by_group: of a hierarchy of L groups KL(q(z_l|z_<l, x) ‖ p(z_l|z_<l)) of each, `[B, L]`,
+            nats, in closed form given the z_<l drawn and averaged over the draws; they sum to `kl`.
+            Of other models `kl` alone, `[B, 1]`.
+        kl_per_dimension: the KL of each dimension of a hierarchy, likewise, `[B, d]`; None of other
+            models, and where that of z_1 is no sum over dimensions.
+        group_sizes: how many dimensions each group has.
         path: what weighs the gradients that run through the draws, if the objective wants it.
         step: optimiser steps taken so far, for schedules.
         seed: `[2]`, of further draws that an objective makes.
@@ -92,10 +107,17 @@ class Terms:
     log_posterior: Tensor
     log_prior: Tensor
     kl: Tensor
+    kl_by_group: Tensor | None = None
+    kl_per_dimension: Tensor | None = None
+    group_sizes: tuple[int, ...] = ()
     path: PathWeight | None = None
     step: ArrayLike = 0
     seed: Seed = (0, 0)
     share: Share | None = None
+
+    def __post_init__(self) -> None:
+        if self.kl_by_group is None:
+            object.__setattr__(self, "kl_by_group", self.kl[:, None])
 
     @classmethod
     def of(
@@ -107,6 +129,8 @@ class Terms:
         likelihood: Distribution,
         *,
         log_posterior: Tensor | None = None,
+        log_prior: Tensor | None = None,
+        kl_by_group: Tensor | None = None,
         **kwargs: Any,
     ) -> "Terms":
         """Evaluate the terms at the events `x` and the draws `z`.
@@ -118,14 +142,19 @@ class Terms:
             prior: p(z).
             likelihood: p(x|z).
             log_posterior: log q(z_k|x) where it is known already.
+            log_prior: log p(z_k) likewise.
+            kl_by_group: of a hierarchy.
             **kwargs: the other attributes.
         """
         if log_posterior is None:
             log_posterior = posterior.log_prob(z)
-        log_prior = prior.log_prob(z)
-        kl = exact_kl(posterior, prior)
-        if kl is None:
-            kl = tf.reduce_mean(log_posterior - log_prior, axis=0)
+        if log_prior is None:
+            log_prior = prior.log_prob(z)
+        if kl_by_group is not None:
+            kl = tf.reduce_sum(kl_by_group, axis=-1)
+        else:
+            exact = exact_kl(posterior, prior)
+            kl = tf.reduce_mean(log_posterior - log_prior, axis=0) if exact is None else exact
         return cls(
             x=x,
             z=z,
@@ -136,6 +165,7 @@ class Terms:
             log_posterior=log_posterior,
             log_prior=log_prior,
             kl=kl,
+            kl_by_group=kl_by_group,
             **kwargs,
         )
 

@@ -3,12 +3,12 @@
 import keras
 import tensorflow as tf
 
-from tfvae.checks import checked_count, checked_weight
+from tfvae.checks import checked_count, checked_flag, checked_weight
 from tfvae.distributions.family import PACKAGE
 from tfvae.distributions.kl import kl_per_dimension
 from tfvae.errors import InputError
 from tfvae.objectives import schedules
-from tfvae.objectives.base import Objective, Terms
+from tfvae.objectives.base import Objective, Terms, group_sizes_of
 from tfvae.share import batch_mean
 from tfvae.typing import Config, Distribution, Tensor
 
@@ -20,26 +20,70 @@ class ELBO(Objective):
     With β = 1 it is the negative ELBO, Kingma and Welling (2014), arXiv:1312.6114, equation 3;
     with another β the objective of Higgins et al. (2017), equation 4.
 
+    Of a hierarchy of L groups the KL is the sum of theirs, KL_l. With `balance`, as long as β is
+    below 1, it is Σ_l γ_l KL_l with ``γ_l = L a_l / Σ a``, ``a_l = mean_B KL_l / s_l`` and s_l the
+    size of the group: a group that says much for its size pays more, so that the warm-up ends with
+    all groups in use (Vahdat and Kautz 2020, arXiv:2007.03898, appendix A, whose text has γ grow
+    with s_l, which its authors call a misprint). No gradient runs through γ.
+
     Args:
-        beta: weight of the KL: a number of at least 0, or a schedule; see
-            `tfvae.objectives.schedules.get`.
+        beta: weight of the KL: a number of at least 0, or a schedule; or a list of them, one for
+            each group of a hierarchy, as text ``"1x0.5"``; see `tfvae.objectives.schedules.get`.
         num_samples: K, draws of z for each event.
+        balance: whether to balance the groups of a hierarchy during a warm-up of `beta`.
 
     Raises:
-        InputError: if `beta` is negative, not finite or no schedule, or `num_samples` below 1.
+        InputError: if `beta` is negative, not finite or no schedule, `num_samples` below 1, or
+            `balance` is asked for beside a weight for each group.
     """
 
-    def __init__(self, beta: schedules.Weight = 1.0, num_samples: int = 1):
+    def __init__(self, beta: schedules.Weight = 1.0, num_samples: int = 1, balance: bool = False):
         self.beta = schedules.get(beta, "beta")
         self.num_samples = checked_count("num_samples", num_samples)
+        self.balance = checked_flag("balance", balance)
+        if self.balance and isinstance(self.beta, schedules.ByGroup):
+            raise InputError("balance weighs the groups itself: give it one beta for all of them")
+
+    def check(self, posterior: Distribution, prior: Distribution) -> None:
+        """Check that there is a beta for each group, where there are several."""
+        super().check(posterior, prior)
+        groups = len(group_sizes_of(posterior))
+        if isinstance(self.beta, schedules.ByGroup) and len(self.beta.weights) != groups:
+            raise InputError(
+                f"beta has {len(self.beta.weights)} weights, and the model {groups} "
+                f"group{'' if groups == 1 else 's'} of latents: give one for each, or one for all"
+            )
 
     def __call__(self, terms: Terms) -> Tensor:
         """Compute −(log_likelihood − beta · kl), `[B]`, nats."""
-        return -(terms.mean_log_likelihood - self.beta(terms.step) * terms.kl)
+        beta = self.beta(terms.step)
+        if isinstance(self.beta, schedules.ByGroup):
+            return -(terms.mean_log_likelihood - tf.reduce_sum(beta * terms.kl_by_group, axis=-1))
+        if self.balance and len(terms.group_sizes) > 1:
+            weights = tf.where(beta < 1, _balanced(terms), 1.0)
+            kl = tf.reduce_sum(weights * terms.kl_by_group, axis=-1)
+            return -(terms.mean_log_likelihood - beta * kl)
+        return -(terms.mean_log_likelihood - beta * terms.kl)
 
     def get_config(self) -> Config:
         """Return the constructor's arguments."""
-        return {"beta": schedules.serialize(self.beta), "num_samples": self.num_samples}
+        return {
+            "beta": schedules.serialize(self.beta),
+            "num_samples": self.num_samples,
+            "balance": self.balance,
+        }
+
+
+# Nats that are added to the KL of each group before they are balanced, as NVAE does: at the start,
+# where all are 0, they are weighed by their sizes alone, and never by 0/0.
+_LEAST_KL = 0.01
+
+
+def _balanced(terms: Terms) -> Tensor:
+    """Compute γ `[L]`, whose mean is 1."""
+    kl = batch_mean(tf.stop_gradient(tf.abs(terms.kl_by_group)), terms.share) + _LEAST_KL
+    by_size = kl / tf.constant(terms.group_sizes, tf.float32)
+    return by_size / tf.reduce_mean(by_size)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -82,8 +126,9 @@ class FreeBits(Objective):
     Args:
         nats: λ, the floor under each group's KL, at least 0.
         groups: into how many groups of consecutive dimensions to divide z; by default each
-            dimension is a group. With one group the floor is under the whole KL, which any pair of
-            posterior and prior has; several need a pair that factorises.
+            dimension is a group, and of a hierarchy each of its groups. With one group the floor is
+            under the whole KL, which any pair of posterior and prior has; several need a pair that
+            factorises.
         num_samples: K, draws of z for each event.
 
     Raises:
@@ -106,13 +151,21 @@ class FreeBits(Objective):
     def check(self, posterior: Distribution, prior: Distribution) -> None:
         """Check that posterior and prior have a KL for each group."""
         super().check(posterior, prior)
-        if self.groups != 1:
+        if len(group_sizes_of(posterior)) > 1:
+            if self.groups not in (None, 1):
+                raise InputError(
+                    "FreeBits of a hierarchy has a floor under each of its groups: leave groups "
+                    f"out; received groups={self.groups}"
+                )
+        elif self.groups != 1:
             self._require_factors(posterior=posterior, prior=prior)
 
     def __call__(self, terms: Terms) -> Tensor:
         """Compute −log_likelihood plus the floored KL, `[B]`, nats."""
         if self.groups == 1:
             kl = terms.kl[:, None]
+        elif len(terms.group_sizes) > 1:
+            kl = terms.kl_by_group
         else:
             kl = kl_per_dimension(terms.posterior, terms.prior, terms.z)
             if self.groups is not None:

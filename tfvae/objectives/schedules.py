@@ -8,7 +8,7 @@ where the schedule was.
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -22,7 +22,8 @@ from tfvae.typing import ArrayLike, Config, Tensor
 Schedule: Any = keras.optimizers.schedules.LearningRateSchedule
 # What `get` takes for a weight.
 Weight: TypeAlias = (
-    "float | str | Mapping[str, Any] | keras.optimizers.schedules.LearningRateSchedule"
+    "float | str | Mapping[str, Any] | Sequence[Any] "
+    "| keras.optimizers.schedules.LearningRateSchedule"
 )
 
 
@@ -130,6 +131,35 @@ class Cyclical(Schedule):
         }
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class ByGroup(Schedule):
+    """A weight for each group of latents of a hierarchy, topmost first.
+
+    Args:
+        weights: of each, whatever `get` takes for one.
+
+    Attributes:
+        warm_up_steps: steps before the last of them has reached its last weight.
+
+    Raises:
+        InputError: if there is none, or one does not fit.
+    """
+
+    def __init__(self, weights: Sequence[Weight]):
+        self.weights = [get(one, "a weight of a group") for one in weights]
+        if not self.weights:
+            raise InputError("a weight for each group is needed; received none")
+        self.warm_up_steps = max(getattr(one, "warm_up_steps", 0) for one in self.weights)
+
+    def __call__(self, step: ArrayLike) -> Tensor:
+        """Compute the weights, `[L]`."""
+        return tf.stack([tf.cast(one(step), tf.float32) for one in self.weights])
+
+    def get_config(self) -> Config:
+        """Return the constructor's arguments."""
+        return {"weights": [serialize(one) for one in self.weights]}
+
+
 class WarmUpWatch(keras.callbacks.Callback):
     """Warns as training begins if it will end before a schedule has reached its last weight.
 
@@ -166,6 +196,9 @@ BY_NAME: dict[str, Any] = {
     "cyclical": Cyclical,
 }
 
+# Weights of several groups as text, such as 1x0.5.
+_SEVERAL = re.compile(r"\s*[\d.eE+-]+(x[\d.eE+-]+)+\s*")
+
 
 def get(
     identifier: Weight, name: str = "a weight"
@@ -174,7 +207,8 @@ def get(
 
     Args:
         identifier: a number of at least 0, any Keras learning-rate schedule, its configuration, or
-            a text such as ``"linear(steps=1000)"`` or ``"cyclical(period=2000,end=4)"``.
+            a text such as ``"linear(steps=1000)"`` or ``"cyclical(period=2000,end=4)"``; or, for
+            the groups of a hierarchy, a list of these, or text such as ``"1x0.5"``.
         name: what to call it in a message.
 
     Raises:
@@ -182,6 +216,10 @@ def get(
     """
     if is_number(identifier):
         return Constant(checked_weight(name, identifier))
+    if isinstance(identifier, str) and _SEVERAL.fullmatch(identifier):
+        identifier = [_number(one) for one in identifier.split("x")]
+    if isinstance(identifier, (list, tuple)):
+        return ByGroup(identifier)
     named = isinstance(identifier, str) and re.split("[:(]", identifier)[0].strip() in BY_NAME
     if named or isinstance(identifier, (dict, Schedule)):
         return resolve(identifier, Schedule, BY_NAME, "schedule")
@@ -189,6 +227,13 @@ def get(
         f"{name} is a number of at least 0, a Keras LearningRateSchedule, or one of "
         f"{', '.join(BY_NAME)} with options, as in 'linear(steps=1000)'; received {identifier!r}"
     )
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # which is refused in the words of a weight
 
 
 def serialize(

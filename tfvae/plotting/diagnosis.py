@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from tfvae.evaluation.diagnostics import Diagnosis
 
 
+# Latent dimensions that have room for their numbers.
+_NUMBERED = 128
+
+
 def diagnosis(found: "Diagnosis") -> Figure:
     """Draw what `tfvae.evaluation.diagnose` found, dimension by dimension.
 
@@ -25,7 +29,9 @@ def diagnosis(found: "Diagnosis") -> Figure:
     heights = found.activity if found.kl_per_dimension is None else found.kl_per_dimension
     order = np.argsort(-heights)
     positions = np.arange(found.latent_dim)
-    figure = Shown(figsize=(max(7, 0.32 * found.latent_dim), 5.6), layout="constrained")
+    # Of more dimensions nobody could read the numbers.
+    width = 0.32 * min(found.latent_dim, _NUMBERED)
+    figure = Shown(figsize=(max(7, width), 5.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     colours = np.where(found.active[order], "C0", "0.75")
     upper.bar(positions, heights[order], color=colours)
@@ -35,9 +41,12 @@ def diagnosis(found: "Diagnosis") -> Figure:
         if found.is_saturated
         else f"I(x; z) {found.mutual_information:.2f}, KL(q(z) ‖ p(z)) {found.marginal_kl:.2f}"
     )
+    groups = ""
+    if len(found.group_sizes) > 1:
+        groups = f" ({' + '.join(f'{kl:.2f}' for kl in found.kl_by_group)})"
     upper.set_title(
         f"{found.active_units} of {found.latent_dim} units active (grey: not)\n"
-        f"rate {found.rate:.2f}, distortion {found.distortion:.2f} nats; {parts}",
+        f"rate {found.rate:.2f}{groups}, distortion {found.distortion:.2f} nats; {parts}",
         fontsize=10,
     )
     for offset, mean, std, colour, name in (
@@ -48,7 +57,10 @@ def diagnosis(found: "Diagnosis") -> Figure:
             positions + offset, mean[order], 2 * std[order], color=colour, fmt="o", ms=3, label=name
         )
     lower.set(xlabel="latent dimension", ylabel="mean ± 2 std")
-    lower.set_xticks(positions, order, fontsize=7 if found.latent_dim > 24 else 9)
+    if found.latent_dim <= _NUMBERED:
+        lower.set_xticks(positions, order, fontsize=7 if found.latent_dim > 24 else 9)
+    else:
+        lower.set_xticks([])
     lower.legend(fontsize=8, ncols=2)
     if found.warnings:
         figure.supxlabel("\n".join(map(_wrapped, found.warnings)), fontsize=8, color="C3")

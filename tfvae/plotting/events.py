@@ -92,6 +92,22 @@ def event_rows(rows: ArrayLike, labels: Sequence[str] = (), names: Sequence[str]
     return _noted(image_rows(scaled.reshape((*rows.shape[:2], *scaled.shape[1:])), labels), note)
 
 
+def group_rows(rows: ArrayLike, names: Sequence[str] = ()) -> Figure:
+    """Draw what each group of latents of a hierarchy adds.
+
+    Args:
+        rows: as `tfvae.HierarchicalVAE.group_effects` returns them, `[L, V, *event_shape]`: in a
+            row the groups before it are kept and the others drawn anew.
+        names: of the columns of vectors.
+
+    Raises:
+        InputError: if the shape is that of no events.
+    """
+    rows = some("rows", rows)
+    kept = ["none kept", "z1 kept", *(f"z1-z{last} kept" for last in range(2, len(rows)))]
+    return event_rows(rows, kept[: len(rows)], names)
+
+
 def grid_labels(num_classes: int | None, n: int) -> np.ndarray | None:
     """Return the labels of n samples of a conditional model: about as many of each, in order.
 

@@ -11,6 +11,7 @@ from tfvae.datasets.schema import Schema
 from tfvae.datasets.source import KINDS
 from tfvae.errors import InputError
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.saving.finite import without_nan
 from tfvae.saving.validation import from_json
 
@@ -87,7 +88,9 @@ class Card:
         """Return the same card with another licence of the data."""
         return dataclasses.replace(self, data={**self.data, "licence": licence})
 
-    def write(self, folder: Path, vae: VAE, signatures: Mapping[str, dict[str, Any]]) -> None:
+    def write(
+        self, folder: Path, vae: VAE | VQVAE, signatures: Mapping[str, dict[str, Any]]
+    ) -> None:
         """Write card.json and README.md.
 
         Args:
@@ -123,18 +126,24 @@ def licence_of(dataset: str) -> str:
     return LICENCES.get(dataset.partition(":")[0], UNKNOWN_LICENCE)
 
 
-def _model(vae: VAE) -> dict[str, Any]:
-    families = {
-        "posterior": vae.posterior_family,
-        "prior": vae.prior_family,
-        "likelihood": vae.likelihood_family,
-        "objective": vae.objective,
-    }
+def _model(vae: VAE | VQVAE) -> dict[str, Any]:
+    families: dict[str, Any] = {"likelihood": vae.likelihood_family}
+    codes: dict[str, Any] = {}
+    if isinstance(vae, VQVAE):
+        families |= {"quantizer": vae.quantizer, "code_prior": vae.code_prior}
+        codes = {"code_shape": list(vae.code_shape), "num_codes": vae.num_codes}
+    else:
+        families |= {
+            "posterior": vae.posterior_family,
+            "prior": vae.prior_family,
+            "objective": vae.objective,
+        }
     return {
         "kind": KINDS[vae.event_spec.rank - 1],
         "event_shape": list(vae.event_shape),
         "missing": vae.missing,
         "latent_dim": vae.latent_dim,
+        **codes,
         "num_classes": vae.num_classes,
         "parameters": vae.count_params(),
         **{name: type(family).__name__ for name, family in families.items()},

@@ -20,6 +20,8 @@ from tfvae.saving.validation import Validated
 Binarization = Literal["none", "threshold", "static", "dynamic"]
 Kind = Literal["table", "series", "image", "volume"]
 Decay = Literal["cosine", "stages", "none"]
+# Those of `tfvae.models.BY_NAME`, which loads TensorFlow.
+Model = Literal["vae", "hierarchical", "vq"]
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -189,13 +191,28 @@ class TrainConfig(ReadingOptions, _Named):
     The metadata of each field is its help text.
     """
 
+    model: Annotated[
+        Model,
+        _option(
+            "What to train: vae; hierarchical, whose latents are groups, each given those above; "
+            "or vq, whose z are codes, with a prior over them."
+        ),
+    ] = "vae"
     latent_dim: Annotated[
         int | None,
         whole(
             "Dimensions of the latent space; by default 16, or half of the values of a smaller "
-            "event.",
+            "event. Of a hierarchy those of each group that is a vector; of vq those of each "
+            "code's vector, by default 32.",
             least=1,
             most=2**16,
+        ),
+    ] = None
+    groups: Annotated[
+        str | None,
+        _option(
+            "Groups of latents of a hierarchy: how many, by default 2; or the shape of each, the "
+            "topmost first: 16,16,7x7x4."
         ),
     ] = None
     network: Annotated[
@@ -238,6 +255,28 @@ class TrainConfig(ReadingOptions, _Named):
             "info, with options: elbo:beta=4, elbo:beta=linear(steps=1000), iwae:num_samples=5."
         ),
     ] = "elbo"
+    quantizer: Annotated[
+        str | None,
+        _option(
+            "Codes of --model vq: vq, fsq or residual, with options: vq:codes=256 (the default), "
+            "fsq:levels=8x6x5, residual:depth=4."
+        ),
+    ] = None
+    code_prior: Annotated[
+        str | None,
+        _option(
+            "Prior of the codes of --model vq: transformer, with options: "
+            "transformer:width=64,layers=3."
+        ),
+    ] = None
+    prior_epochs: Annotated[
+        int | None,
+        whole(
+            "Passes over the training data for the prior of --model vq, when its codes have been "
+            "trained; by default as many as for these.",
+            least=1,
+        ),
+    ] = None
     conditional: Annotated[
         bool, _option("Give the labels to encoder and decoder.", negative=())
     ] = False
@@ -267,6 +306,10 @@ class TrainConfig(ReadingOptions, _Named):
     clip_norm: Annotated[
         float | None,
         real("Shorten the gradient of all weights to this length where it is longer.", gt=0),
+    ] = None
+    skip_norm: Annotated[
+        float | None,
+        real("Leave out a batch whose gradient of all weights is longer than this.", gt=0),
     ] = None
     accumulate: Annotated[int, whole("Batches whose gradients make one update.", least=1)] = 1
     average: Annotated[

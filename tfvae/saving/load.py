@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.errors import InputError
-from tfvae.models import VAE, Autoencoder
+from tfvae.models import VAE, VQVAE, Autoencoder
 from tfvae.saving.files import find_model
 
 # Where a SavedModel keeps Keras' configuration of the model; servers leave the folder alone.
 CONFIG_FILE = Path("assets.extra") / "keras.json"
 
 
-def load(path: str | Path) -> VAE | Autoencoder:
+def load(path: str | Path) -> VAE | VQVAE | Autoencoder:
     """Return the model of a run, a `.keras` file or a SavedModel, with all of its methods.
 
     Nothing of what is read is run: Keras' safe mode stays on, and of a SavedModel the weights are
@@ -38,7 +38,7 @@ def load(path: str | Path) -> VAE | Autoencoder:
         # Keras and TensorFlow raise errors of many kinds on a damaged or foreign file.
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{found} holds no model that can be read: {reason}") from error
-    if not isinstance(model, (VAE, Autoencoder)):
+    if not isinstance(model, (VAE, VQVAE, Autoencoder)):
         raise InputError(f"expected a tfvae.VAE in {found}; it holds a {type(model).__name__}")
     return model
 

@@ -6,6 +6,7 @@ import datetime
 import json
 import re
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tfvae import datasets
 from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.saving.card import Card
 from tfvae.saving.config import DataOptions, Kind, TrainConfig
 from tfvae.saving.events import Events, all_events
@@ -146,15 +148,21 @@ class TrainedModel:
         """Read what `tfvae.load` reads.
 
         Raises:
-            InputError: if it holds no `VAE`.
+            InputError: if it holds no `VAE` or `VQVAE`.
         """
         vae, file = load(path), find_model(path)
-        if not isinstance(vae, VAE):
+        if not isinstance(vae, (VAE, VQVAE)):
             raise InputError(f"expected a tfvae.VAE in {file}; it holds a {type(vae).__name__}")
         beside = file.parent / "config.toml"
         config = TrainConfig.read(beside) if beside.is_file() else None
-        found = cls(vae, file, config)
+        # Of a VQVAE the commands that take it use what it has in common with a VAE.
+        found = cls(cast("VAE", vae), file, config)
         return dataclasses.replace(found, schema=read_schema(file.parent) or found.card().schema)
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether the model is a `VQVAE`."""
+        return isinstance(self.vae, VQVAE)
 
     def card(self) -> Card:
         """Return what is known of the model, of a run or a SavedModel; nothing of a lone file.

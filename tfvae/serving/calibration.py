@@ -8,6 +8,7 @@ from tfvae.checks import is_number
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import event_batches
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.saving.card import Anomaly
 from tfvae.serving.signatures import signatures
 
@@ -15,7 +16,7 @@ from tfvae.serving.signatures import signatures
 DEFAULT_RATE = 0.01
 
 
-def calibrate(vae: VAE, data: Any, *, rate: float = DEFAULT_RATE) -> Anomaly:
+def calibrate(vae: VAE | VQVAE, data: Any, *, rate: float = DEFAULT_RATE) -> Anomaly:
     """Find the score that a share of events is above.
 
     The score is that of the signature ``anomaly_score``, the negative ELBO in nats. On events like
@@ -25,7 +26,7 @@ def calibrate(vae: VAE, data: Any, *, rate: float = DEFAULT_RATE) -> Anomaly:
     arXiv:1810.09136).
 
     Args:
-        vae: a built `VAE`.
+        vae: a built `VAE` or `VQVAE`.
         data: events that were not trained on, such as ``data.validation``: a split, arrays or
             batches; see `tfvae.evaluation.batches.event_batches`.
         rate: the share, between 0 and 1.

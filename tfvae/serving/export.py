@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfvae.errors import InputError
 from tfvae.models.tracing import networks_traced_once
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.saving.card import Card
 from tfvae.saving.files import new_directory, remove_leftovers, unwritable, version_directories
 from tfvae.saving.load import CONFIG_FILE
@@ -20,7 +21,7 @@ from tfvae.serving.warmup import write_warmup_requests
 
 
 def export_saved_model(
-    vae: VAE,
+    vae: VAE | VQVAE,
     path: str | Path,
     *,
     card: Card | None = None,
@@ -34,7 +35,7 @@ def export_saved_model(
     and the configuration from which `tfvae.load` makes the `VAE` again.
 
     Args:
-        vae: a built `VAE`.
+        vae: a built `VAE` or `VQVAE`.
         path: the directory to make; it appears complete or not at all.
         card: what is known of the model: how bytes become its values, for the signatures that take
             them, and the threshold of anomalies among it.
@@ -80,7 +81,7 @@ def export_saved_model(
 
 
 def publish_saved_model(
-    vae: VAE, path: str | Path, *, card: Card | None = None, num_samples: int = 100
+    vae: VAE | VQVAE, path: str | Path, *, card: Card | None = None, num_samples: int = 100
 ) -> tuple[Path, list[str]]:
     """Write a SavedModel as the next version of a model, as TensorFlow Serving expects them.
 
@@ -88,7 +89,7 @@ def publish_saved_model(
     complete or not at all, and a server that watches NAME then goes over to it.
 
     Args:
-        vae: a built `VAE`.
+        vae: a built `VAE` or `VQVAE`.
         path: the directory of the versions, made if there is none.
         card: as for `export_saved_model`.
         num_samples: as for `export_saved_model`.
@@ -114,7 +115,9 @@ def _no_versions(path: Path) -> str:
     )
 
 
-def _publish(vae: VAE, path: Path, card: Card | None, num_samples: int) -> tuple[Path, list[str]]:
+def _publish(
+    vae: VAE | VQVAE, path: Path, card: Card | None, num_samples: int
+) -> tuple[Path, list[str]]:
     for left in path.glob(".*-????????"):
         if re.fullmatch(r"\.\d+-.{8}", left.name):
             remove_leftovers(path, left.name[:-8], "")

@@ -17,6 +17,7 @@ from tfvae.lazy import tfd
 from tfvae.models.event_spec import EventSpec
 from tfvae.models.keras_internals import all_layers
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.serving.graph_function import Function
 from tfvae.typing import Distribution, Tensor
 
@@ -95,6 +96,11 @@ def functions_of(vae: VAE) -> tuple[list[Function], dict[str, str]]:
     Raises:
         InputError: if the model has not been built.
     """
+    if isinstance(vae, VQVAE):
+        raise InputError(
+            "these formats take a VAE; received a VQVAE, which draws its codes one after another: "
+            "export it as a SavedModel"
+        )
     spec = vae.event_spec
     x = event_name(spec)
     examples, found, left_out = _examples(vae), [], {}
@@ -145,8 +151,16 @@ def push(distribution: Distribution, noise: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         NoNoiseError: if the distribution is another one.
     """
+    from tfvae.distributions.joint import GroupedDistribution
     from tfvae.distributions.normal import FullCovarianceNormal, LogVarianceNormal
 
+    if isinstance(distribution, GroupedDistribution):
+        # The group at the top, and then the others.
+        size = distribution.sizes[0]
+        top, log_prob = push(distribution.top, noise[:, :size])
+        top += tf.zeros_like(noise[:, :size])
+        z, log_prob_below = distribution.below(top, noise[:, size:])
+        return z, log_prob + log_prob_below
     if isinstance(distribution, FullCovarianceNormal):
         # The density at z needs no system solved: the noise is what z would be whitened to.
         log_det = 0.5 * tf.reduce_sum(distribution.log_var, axis=-1)
@@ -204,7 +218,7 @@ def _graph(
     return graph
 
 
-def reconstruct(vae: VAE, x: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
+def reconstruct(vae: VAE | VQVAE, x: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
     """Compute the mean of p(x|z) at the code of each event."""
     return {event_name(vae.event_spec): vae.reconstruct(x, label)}
 
@@ -230,7 +244,7 @@ def _scale(q: Distribution) -> Tensor:
     return q.stddev()
 
 
-def decode(vae: VAE, z: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
+def decode(vae: VAE | VQVAE, z: Tensor, label: Tensor | None = None) -> dict[str, Tensor]:
     """Compute the mean of p(x|z)."""
     return {event_name(vae.event_spec): vae.likelihood_family.mean(vae.decode(z, label))}
 
@@ -284,7 +298,7 @@ def _examples(vae: VAE) -> dict[str, np.ndarray]:
     }
 
 
-def likely_events(vae: VAE, n: int, label: np.ndarray | int | None) -> np.ndarray:
+def likely_events(vae: VAE | VQVAE, n: int, label: np.ndarray | int | None) -> np.ndarray:
     """Draw events from the model, float32 `[n, *event_shape]`, all in the support."""
     support = vae.event_spec.support
     drawn = vae.sample(n, label=label, seed=0, mean=False).numpy()

@@ -16,8 +16,10 @@ from tfvae.checks import checked_count
 from tfvae.datasets.preprocessing import Preprocessing, to_png
 from tfvae.errors import InputError
 from tfvae.evaluation.batches import check_vae
+from tfvae.evaluation.codes import check_vq
 from tfvae.models.event_spec import EventSpec
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.serving.functions import decode, encode, event_name, reconstruct
 from tfvae.serving.weighted_draws import imputed, log_mean_weight
 from tfvae.typing import Tensor
@@ -86,7 +88,7 @@ class Signature:
 
 
 def signatures(
-    vae: VAE,
+    vae: VAE | VQVAE,
     *,
     preprocessing: Preprocessing | None = None,
     num_samples: int = 100,
@@ -130,8 +132,19 @@ def signatures(
     ``NAME_uint8`` for images of bytes, and ``NAME_png`` for PNG and JPEG files of any size, strings
     ``image_bytes [B]``; and ``reconstruct_png`` and ``sample_png`` return PNG files.
 
+    A `VQVAE` has others:
+
+    - ``reconstruct``: as above
+    - ``encode``: of x; returns codes, int32 `[B, *code_shape]`
+    - ``decode``: of codes; returns x, the mean of p(x|c)
+    - ``sample``: of seed; returns x, the mean of p(x|c) at codes from p(c)
+    - ``bound``: of x; returns bound, log_likelihood, log_prior, each `[B]`, nats
+    - ``anomaly_score``: of x; as above, with the negative bound
+    - ``log_prior``: of codes; returns log_prior, log p(c), `[B]`, nats
+    - ``sample_codes``: of seed; returns codes from p(c)
+
     Args:
-        vae: a built `VAE`.
+        vae: a built `VAE` or `VQVAE`.
         preprocessing: how bytes become the model's values; None where no bytes do.
         num_samples: K, draws of ``log_prob`` and ``impute``.
         threshold: of ``anomaly_score``; without one it is NaN, and nothing is an anomaly.
@@ -140,7 +153,12 @@ def signatures(
         InputError: if a number does not fit, q(z|x) has no density, or there is preprocessing of
             bytes for events that are no images.
     """
-    check_vae(vae)
+    kind = _Functions
+    if isinstance(vae, VQVAE):
+        check_vq(vae)
+        kind = _CodeFunctions
+    else:
+        check_vae(vae)
     checked_count("num_samples", num_samples)
     if preprocessing is not None:
         spec = vae.event_spec
@@ -150,14 +168,14 @@ def signatures(
                 f"model takes {spec.noun} {list(spec.shape)}: leave out the preprocessing"
             )
         preprocessing = dataclasses.replace(preprocessing, step=spec.support.step)
-    return _Functions(vae, preprocessing, num_samples, threshold).all()
+    return kind(vae, preprocessing, num_samples, threshold).all()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Functions:
     """The functions, each of float32 events."""
 
-    vae: VAE
+    vae: Any
     preprocessing: Preprocessing | None
     num_samples: int
     threshold: float | None
@@ -394,6 +412,78 @@ class _Functions:
         expected = f"expected labels from 0 to {count - 1}; received labels between"
         fits = tf.reduce_all((label >= 0) & (label < count))
         return _admitted(label, fits, expected, label)
+
+
+class _CodeFunctions(_Functions):
+    """The functions of a model with codes."""
+
+    def all(self) -> list[Signature]:
+        """Return the signatures."""
+        vae: VQVAE = self.vae
+        x = tf.TensorSpec((None, *vae.event_shape), tf.float32, name=self._x)
+        codes = tf.TensorSpec((None, *vae.code_shape), tf.int32, name="codes")
+        seed = tf.TensorSpec((None, 2), tf.int32, name="seed")
+        first: list[_Row] = [
+            (
+                "reconstruct",
+                functools.partial(reconstruct, vae),
+                [x],
+                "the mean of p(x|c) at the codes of x",
+            ),
+            ("encode", self.codes_of, [x], "the codes, whole numbers"),
+            ("decode", self.decode_codes, [codes], "the mean of p(x|c)"),
+            ("sample", self.sample, [seed], "the mean of p(x|c) at a draw of c from p(c)"),
+            (
+                "bound",
+                self.bound,
+                [x],
+                "log p(x|c) + log p(c) at the codes of x, which log p(x) is not below, nats",
+            ),
+            (
+                "anomaly_score",
+                self.anomaly_score,
+                [x],
+                "the negative bound, nats, and whether it is unusual",
+            ),
+        ]
+        others: list[_Row] = [
+            ("log_prior", self.log_prior, [codes], "log p(c), nats"),
+            ("sample_codes", self.sample_codes, [seed], "a draw of c from p(c)"),
+        ]
+        found = [signature for row in first for signature in self._forms(*row)]
+        return found + [self._plain(*row) for row in others]
+
+    def codes_of(self, x: Tensor, label: Tensor | None = None) -> Outputs:
+        return {"codes": self.vae.codes(x, label)}
+
+    def decode_codes(self, codes: Tensor, label: Tensor | None = None) -> Outputs:
+        return decode(self.vae, self.vae.code_vectors(self._checked_codes(codes)), label)
+
+    def sample(self, seed: Tensor, label: Tensor | None = None) -> Outputs:
+        return self.decode_codes(self._draw_codes(seed, label), label)
+
+    def bound(self, x: Tensor, label: Tensor | None = None) -> Outputs:
+        return self.vae.bound(x, label)._asdict()
+
+    def anomaly_score(self, x: Tensor, label: Tensor | None = None) -> Outputs:
+        score = -self.vae.bound(x, label).bound
+        limit = float("nan") if self.threshold is None else self.threshold
+        threshold = tf.fill(tf.shape(score), limit)
+        return {"score": score, "threshold": threshold, "is_anomaly": score > threshold}
+
+    def log_prior(self, codes: Tensor, label: Tensor | None = None) -> Outputs:
+        return {"log_prior": self.vae.log_prior(self._checked_codes(codes), label)}
+
+    def sample_codes(self, seed: Tensor, label: Tensor | None = None) -> Outputs:
+        return {"codes": self._draw_codes(seed, label)}
+
+    def _checked_codes(self, codes: Tensor) -> Tensor:
+        expected = f"codes are from 0 to {self.vae.num_codes - 1}; received codes between"
+        return _admitted(codes, self.vae.admits_codes(codes), expected, codes)
+
+    @functools.cached_property
+    def _draw_codes(self) -> Callable[..., Tensor]:
+        return tf.function(self.vae.draw_codes, autograph=False)
 
 
 def _log_joint(vae: VAE, x: Tensor, z: Tensor, label: Tensor | None) -> Outputs:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfvae.datasets.preprocessing import to_png
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.serving.functions import likely_events
 from tfvae.serving.signatures import Signature
 
@@ -16,7 +17,7 @@ from tfvae.serving.signatures import Signature
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 
 
-def write_warmup_requests(folder: Path, vae: VAE, signatures: Sequence[Signature]) -> None:
+def write_warmup_requests(folder: Path, vae: VAE | VQVAE, signatures: Sequence[Signature]) -> None:
     """Write a request for each signature, of one event, as TFRecords of `PredictionLog`.
 
     Args:
@@ -40,7 +41,7 @@ def write_warmup_requests(folder: Path, vae: VAE, signatures: Sequence[Signature
 class _Example:
     """One event that the model could have made, and what else signatures take."""
 
-    def __init__(self, vae: VAE):
+    def __init__(self, vae: VAE | VQVAE):
         self._event = likely_events(vae, 1, None if vae.num_classes is None else 0)
         self._latent_dim = vae.latent_dim
 
@@ -55,5 +56,6 @@ class _Example:
             "seed": np.zeros((1, 2), np.int32),
             "weight": np.zeros(1, np.float32),
             "label": np.zeros(1, np.int32),
+            "codes": np.zeros((1, *spec.shape[1:]), np.int32),
         }
         return others.get(spec.name, self._event)

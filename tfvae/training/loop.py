@@ -62,8 +62,8 @@ def train(
     training at a time has the directory.
 
     Args:
-        model: a `VAE` or `Autoencoder` that has been compiled; an optimiser that has taken steps
-            goes on from there.
+        model: a `VAE`, `VQVAE` or `Autoencoder` that has been compiled; an optimiser that has taken
+            steps goes on from there.
         data: `tfvae.datasets.Batches`; or a data set of batches ``x`` or ``(x, label)`` or
             ``(x, label, sample_weight)``, iterated anew each epoch.
         epochs: passes over the data.
@@ -95,7 +95,9 @@ def train(
         OSError: if a checkpoint cannot be written.
     """
     if not isinstance(model, LatentVariableModel):
-        raise InputError(f"expected a tfvae.VAE or Autoencoder; received {type(model).__name__}")
+        raise InputError(
+            f"expected a tfvae.VAE, VQVAE or Autoencoder; received {type(model).__name__}"
+        )
     for name, source in (("data", data), ("validation_data", validation_data)):
         if source is not None or name == "data":
             _check_batches(name, source)
@@ -244,7 +246,7 @@ def _added(outcome: Outcome, sums: Any, skipped: Any, skip_non_finite: Any) -> t
     fine = tf.equal(outcome.problem, 0)
     return (
         sums + tf.where(fine, outcome.sums, tf.zeros_like(outcome.sums)),
-        skipped + tf.cast(forgiven, tf.int32),
+        skipped + tf.cast(forgiven, tf.int32) + outcome.skipped,
         tf.where(forgiven, 0, outcome.problem),
     )
 

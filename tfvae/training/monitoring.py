@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae import plotting
+from tfvae.models.vq import VQVAE
 from tfvae.saving.files import new_file
 
 _TIMES = 20
@@ -111,6 +112,9 @@ class Pictures(keras.callbacks.Callback):
         with self._writer.as_default(epoch):
             for name, figure in figures.items():
                 tf.summary.image(name, _pixels(figure)[None])
+            if isinstance(vae, VQVAE):
+                tf.summary.histogram("codes", vae.codes(self._x, self._labels))
+                return
             for dimension in range(vae.latent_dim):
                 tf.summary.histogram(f"code/{dimension}", codes[:, dimension])
 

@@ -33,7 +33,8 @@ class Position:
         totals: sums of the epoch under way, float64, empty at its start.
         history: one value an epoch of each metric.
         stopped: whether a callback has ended the training.
-        skipped: batches left out since their loss or gradient was not finite.
+        skipped: batches left out since their loss or gradient was not finite, or the latter too
+            long.
         taken: steps taken in all.
     """
 

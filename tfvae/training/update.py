@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfvae.errors import InputError
 from tfvae.models import LatentVariableModel, keras_internals
 from tfvae.models.batch import Batch
-from tfvae.models.step import Losses, scales_loss, weighed
+from tfvae.models.step import Losses, is_short, scales_loss, weighed
 from tfvae.share import Share, share_of_worker, summed
 from tfvae.training.replicas import first, worker_of
 from tfvae.typing import Tensor
@@ -53,11 +53,13 @@ class Outcome(NamedTuple):
         problem: 0, or one more than the place in `Updates.problems` of what is not finite.
         extremes: the lowest and the highest finite value of the events, `[2]`, where there is a
             problem.
+        skipped: 1 where the gradient was too long for an update, else 0.
     """
 
     sums: Tensor
     problem: Tensor
     extremes: Tensor
+    skipped: Tensor | int = 0
 
 
 class Updates:
@@ -119,10 +121,10 @@ class Updates:
         def differentiate(batch: Any, seed: Tensor) -> Any:
             own, rows = self._share_of(batch, total)
             taken = self.model.differentiate(own, seed, rows)
-            loss = taken.losses.loss
-            return summed([*taken.gradients, self._sums(own, rows, taken.losses, loss, True)])
+            sums = self._sums(own, rows, taken.losses, taken.losses.loss, True)
+            return summed([taken.gradients, list(taken.losses.statistics), sums])
 
-        *gradients, sums = first(
+        gradients, statistics, sums = first(
             self.strategy, self.strategy.run(differentiate, args=(batch, seed))
         )
         problem = self._problem(sums, gradients)
@@ -130,10 +132,17 @@ class Updates:
         def update() -> Tensor:
             # Outside of replicas Keras neither sums the gradients again nor clips each's by itself.
             self.model.optimizer.apply(gradients, self.model.trainable_variables)
+            self.model.follow(statistics)
             return problem
 
-        problem = tf.cond(tf.equal(problem, 0), update, lambda: problem)
-        return Outcome(sums, problem, self._extremes(batch, problem))
+        fine = tf.equal(problem, 0)
+        if self.model.skip_norm is None:
+            problem = tf.cond(fine, update, lambda: problem)
+            return Outcome(sums, problem, self._extremes(batch, problem))
+        short = is_short(self.model, gradients)
+        problem = tf.cond(fine & short, update, lambda: problem)
+        skipped = tf.cast(fine & tf.logical_not(short), tf.int32)
+        return Outcome(sums, problem, self._extremes(batch, problem), skipped)
 
     def test(self, batch: Any, index: Any, total: Any = None) -> Outcome:
         """Evaluate one batch; its loss is the negative ELBO, whatever the training objective is.
