@@ -1,9 +1,11 @@
 """The pages' examples run as they stand, and their links lead somewhere."""
 
 import re
+import shlex
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -57,11 +59,11 @@ def test_the_first_example_trains_draws_saves_and_is_served(tmp_path, monkeypatc
         served = run(client, page, **{"grpc://localhost:8500": address})
     np.testing.assert_allclose(served["images"], names["images"], atol=1e-6)
     exports = re.findall(
-        r"^tfvae export runs/mnist --out \w+ --format .*$", PAGES[page], re.MULTILINE
+        r"^tfvae export runs/first --out \w+ --format .*$", PAGES[page], re.MULTILINE
     )
     assert len(exports) == 2
     for line in exports:
-        within(*line.replace("runs/mnist", "model.keras").split()[1:])
+        within(*line.replace("runs/first", "model.keras").split()[1:])
     names = run(runtimes, page)
     expected = keras.models.load_model("model.keras").decode(names["noise"]).mean()
     np.testing.assert_allclose(names["images"], expected, atol=1e-4)
@@ -87,26 +89,22 @@ def test_networks_and_likelihoods_of_ones_own(tmp_path):
 @pytest.mark.exhaustive
 def test_a_table_has_rows_made_up_holes_filled_and_a_score(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    carat = (rng.gamma(2, 0.4, 200) + 0.2).round(2)
-    price = (4000 * carat * rng.lognormal(0, 0.1, 200)).round().astype(int)
-    table = pd.DataFrame(
-        {"carat": carat, "cut": rng.choice(["Fair", "Ideal"], 200), "price": price}
-    )
-    table.to_csv("diamonds.csv", index=False)
     _, example = blocks("python", "README.md")
     assert len(lines_of(example)) <= 10
     assert example in blocks("python", "docs/tables.md")
-    names = run(example, "README.md", **{"epochs=20": "epochs=1"})
+    names = run(example, "README.md", **{"epochs=100": "epochs=1"})
+    table = pd.read_csv("wine.csv")
     assert list(names["made_up"]) == list(table)
-    assert names["made_up"]["carat"].between(carat.min(), carat.max()).all()
+    low, high = table["alcohol"].min(), table["alcohol"].max()
+    assert names["made_up"]["alcohol"].between(low, high).all()
     assert not names["filled"].isna().any().any()
-    assert names["score"].shape == (160,)
+    assert names["score"].shape == names["x"].shape[:1]
     run(blocks("python", "docs/tables.md")[1], "docs/tables.md")
 
 
 @pytest.mark.exhaustive
-def test_holes_are_filled():
+def test_holes_are_filled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (missing,) = blocks("python", "docs/missing.md")
     names = run(missing, "docs/missing.md", **{"epochs=5": "epochs=1"})
     x, filled = names["x"], names["filled"].numpy()
@@ -155,8 +153,82 @@ def test_a_hierarchy_on_networks_of_ones_own():
 
 @pytest.mark.exhaustive
 def test_the_loop_trains():
-    (loop,) = blocks("python", "docs/train.md")
+    *_, loop = blocks("python", "docs/train.md")
     assert len(run(loop, "docs/train.md")["history"].history["elbo"]) == 2
+
+
+@pytest.mark.exhaustive
+def test_a_small_set_ends_at_its_best():
+    small, *_ = blocks("python", "docs/train.md")
+    names = run(small, "docs/train.md", **{"epochs=200": "epochs=2"})
+    assert names["best"].best == pytest.approx(max(names["vae"].history.history["val_elbo"]))
+
+
+@pytest.mark.exhaustive
+def test_a_sweep_prunes_and_finds():
+    optuna = pytest.importorskip("optuna")
+    _, sweep, _ = blocks("python", "docs/train.md")
+    fewer = {
+        '"mnist-small", binarize="dynamic"': '"digits", binarize="threshold"',
+        "n_trials=20": "n_trials=8",
+        "epochs=10": "epochs=3",
+        "n_startup_trials=4": "n_startup_trials=2",
+    }
+    study = run(sweep, "docs/train.md", **fewer)["study"]
+    states = [trial.state for trial in study.trials]
+    assert optuna.trial.TrialState.PRUNED in states
+    assert states.count(optuna.trial.TrialState.COMPLETE) >= 2
+    assert set(study.best_params) == {"latent_dim", "learning_rate"}
+
+
+# These pages are about data that no package has, and about a clone of the repository.
+OF_A_CLONE = ("README.md", "docs/results.md", "docs/benchmarks.md")
+
+
+def shortened(line):
+    """Return a command's arguments, for a training that is over soon; None for what is left out."""
+    words = shlex.split(line, comments=True)
+    yours = any(re.fullmatch(r"(hf://)?[A-Z]{4,}(/[A-Z]+)?", word) for word in words)
+    if words[0] != "tfvae" or words[1] == "explore" or yours or "--logger" in words:
+        return None
+    if words[1] == "train" and "--resume" not in words:
+        for option, value in (("--epochs", "1"), ("--network", "dense:hidden=8")):
+            if option in words:
+                words[words.index(option) + 1] = value
+            else:
+                words += [option, value]
+    for option in ("--num-samples", "--limit"):
+        if option in words:
+            words[words.index(option) + 1] = "20"
+    return words[1:]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in OF_A_CLONE])
+def test_a_page_works_as_written_in_an_empty_folder(page, tmp_path, monkeypatch):
+    """All of its commands and examples, one after the other, with fewer epochs and draws.
+
+    But for what the reader has to bring, in capitals, and what serves until it is stopped.
+    """
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for language, block in re.findall(
+        r"^```(python|sh)\n(.*?)^```$", PAGES[page], flags=re.DOTALL | re.MULTILINE
+    ):
+        if language == "python":
+            if "Client" not in block:
+                fewer = re.sub(r"\bepochs=\d+", "epochs=1", block)
+                fewer = re.sub(r"\bn_trials=\d+", "n_trials=1", fewer)
+                exec(compile(fewer, page, "exec"), names)
+            continue
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shortened(line) if line else None
+            if words is not None:
+                if "--run-dir" in words and Path(words[words.index("--run-dir") + 1]).exists():
+                    continue
+                within(*words)
+                if "--out" in words:
+                    assert Path(words[words.index("--out") + 1]).exists(), line
 
 
 @pytest.mark.exhaustive

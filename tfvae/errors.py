@@ -24,6 +24,17 @@ class InputError(ValueError):
         super().__init__(text if len(text) <= _MOST else f"{text[:_MOST]} ...")
 
 
+def missing_extra(what: str, package: str, extra: str) -> InputError:
+    """Return the error of a part of the library whose packages are not installed.
+
+    Args:
+        what: what needs them, with its verb: "the page needs".
+        package: what is missing.
+        extra: the extra of this package that brings it.
+    """
+    return InputError(f"{what} {package}: pip install 'tfvae[{extra}]'")
+
+
 class DivergenceError(ArithmeticError):
     """A training whose loss or gradient is not finite any more.
 

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from scripts import ROOT, benchmark
 
@@ -26,6 +27,28 @@ def test_the_pages_have_the_table_of_the_results(combinations):
     rows = [combinations.key_of(name, row) for name, of in combinations.ROWS.items() for row in of]
     assert sorted(kept["results"]) == sorted(rows)
     assert combinations.table(kept["results"]).strip() in PAGES
+
+
+def test_the_pages_have_the_table_of_starts():
+    kept = json.loads((ROOT / "benchmarks" / "starts.json").read_text())
+    assert benchmark("starts").table(kept["rows"]) in PAGES
+
+
+@pytest.mark.exhaustive
+def test_starts_are_measured(monkeypatch, capsys, tmp_path):
+    starts = benchmark("starts")
+    monkeypatch.setattr(starts, "EVERY", 2)
+    np.save(tmp_path / "x.npy", 20 * np.random.default_rng(0).normal(size=(40, 8, 2)))
+    monkeypatch.setattr(
+        starts, "cases", lambda given: [starts.Case("x", given.series, "normal:scale=learned")]
+    )
+    out = tmp_path / "starts.json"
+    words = ["starts", "--series", tmp_path / "x.npy", "--steps", 2, 4, "--out", out]
+    monkeypatch.setattr("sys.argv", [str(word) for word in words])
+    starts.main()
+    before, after = json.loads(out.read_text())["rows"]
+    assert after["elbo"]["2"] > before["elbo"]["2"]
+    assert starts.table([before, after]) in capsys.readouterr().out
 
 
 def test_the_pages_have_the_tables_of_published_numbers():

@@ -110,6 +110,7 @@ def test_a_run_stopped_in_either_stage_goes_on_to_the_same_weights(calls, run, t
         (["--quantizer", "fsq"], "--quantizer is for --model vq, and the model is vae"),
         (["--code-prior", "transformer"], "--code-prior is for --model vq"),
         (["--model", "vq", "--posterior", "iaf"], "--posterior is for a VAE"),
+        (["--model", "vq", "--groups", "2"], "--groups is for --model hierarchical"),
         (["--model", "vq", "--quantizer", "rvq"], "unknown quantizer 'rvq'"),
         (["--model", "vq", "--quantizer", "fsq", "--latent-dim", "9"], "received code_dim=9"),
     ],

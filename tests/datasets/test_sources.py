@@ -1,4 +1,5 @@
 import gzip
+import importlib.util
 import struct
 import subprocess
 import sys
@@ -459,6 +460,24 @@ class TestTfds:
         rows = np.array([8, 1, 1, 9, 0])
         for one, other in zip(held.read(rows), streamed.read(rows), strict=True):
             np.testing.assert_array_equal(one, other)
+
+    def test_without_array_record(self, monkeypatch):
+        found = importlib.util.find_spec
+
+        def find_spec(name):
+            return None if name == "array_record" else found(name)
+
+        monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+        source = open_source("fixed_squares", memory_limit=0)
+        images, labels = source.read(source.official["test"][::-1])
+        assert sorted(images[:, 0, 0, 0].tolist()) == [7, 8, 9]
+        np.testing.assert_array_equal(labels, images[:, 0, 0, 0] % 3)
+
+    def test_without_tfds(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+        text = message("mnits")
+        assert "no such file or folder: mnits" in text
+        assert "needs tensorflow-datasets: pip install 'tfvae[tfds]'" in text
 
     def test_sizes_that_differ(self):
         text = message("loose_squares")

@@ -326,3 +326,45 @@ def test_a_learned_scale_follows_the_error_in_some_hundred_steps():
         step()
     scale = family.distribution({"loc": zeros}).stddev().numpy()
     np.testing.assert_allclose(scale, 0.02, rtol=0.1)
+
+
+@pytest.mark.parametrize("network", ["dense:hidden=8", "conv:filters=4,hidden=8"])
+@pytest.mark.parametrize("options", [{}, {"missing": True}, {"num_classes": 3}])
+def test_values_of_any_size_start_as_those_of_unit_size(network, options, rng):
+    unit = rng.normal(size=(64, 9, 2)).astype("float32")
+    unit = (unit - unit.mean((0, 1))) / unit.std((0, 1))
+    size, middle = np.array([30.0, 500.0], "float32"), np.array([-7.0, 900.0], "float32")
+    label = [np.zeros(64, np.int32)] if "num_classes" in options else []
+    codes, means = {}, {}
+    for name, x in (("unit", unit), ("large", unit * size + middle)):
+        vae = model("normal:scale=learned", (9, 2), network=network, **options)
+        vae.adapt(x, *label)
+        p = vae.decode(np.ones((1, 2), "float32"), *[one[:1] for one in label])
+        centre, scale = (x.mean(0), x.std((0, 1))) if name == "large" else (unit.mean(0), 1.0)
+        codes[name] = vae.encode(x, *label).mean().numpy()
+        means[name] = (p.mean().numpy() - centre) / scale
+        # Not twice, where data of other sizes come after them.
+        kernel = vae.likelihood_family.head.kernel.numpy()
+        vae.adapt(1000 * x, *label)
+        np.testing.assert_array_equal(vae.likelihood_family.head.kernel, kernel)
+    assert np.abs(codes["large"]).max() < 10
+    if network.startswith("dense"):  # without a border, which is 0 as the mean is not
+        np.testing.assert_allclose(codes["large"], codes["unit"], atol=1e-3)
+    # 64 events spread a little less about the mean of their place than about that of all.
+    np.testing.assert_allclose(means["large"], means["unit"], rtol=0.03, atol=1e-3)
+
+
+def test_networks_of_ones_own_take_values_of_any_size(rng):
+    """Their first layer does, if it can be told, and others are left as they are."""
+    x = 100 * rng.normal(size=(64, 4)).astype("float32")
+    told = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    normalised = keras.Sequential(
+        [keras.Input((4,)), keras.layers.LayerNormalization(), keras.layers.Dense(3)]
+    )
+    for encoder, is_told in ((told, True), (normalised, False)):
+        before = encoder.layers[-1].kernel.numpy()
+        decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
+        vae = tfvae.VAE(encoder, decoder, latent_dim=2, likelihood="normal")
+        vae.adapt(x)
+        after = before / x.std(0)[:, None] if is_told else before
+        np.testing.assert_allclose(encoder.layers[-1].kernel, after, rtol=1e-4)

@@ -1,3 +1,4 @@
+import io
 import subprocess
 import sys
 
@@ -56,6 +57,15 @@ def test_the_latent_map_takes_any_dimension(rng, tmp_path, dimensions, labelled)
     assert len(figure.axes[0].collections) == (len(np.unique(labels)) if labelled else 1)
     figure.savefig(tmp_path / "latent.png")
     assert (tmp_path / "latent.png").stat().st_size > 1000
+
+
+def test_the_legend_of_a_map_hides_no_point(rng):
+    figure = plotting.latent_map(rng.normal(size=(300, 2)), rng.integers(0, 10, 300))
+    figure.savefig(io.BytesIO())  # lays it out
+    (axes,) = figure.axes
+    legend = axes.get_legend().get_window_extent()
+    assert legend.x0 >= axes.get_window_extent().x1
+    assert legend.x1 <= figure.bbox.x1
 
 
 def test_a_map_of_a_single_image_is_no_error(rng):

@@ -16,7 +16,7 @@ from typing import Any
 
 from tfvae.app.gate import Gate, is_loopback, protocol
 from tfvae.datasets.image_files import MAX_BYTES
-from tfvae.errors import InputError
+from tfvae.errors import InputError, missing_extra
 from tfvae.saving.files import kept_open, remove_leftovers
 
 PASSWORD_VARIABLE = "TFVAE_PASSWORD"
@@ -47,7 +47,7 @@ def gradio() -> Any:
     try:
         import gradio
     except ImportError as error:
-        raise InputError("the page needs gradio: pip install 'tfvae[app]'") from error
+        raise missing_extra("the page needs", "gradio", "app") from error
     return gradio
 
 

@@ -68,7 +68,7 @@ def _batch_size(events: int) -> int:
 
 def _default_dim(config: TrainConfig, data: datasets.Dataset) -> int | None:
     # A quantizer knows the width of its vectors.
-    return _latent_dim(data.event_shape) if config.model == "vae" else None
+    return None if config.model == "vq" else _latent_dim(data.event_shape)
 
 
 def _latent_dim(event_shape: tuple[int, ...]) -> int:

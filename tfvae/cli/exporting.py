@@ -136,3 +136,36 @@ def _export_saved_model(
     version, signatures = publish_saved_model(trained.vae, out, card=card, num_samples=num_samples)
     facts = {"out": str(version), "signatures": signatures}
     show(facts, as_json, f"wrote {version}: {', '.join(signatures)}")
+
+
+def push(
+    model: Model,
+    address: Annotated[str, Parameter(help="hf://OWNER/NAME; it is made if it is not there.")],
+    /,
+    *,
+    public: Annotated[
+        bool, Parameter(help="Let all see a repository that is made.", negative=())
+    ] = False,
+    license: Annotated[
+        str | None,
+        Parameter(
+            help="The model's licence, in the hub's words (apache-2.0); by default that of the "
+            "data, if it is known."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a trained model on a model hub, with its card and pictures.
+
+    HF_TOKEN, or hf auth login, says who does it; HF_ENDPOINT names another hub than
+    huggingface.co. tfvae.load and the commands take the same address.
+    """
+    from tfvae.quiet import load_tensorflow
+    from tfvae.saving.files import find_model
+
+    find_model(model)
+    load_tensorflow()
+    from tfvae.saving import publish
+
+    place = publish.push(model, address, private=not public, licence=license)
+    show({"address": address, "page": place}, as_json, f"pushed to {place}")

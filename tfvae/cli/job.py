@@ -53,7 +53,7 @@ from tfvae.saving.run import (
 )
 from tfvae.serving.calibration import DEFAULT_RATE, calibrate
 from tfvae.serving.export import export_saved_model
-from tfvae.training import replicas, train
+from tfvae.training import loggers, replicas, train
 from tfvae.training.checkpoints import Checkpoints
 from tfvae.training.monitoring import MetricsFile, Pictures, write_metrics
 from tfvae.training.precision import best_precision
@@ -61,6 +61,8 @@ from tfvae.training.precision import best_precision
 _MAP_EVENTS = 5000
 # Events that tell whether the posterior has collapsed.
 _JUDGED = 512
+# What a run directory shows.
+_PICTURES = ("samples", "reconstructions", "latent", "groups", "codes", "curves")
 # What a training writes into, where a link would be followed.
 _WRITTEN = ("checkpoints", "saved_model", "tensorboard")
 
@@ -210,6 +212,7 @@ class _Job:
             config = dataclasses.replace(config, precision=best_precision())  # type: ignore[arg-type]
         self.config = config
         self.run_dir: Path = config.run_dir  # type: ignore[assignment]
+        self.logger: loggers.RunLogger | None = None
 
     def prepare(self, schema: datasets.Schema | None = None) -> None:
         """Load the data and build the model.
@@ -221,6 +224,8 @@ class _Job:
             InputError: if an option or the data do not fit.
         """
         config = self.config
+        if config.logger is not None:
+            loggers.require(config.logger)
         self.data = load_data(config, schema)
         if self.is_chief:
             print(as_options(self.data.summary()), file=sys.stderr)
@@ -234,6 +239,8 @@ class _Job:
         self.batch_size: int = config.batch_size  # type: ignore[assignment]
         with self.strategy.scope(), _dtype_policy(config.precision):
             self.vae = self._make(self.data.train.steps(self.batch_size))
+        if self.is_chief:
+            warn_of_scale(self.vae, self.data.train.arrays(limit=256)[0])
 
     def _make(self, steps: int) -> VAE:
         config, data = self.config, self.data
@@ -260,8 +267,6 @@ class _Job:
         # Values outside the support show in the first events, before anything is written.
         x, labels = data.train.arrays(limit=256)
         vae.event_spec.check_array(x, labels)
-        if self.is_chief:
-            warn_of_scale(vae, x)
         prior = vae.prior_family.of_top() if isinstance(vae, VAE) else None
         if isinstance(prior, VampPrior):
             # More pseudo-inputs than events are refused here.
@@ -297,6 +302,7 @@ class _Job:
             self._history = vae.history.history
             if over and epochs == self.epochs and isinstance(vae, VQVAE):
                 over = self._train_prior(vae, stopped)
+        ended = bool(vae.stop_training) or (over and epochs == self.epochs)
         by = None if over else (stopped or [signal.SIGTERM])[0]
         score = None
         self._judged: tuple[tuple[int, int] | None, tuple[str, ...]] = (None, ())
@@ -306,6 +312,15 @@ class _Job:
                 print("\ninterrupted: keeping the model as it is now", file=sys.stderr)
                 vae.optimizer.finalize_variable_values(vae.trainable_variables)
             score = self._finish()
+        if self.logger is not None:
+            names = () if score is None else _PICTURES
+            places = [self.run_dir / f"{name}.png" for name in names]
+            figures = {} if score is None else dataclasses.asdict(score)
+            self.logger.finish(
+                figures,
+                [place for place in places if place.exists()],
+                "finished" if ended and not stopped else "stopped",
+            )
         # The others wait for the chief.
         replicas.wait_for_all(self.strategy)
         return Done(self.run_dir, score, by, *self._judged, usage=self._usage)
@@ -386,6 +401,14 @@ class _Job:
             print(f"tfvae: {logs} is no directory: it is now {aside.name}", file=sys.stderr)
             logs.replace(aside)
         x, labels = self.data.validation.arrays(limit=512)
+        if config.logger is not None and self.logger is None:
+            self.logger = loggers.logger(
+                config.logger,
+                self.run_dir,
+                {"dataset": Path(self.data.name).name, **_described(config)},
+            )
+        if self.logger is not None:
+            callbacks.append(self.logger)
         return [
             *callbacks,
             MetricsFile(self.run_dir / metrics),
@@ -441,7 +464,9 @@ class _Job:
         x, labels = data.test.arrays(limit=_MAP_EVENTS)
         given = labels if vae.num_classes is not None else None
         units = Units(data.schema)
-        few = slice(DEFAULT_RECONSTRUCTIONS[x.ndim - 1])
+        few: Any = slice(DEFAULT_RECONSTRUCTIONS[x.ndim - 1])
+        if x.ndim == 2:  # tables are often sorted
+            few = np.unique(np.linspace(0, len(x) - 1, few.stop).astype(int))
         pictures = {
             "samples": self._samples(vae, x, labels),
             "reconstructions": plotting.reconstructions(
@@ -476,13 +501,7 @@ class _Job:
         images = {"train": data.train, "validation": data.validation, "test": data.test}
         validation = data.validation.batches(self.batch_size)
         enough = len(data.validation) >= 1 / DEFAULT_RATE and np.isfinite(score.elbo)
-        # Where files lie on this machine is nobody else's affair.
         name = Path(data.name).name
-        training = {
-            option: value
-            for option, value in dataclasses.asdict(config).items()
-            if value not in (None, False, ()) and option not in ("run_dir", "manual_dir", "dataset")
-        }
         return Card(
             data={
                 "name": name,
@@ -492,7 +511,7 @@ class _Job:
             class_names=data.class_names,
             schema=data.schema,
             preprocessing=Preprocessing.like(data.validation),
-            training=training,
+            training=_described(config),
             # One event alone has no standard error.
             metrics=without_nan(dataclasses.asdict(score)),
             anomaly=calibrate(vae, validation) if enough else None,
@@ -544,6 +563,17 @@ def _what_is_estimated(vae: VAE | VQVAE) -> str:
         codes_of_each = " x ".join(map(str, vae.code_shape))
         return f"{codes_of_each} codes below {vae.num_codes} for each; the ELBO is a bound, exact"
     return "KL " + ("in closed form" if vae.kl_is_exact else "estimated from the draws of z")
+
+
+def _described(config: TrainConfig) -> dict[str, Any]:
+    """Return the options that say how a model was trained, as others may read them."""
+    # Where files lie on this machine is nobody else's affair.
+    own = ("run_dir", "manual_dir", "dataset", "logger")
+    return {
+        option: value
+        for option, value in dataclasses.asdict(config).items()
+        if value not in (None, False, ()) and option not in own
+    }
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:

@@ -38,6 +38,7 @@ for _command in (
     filling.impute,
     exporting.encode,
     exporting.export,
+    exporting.push,
     compressing.compress,
     compressing.decompress,
 ):

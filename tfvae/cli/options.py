@@ -9,7 +9,10 @@ from tfvae.checks import MOST_SEED
 from tfvae.saving.config import whole
 
 Model = Annotated[
-    Path, Parameter(help="A run directory of tfvae train, a model.keras file or a SavedModel.")
+    Path,
+    Parameter(
+        help="A run directory of tfvae train, a model.keras file, a SavedModel, or hf://OWNER/NAME."
+    ),
 ]
 Out = Annotated[
     Path,

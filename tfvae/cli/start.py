@@ -20,8 +20,11 @@ def open_model(model: Path, *, codes: bool = False) -> "TrainedModel":
     Raises:
         InputError: if there is none, or it is one of codes and these will not do.
     """
+    from tfvae.saving import hub
     from tfvae.saving.files import find_model
 
+    if hub.is_address(model):
+        model = hub.download(model)
     find_model(model)  # a wrong path shows at once, not when TensorFlow has loaded
     load_tensorflow(start_devices=True)
     from tfvae.saving.run import TrainedModel

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfvae.errors import InputError
+from tfvae.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +37,8 @@ def to_pandas(frame: Any) -> "pd.DataFrame":
             elif hasattr(frame, "__arrow_c_stream__"):
                 frame = pd.DataFrame.from_arrow(frame)
         except ImportError as error:
-            raise InputError(
-                "frames that are not of pandas are read through Arrow: install tfvae[parquet]"
-            ) from error
+            what = "frames that are not of pandas are read by"
+            raise missing_extra(what, "pyarrow", "parquet") from error
     if not isinstance(frame, pd.DataFrame):
         raise InputError(
             f"expected a table of pandas, polars or Arrow; received {type(frame).__name__}"

@@ -15,7 +15,7 @@ from tfvae.datasets.folders import Files, Layout, laid_out
 from tfvae.datasets.options import PictureOptions
 from tfvae.datasets.source import SPLIT_WORDS, SPLITS, Size, Source
 from tfvae.datasets.text import first_line
-from tfvae.errors import InputError
+from tfvae.errors import InputError, missing_extra
 
 TFRECORDS = (".tfrecord", ".tfrecords")
 
@@ -56,10 +56,7 @@ def parquet_of_pictures(path: Path, size: Size | None, options: PictureOptions) 
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise InputError(
-            f"{path}: Parquet is read by pyarrow, which is not installed: pip install "
-            "'tfvae[parquet]'"
-        ) from error
+        raise missing_extra(f"{path}: Parquet is read by", "pyarrow", "parquet") from error
     try:
         first = pq.read_schema(next(iter(files.values()))[0])
         image = _image_column(first)

@@ -16,7 +16,7 @@ from tfvae.datasets.cells import HOLES, to_pandas, typed
 from tfvae.datasets.column import Level
 from tfvae.datasets.columns import check_kinds
 from tfvae.datasets.text import first_line
-from tfvae.errors import InputError
+from tfvae.errors import InputError, missing_extra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ def _read_binary(path: Path) -> "pd.DataFrame":
     try:
         return read(path)
     except ImportError as error:
-        raise InputError(f"{path} is read through Arrow: install tfvae[parquet]") from error
+        raise missing_extra(f"{path} is read by", "pyarrow", "parquet") from error
     except Exception as error:  # Arrow raises many kinds for a damaged file.
         raise InputError(f"{path} is not a readable table: {first_line(error)}") from error
 
@@ -146,7 +146,7 @@ def _binary_chunks(path: Path) -> Iterator[Any]:
             with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
                 yield from (file.get_batch(number) for number in range(file.num_record_batches))
     except ImportError as error:
-        raise InputError(f"{path} is read through Arrow: install tfvae[parquet]") from error
+        raise missing_extra(f"{path} is read by", "pyarrow", "parquet") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a readable table: {first_line(error)}") from error
 
@@ -256,7 +256,7 @@ def _sheets(path: Path) -> dict[str, list[list[Any]]]:
     try:
         import openpyxl
     except ImportError as error:
-        raise InputError("Excel files are read by openpyxl: install tfvae[excel]") from error
+        raise missing_extra("Excel files are read by", "openpyxl", "excel") from error
 
     def cells(*, values: bool) -> dict[str, list[list[Any]]]:
         book = openpyxl.load_workbook(path, read_only=True, data_only=values)

@@ -1,22 +1,38 @@
 """Image sets of TensorFlow Datasets."""
 
 import contextlib
+import importlib.util
 import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tfvae.datasets.pictures import decode_files
 from tfvae.datasets.source import SPLITS, Batch, Size, Source, joined
 from tfvae.datasets.text import first_line
-from tfvae.errors import InputError
+from tfvae.errors import InputError, missing_extra
 
 
 def tfds_source(name: str, size: Size | None, manual_dir: str | os.PathLike[str] | None) -> Source:
-    """Return the source of an image set of TensorFlow Datasets."""
-    import tensorflow_datasets as tfds
+    """Return the source of an image set of TensorFlow Datasets.
+
+    It is prepared in the one format that is read by row number, array_record, where the system has
+    that package (Linux has); elsewhere as TFRecord, of which the encoded images are held in memory.
+
+    Raises:
+        InputError: if TensorFlow Datasets is not installed, or has no such images.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise missing_extra(
+            f"no such file or folder: {name}; to take it for the name of an image set needs",
+            "tensorflow-datasets",
+            "tfds",
+        ) from error
 
     # Asked for a name it does not know, TFDS would look for it on the network.
     if re.split("[:/]", name)[0] not in tfds.list_builders(with_community_datasets=False):
@@ -34,8 +50,8 @@ def tfds_source(name: str, size: Size | None, manual_dir: str | os.PathLike[str]
     try:
         # TFDS announces what it does on the standard output, which belongs to our caller.
         with contextlib.redirect_stdout(sys.stderr):
-            # The one format of TFDS that is read by row number.
-            builder = tfds.builder(name, file_format="array_record")
+            has_rows = importlib.util.find_spec("array_record") is not None
+            builder = tfds.builder(name, file_format="array_record" if has_rows else "tfrecord")
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
             )
@@ -61,10 +77,20 @@ def tfds_source(name: str, size: Size | None, manual_dir: str | os.PathLike[str]
     decoders = dict.fromkeys(skipped, tfds.decode.SkipDecoding())
 
     def open_split(split: str) -> Source:
-        data = builder.as_data_source(split=split, decoders=decoders)
+        data: Any
+        if has_rows:
+            data = builder.as_data_source(split=split, decoders=decoders)
+            examples_at = data.__getitems__
+        else:
+            config = tfds.ReadConfig(interleave_cycle_length=1)
+            read_split = builder.as_dataset(split=split, decoders=decoders, read_config=config)
+            data = list(read_split.as_numpy_iterator())
+
+            def examples_at(rows: list[int]) -> list[dict[str, Any]]:
+                return [data[row] for row in rows]
 
         def read(rows: np.ndarray) -> Batch:
-            examples = data.__getitems__(rows.tolist())
+            examples = examples_at(rows.tolist())
             encoded = [(f"an image of {name} ({split})", example["image"]) for example in examples]
             images = decode_files(encoded, shape[2], size)
             if num_classes is None:

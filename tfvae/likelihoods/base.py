@@ -33,9 +33,12 @@ class FreeScale:
     Args:
         floor: lower bound, which keeps densities and their gradients finite.
         unit: what raw = 0 gives, less the floor.
+
+    Attributes:
+        SPEED: how much the logarithm moves for each unit of the raw number.
     """
 
-    _SPEED = 5.0
+    SPEED = 5.0
 
     def __init__(self, floor: float, unit: float = 1.0):
         self.floor = floor
@@ -43,11 +46,11 @@ class FreeScale:
 
     def __call__(self, raw: Tensor) -> Tensor:
         """Map raw numbers, of any shape, to scales."""
-        return self.floor + self.unit * keras.ops.exp(self._SPEED * raw)
+        return self.floor + self.unit * keras.ops.exp(self.SPEED * raw)
 
     def inverse(self, value: ArrayLike) -> Any:
         """Return the raw number that a scale comes from."""
-        return np.log((np.asarray(value, np.float64) - self.floor) / self.unit) / self._SPEED
+        return np.log((np.asarray(value, np.float64) - self.floor) / self.unit) / self.SPEED
 
 
 class Positive:
@@ -357,6 +360,17 @@ class Likelihood(Family, abc.ABC):
             ``"raw"``, the unconstrained parameters `[..., parameters_per_value · C]` in the order
             of the head; and by their names the values of the likelihood's own weights that the
             data tell as well. None to leave all as it is.
+        """
+        return None
+
+    def starting_spread(self, x: np.ndarray) -> np.ndarray | None:
+        """Return how far from their mean the head's parameters range where that is more than 1.
+
+        Args:
+            x: as for `starting_parameters`.
+
+        Returns:
+            `[parameters_per_value · C]`, 1 for those that range over less; None for all 1.
         """
         return None
 

@@ -10,7 +10,13 @@ import tensorflow as tf
 from tfvae.distributions.family import PACKAGE
 from tfvae.lazy import tfd
 from tfvae.likelihoods.base import FreeScale, Likelihood, Positive, check_floor, check_positive
-from tfvae.likelihoods.moments import logit, observed_mean, pooled_mean, smoothed_share
+from tfvae.likelihoods.moments import (
+    logit,
+    observed_mean,
+    pooled_mean,
+    smoothed_share,
+    spread_of_channels,
+)
 from tfvae.likelihoods.support import Support
 from tfvae.typing import Config, Distribution, Shape, Tensor
 
@@ -87,6 +93,12 @@ class LocationScale(Likelihood):
             raw_scale = self._positive.inverse(np.maximum(scale, least))
             return {"raw": np.concatenate([loc, raw_scale], axis=-1)}
         return {"raw": loc}
+
+    def starting_spread(self, x: np.ndarray) -> np.ndarray:
+        """Return the spread of each channel about the means; that of scales per value is 1."""
+        spread = spread_of_channels(x - observed_mean(x)) / self._unit
+        ones = np.ones(len(spread) * self.flat_parameters)
+        return np.concatenate([np.maximum(spread, 1.0), ones])
 
     @property
     def _unit(self) -> float:

@@ -32,6 +32,12 @@ def pooled_mean(x: ArrayLike, by_channel: bool) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), 0.0)
 
 
+def spread_of_channels(x: ArrayLike) -> np.ndarray:
+    """Compute the standard deviation of the values of each index of the last axis, `[C]`."""
+    values = np.asarray(x, np.float64)
+    return np.sqrt(pooled_mean(np.square(values - pooled_mean(values, True)), True))
+
+
 def smoothed_share(x: ArrayLike) -> np.ndarray:
     """Compute the mean at each place of values in [0, 1], moved by half a count from 0 and from 1.
 

@@ -765,7 +765,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
                 f"adapt takes events, a split or a data set of batches; received {type(x).__name__}"
             )
         x, target = batch
-        self.event_spec.check_array(target)
+        self.event_spec.check_values(target)
         self._start(x, target)
 
     def adapt_once(self, x: Data, y: Data = None) -> Data:
@@ -810,7 +810,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
 
     def _start(self, x: np.ndarray, target: np.ndarray) -> None:
         """Start at events, and at the targets that p(x|z) is of."""
-        start(self, self.event_spec.support.clip(target).numpy())
+        start(self, x, self.event_spec.support.clip(target).numpy())
         self.adapted = True
 
     @abc.abstractmethod

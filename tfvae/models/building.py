@@ -114,6 +114,32 @@ def last_layer(decoder: Any) -> keras.layers.Layer | None:
     return None
 
 
+def first_layer(encoder: Any) -> keras.layers.Layer | None:
+    """Return the layer that takes an encoder's events, None where it cannot be told.
+
+    It is a dense layer or a convolution with a bias, behind nothing but inputs, changes of shape
+    and what makes a channel of a label, which has no bias.
+    """
+    passed = (
+        keras.layers.InputLayer,
+        keras.layers.Flatten,
+        keras.layers.Reshape,
+        keras.layers.Concatenate,
+    )
+    known = (
+        keras.layers.Dense,
+        keras.layers.Conv1D,
+        keras.layers.Conv2D,
+        keras.layers.Conv3D,
+    )
+    for layer in getattr(encoder, "layers", ()):
+        if isinstance(layer, known) and layer.bias is not None:
+            return layer
+        if not isinstance(layer, (*passed, keras.layers.Dense)):
+            return None
+    return None
+
+
 def last_activation(decoder: Any) -> Any:
     """Return the activation of a decoder's output, None where it cannot be told."""
     return getattr(last_layer(decoder), "activation", None)

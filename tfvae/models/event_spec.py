@@ -284,6 +284,16 @@ class EventSpec:
         Raises:
             InputError: if it has no rows, or events or labels do not fit.
         """
+        self.check_values(x)
+        if self.num_classes is not None:
+            self.label_vector(label)
+
+    def check_values(self, x: np.ndarray) -> None:
+        """Check the events of a whole array, whatever their labels are, some rows at a time.
+
+        Raises:
+            InputError: if it has no rows, or events do not fit.
+        """
         if len(x) == 0:
             raise InputError(f"expected at least one {NOUN[self.rank]}; received an empty array")
         self.check_shape(x.shape)
@@ -292,8 +302,6 @@ class EventSpec:
             values = tf.cast(tf.convert_to_tensor(x[start : start + rows]), tf.float32)
             if not bool(self.admits(values)):
                 self._complain(tf.cast(tf.convert_to_tensor(x), tf.float32))
-        if self.num_classes is not None:
-            self.label_vector(label)
 
     def _complain(self, x: Tensor) -> NoReturn:
         raise InputError(self.support.complaint_about(self.owner, x.numpy(), missing=self.missing))

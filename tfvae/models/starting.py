@@ -23,6 +23,11 @@ So, once, before the first step:
 * What the likelihood learns beside, such as the scale of ``normal:scale=learned``, becomes the
   spread of the data about that mean; and it moves fast enough to follow the error down (see
   `tfvae.likelihoods.base.FreeScale`).
+* Values that spread over more than 1 are taken as if they spread over 1, and made as far apart as
+  they are: the kernel of the encoder's first layer is divided by the spread of each channel, with a
+  bias that takes its mean away, and the kernel of the layer that puts out locations is multiplied
+  by it. (BasicMotions has values from -28 to 35. Without this its first epoch has an ELBO of
+  -2,500,000, and the best, on the test series, is -1,934; with it -1,790 and -1,811.)
 * The pseudo-inputs of the prior "vamp" become events. (log σ² of q(z|x) is bounded in any case; see
   `tfvae.posteriors.bounded_log_var`.)
 
@@ -50,9 +55,15 @@ import tensorflow as tf
 
 from tfvae.likelihoods import Likelihood
 from tfvae.likelihoods.base import HEAD_SCALE
-from tfvae.likelihoods.moments import logit, observed_mean, smoothed_share
+from tfvae.likelihoods.moments import (
+    logit,
+    observed_mean,
+    pooled_mean,
+    smoothed_share,
+    spread_of_channels,
+)
 from tfvae.models.batch import Batch
-from tfvae.models.building import last_layer
+from tfvae.models.building import first_layer, last_layer
 from tfvae.models.event_spec import EventSpec
 from tfvae.typing import Data
 
@@ -65,7 +76,9 @@ class Startable(Protocol):
     """What is needed of a model to start it."""
 
     adapted: bool
+    encoder: keras.Model
     decoder: keras.Model
+    num_classes: int | None
     likelihood_family: Likelihood
 
     @property
@@ -82,13 +95,43 @@ def count_at_hand(events: int, event_shape: tuple[int, ...]) -> int:
     return min(events, max(_LEAST, min(wanted, _MOST)))
 
 
-def start(model: Startable, x: np.ndarray) -> None:
-    """Set what p(x|z) is made of to what events tell, as the module says.
+def start(model: Startable, x: np.ndarray, target: np.ndarray) -> None:
+    """Set a model to what events tell, as the module says.
 
     Args:
         model: built.
-        x: events `[N, *event_shape]` in the likelihood's support, NaN where a value is missing.
+        x: events `[N, *event_shape]` that the encoder takes, NaN where a value is missing.
+        target: what p(x|z) is of, in the likelihood's support; most often x.
     """
+    if not model.adapted:
+        _start_encoder(model, x)
+    _start_decoder(model, target)
+
+
+def _start_encoder(model: Startable, x: np.ndarray) -> None:
+    """Let the encoder's first layer take values that spread over more than 1 as if over 1."""
+    spec = model.event_spec
+    layer: Any = first_layer(model.encoder) if spec.encoding is None else None
+    spread = np.maximum(spread_of_channels(x), 1.0)
+    if layer is None or (spread == 1).all():
+        return
+    # Beside the values of a place stand those of the mask, and what a label becomes.
+    labels = 0 if model.num_classes is None else 1 if spec.rank > 1 else model.num_classes
+    beside = len(spread) * spec.missing + labels
+    spread = np.concatenate([spread, np.ones(beside)])
+    mean = np.concatenate([pooled_mean(x, by_channel=True), np.zeros(beside)])
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    places = kernel.shape[-2] // len(spread)
+    if places * len(spread) != kernel.shape[-2] or places not in (1, math.prod(x.shape[1:-1])):
+        return
+    kernel = kernel / np.tile(spread, places)[:, None]
+    shift = (kernel * np.tile(mean, places)[:, None]).sum(axis=tuple(range(kernel.ndim - 1)))
+    layer.kernel.assign(kernel)
+    layer.bias.assign(layer.bias - shift)
+
+
+def _start_decoder(model: Startable, x: np.ndarray) -> None:
+    """Set what p(x|z) is made of to what events of its support tell."""
     family = model.likelihood_family
     bias = _bias(model)
     if bias is None:
@@ -102,8 +145,9 @@ def start(model: Startable, x: np.ndarray) -> None:
     if found is None:
         return
     value = found["raw"]
-    if family.head is None:
-        layer: Any = last_layer(model.decoder)
+    layer: Any = family.head
+    if layer is None:
+        layer = last_layer(model.decoder)
         activation = layer.activation
         if family.meaning == "mean" and activation is keras.activations.sigmoid:
             value = logit(smoothed_share(np.clip(seen, 0, 1)))
@@ -113,6 +157,11 @@ def start(model: Startable, x: np.ndarray) -> None:
             value = observed_mean(seen)
         if not model.adapted:
             layer.kernel.assign(HEAD_SCALE * layer.kernel)
+    spread = family.starting_spread(seen)
+    width = getattr(layer, "units", None) or getattr(layer, "filters", None)
+    # The kernel of a transposed convolution of one's own has its channels elsewhere.
+    if spread is not None and not model.adapted and layer.kernel.shape[-1] == width:
+        layer.kernel.assign(layer.kernel * np.tile(spread, width // len(spread)))
     bias.assign(value.reshape(bias.shape))
     family.start_at(found)
 

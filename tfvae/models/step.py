@@ -195,13 +195,13 @@ def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> Tensor:
     """
     variables = model.trainable_variables
     loss = taken.losses.loss
+    statistics = summed(list(taken.losses.statistics))
     skips = model.skip_norm is not None
     if skips and tf.distribute.get_strategy().num_replicas_in_sync > 1:
         raise InputError(
             "skip_norm looks at the gradient of the whole batch, of which fit has a part on each "
             "device: train with tfvae.training.train, or leave it out"
         )
-    statistics = summed(list(taken.losses.statistics))
     if model.runs_in_xla:
         # XLA compiles no check that raises. `DivergenceWatch` sees the NaN.
 
@@ -218,11 +218,12 @@ def apply(model: keras.Model, taken: Differentiated, batch: Batch) -> Tensor:
         return tf.cond(finite & is_short(model, taken.gradients), update, leave)
     with tf.control_dependencies([refuse_divergence(taken, model.optimizer, batch)]):
         gradients = [tf.identity(gradient) for gradient in taken.gradients]
+        statistics = [tf.identity(statistic) for statistic in statistics]
 
         def step() -> Tensor:
             # Keras sums the gradients of replicas.
             model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            model.follow([tf.identity(statistic) for statistic in statistics])
+            model.follow(statistics)
             return loss
 
         if not skips:

@@ -51,7 +51,15 @@ def latent_map(codes: Any, labels: Any = None, manifold: Any = None) -> Figure:
                 chosen[:, 0], chosen[:, 1], color=colour, label=str(label), s=area, linewidths=0
             )
         if len(np.unique(labels)) <= 20:
-            axes.legend(markerscale=3, fontsize=8, loc="upper right", title="label")
+            # Beside the axes, where it hides no point; its marks have one size.
+            axes.legend(
+                markerscale=float(np.sqrt(30 / area)),
+                fontsize=8,
+                loc="upper left",
+                bbox_to_anchor=(1, 1),
+                frameon=False,
+                title="label",
+            )
     if manifold is not None:
         manifold = np.asarray(manifold)
         axes = figure.add_subplot(1, panels, 2)

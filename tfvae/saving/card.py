@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ LICENCES = {
     "fashion_mnist": "MIT (Zalando SE)",
     "kmnist": "CC BY-SA 4.0 (ROIS-DS Center for Open Data in the Humanities)",
 }
+# The same in the words of model hubs.
+_HUB_LICENCES = {
+    "CC BY 4.0": "cc-by-4.0",
+    "CC BY-SA 3.0": "cc-by-sa-3.0",
+    "CC BY-SA 4.0": "cc-by-sa-4.0",
+    "MIT": "mit",
+    "none": "cc0-1.0",
+}
+# What hubs call the task of a model, where they have a word for it.
+_TASKS = {"image": "unconditional-image-generation"}
 UNKNOWN_LICENCE = "not known: see where the data come from"
 
 
@@ -150,9 +161,80 @@ def _model(vae: VAE | VQVAE) -> dict[str, Any]:
     }
 
 
+def _head(facts: dict[str, Any]) -> list[str]:
+    """Return what model hubs read of a card: YAML, each value as JSON, which YAML contains."""
+    model, data, metrics = facts["model"], facts["data"], facts["metrics"]
+    licence = str(data.get("licence", ""))
+    known = [one for start, one in _HUB_LICENCES.items() if licence.startswith(start)]
+    kind = model["kind"]
+    task = _TASKS.get(kind)
+    head: dict[str, Any] = {
+        "library_name": "tfvae",
+        "license": known[0] if known else "unknown",
+        "tags": ["tfvae", "variational-autoencoder", "vae", "keras", "tensorflow", kind],
+    }
+    if task is not None:
+        head["pipeline_tag"] = task
+    figures = [name for name in _FIGURES if isinstance(metrics.get(name), int | float)]
+    if figures:
+        head["metrics"] = figures
+        name = str(data.get("name", "unknown"))
+        head["model-index"] = [
+            {
+                "name": "model",
+                "results": [
+                    {
+                        "task": {"type": task or "other"},
+                        "dataset": {"name": name, "type": name, "split": "test"},
+                        "metrics": [
+                            {"type": one, "name": _FIGURES[one], "value": metrics[one]}
+                            for one in figures
+                        ],
+                    }
+                ],
+            }
+        ]
+    rows = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in head.items()]
+    return ["---", *rows, "---", ""]
+
+
+# Figures of a test that a hub shows, and what they are.
+_FIGURES = {
+    "elbo": "test ELBO, nats an event",
+    "log_likelihood": "test E[log p(x|z)], nats an event",
+    "kl": "test KL(q(z|x) || p(z)), nats an event",
+}
+
+
+def published_readme(
+    readme: str, name: str, pictures: Sequence[str] = (), licence: str | None = None
+) -> str:
+    """Return the card of a SavedModel as that of a repository on a model hub.
+
+    Args:
+        readme: of the SavedModel; empty where there is none.
+        name: OWNER/NAME.
+        pictures: files beside it to show.
+        licence: of the model, in the hub's words; by default what the card has.
+    """
+    if not readme.startswith("---\n"):
+        readme = '---\nlibrary_name: "tfvae"\nlicense: "unknown"\n---\n\n' + (
+            readme or "# A variational autoencoder\n"
+        )
+    head, _, text = readme[4:].partition("\n---\n")
+    if licence is not None:
+        head = re.sub("(?m)^license: .*$", lambda _: f"license: {json.dumps(licence)}", head)
+    head = head.replace('{"name": "model", ', f'{{"name": {json.dumps(name)}, ')
+    use = ["```python", "import tfvae", "", f'vae = tfvae.load("hf://{name}")', "```", ""]
+    shown = [f"![{one.rpartition('.')[0]}]({one})" for one in pictures]
+    title, _, rest = text.lstrip("\n").partition("\n")
+    parts = ["---", head, "---", "", title, "", *use, *shown, rest]
+    return "\n".join(parts)
+
+
 def _readme(facts: dict[str, Any], noun: str) -> str:
     model = facts["model"]
-    lines = [f"# A variational autoencoder of {noun}", ""]
+    lines = [*_head(facts), f"# A variational autoencoder of {noun}", ""]
     lines += _section("Model", {name: value for name, value in model.items() if value is not None})
     lines += _section("Data", facts["data"])
     if facts["class_names"]:

@@ -22,6 +22,7 @@ Kind = Literal["table", "series", "image", "volume"]
 Decay = Literal["cosine", "stages", "none"]
 # Those of `tfvae.models.BY_NAME`, which loads TensorFlow.
 Model = Literal["vae", "hierarchical", "vq"]
+Logger = Literal["mlflow", "wandb"]
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -353,6 +354,13 @@ class TrainConfig(ReadingOptions, _Named):
         float,
         real("Write a checkpoint when so much time has passed since the last.", gte=0),
     ] = 60.0
+    logger: Annotated[
+        Logger | None,
+        _option(
+            "Log the run to MLflow or Weights & Biases as well: options, metrics of each epoch, "
+            "scores and pictures. Needs the extra of that name."
+        ),
+    ] = None
     profile: Annotated[bool, _option("Profile some steps for TensorBoard.", negative=())] = False
     seed: Annotated[
         int,

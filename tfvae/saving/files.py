@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tfvae.errors import InputError
+from tfvae.saving import hub
 from tfvae.saving.locks import try_lock
 
 # What the system says when there is no room, or no right, to write.
@@ -33,14 +34,17 @@ def find_model(path: str | Path) -> Path:
     """Return the `.keras` file or the SavedModel that a user means.
 
     Args:
-        path: a run directory or another that holds model.keras; a `.keras` file; a SavedModel; or a
-            directory of its versions, of which the newest is meant.
+        path: a run directory or another that holds model.keras; a `.keras` file; a SavedModel; a
+            directory of its versions, of which the newest is meant; or ``hf://OWNER/NAME`` of a
+            model hub, which is fetched.
 
     Raises:
         InputError: if there is none.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise InputError(f"expected a path; received {path!r}")
+    if hub.is_address(path):
+        path = hub.download(str(path))
     path = Path(path)
     expected = "expected a run directory of tfvae train, a model.keras file or a SavedModel"
     if not path.exists():

@@ -24,7 +24,8 @@ def load(path: str | Path) -> VAE | VQVAE | Autoencoder:
 
     Args:
         path: a run directory of ``tfvae train``; a `.keras` file; what `VAE.export` or ``tfvae
-            export`` wrote, of whose versions the newest is taken.
+            export`` wrote, of whose versions the newest is taken; or ``"hf://OWNER/NAME"``, what
+            `tfvae.saving.publish.push` has put on a model hub, fetched unless it has been.
 
     Raises:
         InputError: if there is none of them, it is damaged, or the model is of another kind.

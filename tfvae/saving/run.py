@@ -15,6 +15,7 @@ from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.models.vae import VAE
 from tfvae.models.vq import VQVAE
+from tfvae.saving import hub
 from tfvae.saving.card import Card
 from tfvae.saving.config import DataOptions, Kind, TrainConfig
 from tfvae.saving.events import Events, all_events
@@ -150,6 +151,7 @@ class TrainedModel:
         Raises:
             InputError: if it holds no `VAE` or `VQVAE`.
         """
+        path = hub.download(path) if hub.is_address(path) else path
         vae, file = load(path), find_model(path)
         if not isinstance(vae, (VAE, VQVAE)):
             raise InputError(f"expected a tfvae.VAE in {file}; it holds a {type(vae).__name__}")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfvae.checks import checked_count
-from tfvae.errors import InputError
+from tfvae.errors import InputError, missing_extra
 from tfvae.saving.files import find_model
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ try:
     import apache_beam as beam
     from apache_beam.utils.shared import Shared
 except ImportError:
-    raise InputError("tfvae.serving.beam needs apache-beam: pip install 'tfvae[beam]'") from None
+    raise missing_extra("tfvae.serving.beam needs", "apache-beam", "beam") from None
 
 Codes = dict[str, Any]
 # What one event is called, by the number of its axes.

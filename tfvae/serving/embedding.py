@@ -29,7 +29,7 @@ from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.source import SPLITS, plural_of
 from tfvae.datasets.witnesses import digest_of_events
 from tfvae.distributions.kl import exact_kl
-from tfvae.errors import InputError
+from tfvae.errors import InputError, missing_extra
 from tfvae.evaluation.batches import Progress
 from tfvae.models.vae import VAE
 from tfvae.saving.files import new_file, refuse_existing
@@ -515,7 +515,7 @@ class _Table:
             import pyarrow
             import pyarrow.parquet
         except ImportError:
-            raise InputError("embeddings need pyarrow: pip install 'tfvae[parquet]'") from None
+            raise missing_extra("embeddings need", "pyarrow", "parquet") from None
         self._arrow = pyarrow
         vector = pyarrow.list_(pyarrow.float32(), encoder.vae.latent_dim)
         types = {"code": vector, "scale": vector, "kl": pyarrow.float32()}

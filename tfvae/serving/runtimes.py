@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.errors import InputError
+from tfvae.errors import missing_extra
 from tfvae.models.vae import VAE
 from tfvae.saving.files import new_directory, refuse_existing
 from tfvae.serving import litert, onnx
@@ -122,9 +122,7 @@ def _export(
         name for module, name in runtime.PACKAGES.items() if not importlib.util.find_spec(module)
     ]
     if missing:
-        raise InputError(
-            f"this export needs {' and '.join(missing)}: pip install 'tfvae[{runtime.EXTRA}]'"
-        )
+        raise missing_extra("this export needs", " and ".join(missing), runtime.EXTRA)
     path = Path(path)
     if not replace:
         refuse_existing(path, "choose another name or remove it first")
