@@ -17,7 +17,7 @@ import numpy as np
 from tfvae.evaluation.estimates import log_mean_and_effective
 from tfvae.evaluation.importance import LogProbEstimate
 from tfvae.evaluation.pareto import fitted_tail, tail_correction, tail_length
-from tfvae.finite import without_nan
+from tfvae.saving.finite import without_nan
 
 TRIALS, EVENTS = 20, 100
 CASES = [

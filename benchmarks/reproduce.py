@@ -27,9 +27,9 @@ from cyclopts import Parameter
 from machine import machine
 
 from tfvae.errors import DivergenceError, InputError
-from tfvae.finite import without_nan
 from tfvae.saving.config import TrainConfig, whole
 from tfvae.saving.files import new_file
+from tfvae.saving.finite import without_nan
 
 FOLDER = Path(__file__).with_suffix("")
 # Pixels an inch: a page is not a poster.

@@ -28,8 +28,10 @@ def names(texts):
 
 def test_every_family_is_here():
     assert names(LIKELIHOODS) == set(likelihoods.BY_NAME)
-    assert names(components.POSTERIORS) == set(posteriors.BY_NAME)
-    assert names(components.PRIORS) == set(priors.BY_NAME) | {"fixed"}
+    of_classes = {"relaxed_categorical"}
+    assert names(components.POSTERIORS) | of_classes == set(posteriors.BY_NAME)
+    assert names(components.PRIORS) | of_classes == set(priors.BY_NAME) | {"fixed"}
+    assert {c.posterior.partition(":")[0] for c in SLOW_CASES} == set(posteriors.BY_NAME)
     assert names(components.NETWORKS) == set(networks.BY_NAME)
     assert {c.objective.partition(":")[0] for c in CASES} == set(objectives.BY_NAME)
     assert names(components.QUANTIZERS) == set(codes.quantizers.BY_NAME)
@@ -60,6 +62,14 @@ FAMILIES = [
     ),
     *((likelihoods.get, lambda c=c: likelihoods.get(c)) for c in LIKELIHOODS),
     *((posteriors.get, lambda c=c: posteriors.get(c)) for c in components.POSTERIORS),
+    (posteriors.get, lambda: posteriors.get("relaxed_categorical:temperature=linear(steps=9)")),
+    (
+        posteriors.get,
+        lambda: posteriors.RelaxedCategorical(
+            4, keras.optimizers.schedules.ExponentialDecay(1.0, 9, 0.5)
+        ),
+    ),
+    (priors.get, lambda: priors.get(f"{components.CLASSES_PRIOR},temperature=0.3")),
     *((priors.get, lambda c=c: priors.get(c)) for c in components.PRIORS if c != "fixed"),
     (priors.get, lambda: priors.get(DISTRIBUTION)),
     *((objectives.get, lambda c=c: objectives.get(c)) for c in components.OBJECTIVES),
@@ -104,7 +114,9 @@ def test_seeds_decide_weights_and_draws(case):
     np.testing.assert_array_equal(draws[0], draws[1])
     codes = [one.terms(x, label, seed=seed).z for seed in (3, 3, 4)]
     np.testing.assert_array_equal(codes[0], codes[1])
-    assert np.all(codes[0] != codes[2])
+    # Of classes some are drawn again.
+    differ = np.any if case.posterior == components.CLASSES_POSTERIOR else np.all
+    assert differ(codes[0] != codes[2])
 
 
 # --- gradients, saving ----------------------------------------------------------------------------
@@ -226,7 +238,9 @@ def test_loop_and_export(case, tmp_path):
         np.testing.assert_allclose(served, value, **close)
     encoded = signatures["encode"](**{of_rank: tf.constant(x)}, **given)
     np.testing.assert_allclose(encoded["loc"], vae.code(x, label), **close)
-    assert ("scale" in encoded) == (case.posterior in ("normal", "full_normal"))
+    assert ("scale" in encoded) == (
+        case.posterior in ("normal", "full_normal", components.CLASSES_POSTERIOR)
+    )
     reconstructed = signatures["reconstruct"](**{of_rank: tf.constant(x)}, **given)[of_rank]
     np.testing.assert_allclose(reconstructed, vae.reconstruct(x, label), **close)
     one, two = (signatures["sample"](seed=seeds, **given)[of_rank] for _ in range(2))
@@ -251,6 +265,23 @@ def test_loop_and_export(case, tmp_path):
             "BetaTC needs a posterior that factorises",
         ),
         ({"prior": tfd.MultivariateNormalDiag([0.0] * 3)}, "event.*3"),
+        ({"prior": "relaxed_categorical"}, 'posterior "relaxed_categorical".*DiagonalNormal'),
+        (
+            {"posterior": "relaxed_categorical:classes=2"},
+            'prior "relaxed_categorical".*StandardNormal',
+        ),
+        (
+            {"posterior": "relaxed_categorical", "prior": "relaxed_categorical"},
+            "multiple of 10; received 2",
+        ),
+        (
+            {
+                "posterior": "relaxed_categorical:classes=2",
+                "prior": "relaxed_categorical",
+                "objective": "beta_tc:dataset_size=9",
+            },
+            "BetaTC needs a posterior that factorises",
+        ),
     ],
 )
 def test_pairs_that_cannot_work_are_refused_by_name(options, message):

@@ -130,6 +130,12 @@ def test_scores_have_a_threshold_and_shares():
     assert names["share"].shape == names["x"].shape
 
 
+def test_a_file_is_as_long_as_the_elbo_says():
+    (example,) = blocks("python", "docs/compression.md")
+    names = run(example, "docs/compression.md")
+    assert 8 * len(names["data"]) / names["bits"] == pytest.approx(1.0, abs=0.1)
+
+
 @pytest.mark.exhaustive
 def test_a_hierarchy_trains():
     first, _ = blocks("python", "docs/hierarchies.md")

@@ -38,7 +38,10 @@ def test_names_and_defaults():
         "full_normal": FullNormal,
         "iaf": InverseAutoregressive,
         "coupling": CouplingFlow,
+        "relaxed_categorical": posteriors.RelaxedCategorical,
     } == posteriors.BY_NAME
+    family = posteriors.get("relaxed_categorical")
+    assert (family.classes, family.temperature) == (10, 0.5)
     for name in ("iaf", "coupling"):
         family = posteriors.get(name)
         assert (family.flows, family.hidden) == (4, 64)
@@ -209,7 +212,7 @@ def test_flows_start_near_their_base():
 
 def test_the_head_starts_as_keras_dense_does():
     for name in NAMES:
-        kernel = built(name, 8).head.kernel.numpy()
+        kernel = built(name, 10).head.kernel.numpy()
         bound = np.sqrt(6 / sum(kernel.shape))
         assert 0.9 * bound < np.abs(kernel).max() <= bound
 
@@ -294,7 +297,7 @@ def test_coupling_needs_two_dimensions():
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_several_outputs_are_for_the_diagonal_normal(name):
     family = posteriors.get(name)
-    family.bind((4,), 0)
+    family.bind((10,), 0)
     with pytest.raises(InputError, match=r'choose the posterior "normal"$') as error:
         family([features(2, 4), features(2, 4)])
     assert "\n" not in str(error.value)
@@ -303,6 +306,6 @@ def test_several_outputs_are_for_the_diagonal_normal(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_features_of_unknown_size_are_refused(name):
     family = posteriors.get(name)
-    family.bind((4,), 0)
+    family.bind((10,), 0)
     with pytest.raises(InputError, match="features of a known size"):
         family.build((None, None))

@@ -60,7 +60,9 @@ def test_names_and_defaults():
         "realnvp": RealNVP,
         "maf": MaskedAutoregressive,
         "class_normal": ClassNormal,
+        "relaxed_categorical": priors.RelaxedCategoricalPrior,
     } == priors.BY_NAME
+    assert not priors.get("relaxed_categorical").learned
     assert priors.get("mixture").components == 10
     assert priors.get("vamp").pseudo_inputs == 50
     assert priors.get("vamp:pseudo_inputs=7").pseudo_inputs == 7

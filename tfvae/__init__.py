@@ -24,6 +24,7 @@ __all__ = [
     "InputError",
     "WorkerError",
     "codes",
+    "compression",
     "datasets",
     "distributions",
     "evaluation",
@@ -55,6 +56,7 @@ _NAMES = {
 if TYPE_CHECKING:
     from tfvae import (
         codes,
+        compression,
         datasets,
         distributions,
         evaluation,

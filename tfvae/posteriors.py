@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import MOST_UNITS, checked_count
+from tfvae.checks import MOST_UNITS, checked_count, is_number
 from tfvae.distributions.family import PACKAGE, Family, resolve
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
@@ -62,14 +62,42 @@ class Posterior(Family, abc.ABC):
     Of the parameters of one event, without the batch axis, it makes that event's q(z|x).
 
     Attributes:
+        classes: of z that holds one-hot vectors, how many classes each is of; else None.
+        temperature: of a posterior that is relaxed while it trains, what
+            `tfvae.objectives.schedules.get` takes; else None.
         pairs_at_a_time: densities q(z|x) of pairs of a z and an event that are best computed at a
             time.
         pair_limit: as many events as `tfvae.evaluation.diagnose` compares the z of all of them
             with; None for as many as it is told.
     """
 
+    classes: int | None = None
+    temperature: Any = None
     pairs_at_a_time = 2**18
     pair_limit: int | None = None
+
+    def relaxed(self, parameters: dict[str, Tensor], temperature: Tensor) -> dict[str, Tensor]:
+        """Return the parameters of the q(z|x) that trains, if there is a `temperature`.
+
+        Args:
+            parameters: what `call` returned.
+            temperature: at this step, a scalar.
+        """
+        return parameters
+
+    def moved(self, code: Tensor, dimension: int, values: Tensor) -> Tensor:
+        """Return codes with one dimension set to each of some values.
+
+        Args:
+            code: `[B, 1, d]`.
+            dimension: which.
+            values: `[1, V, 1]`.
+
+        Returns:
+            `[B, V, d]`.
+        """
+        chosen = tf.one_hot(dimension, code.shape[-1])
+        return code * (1 - chosen) + values * chosen
 
     def of_top(self) -> "Posterior":
         """The posterior of a model's first group of latents: of all but a hierarchy, this one."""
@@ -353,6 +381,146 @@ class CouplingFlow(FlowPosterior):
         return flows.Flow(flows.Coupling, **options)
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class RelaxedCategorical(Posterior):
+    """q(z|x) = ∏ Categorical(π_g(x)) over groups g of classes, whose draws are one-hot vectors.
+
+    z is the vectors of all groups, one after the other: `latent_dim` is groups · classes. Training
+    draws relaxed ones, ``softmax((log π + Gumbel noise)/τ)``, through which gradients run: Jang et
+    al. (2017), arXiv:1611.01144, and Maddison et al. (2017), arXiv:1611.00712. Everything else,
+    validation included, has exact one-hot draws, exact probabilities and the KL in closed form. It
+    goes with the prior of the same name.
+
+    The gradient is that of the relaxed model, and biased for the exact one by the less, the lower τ
+    is; its variance grows as τ falls.
+
+    Args:
+        classes: of each group, from 2.
+        temperature: τ, a positive number or a schedule as `tfvae.objectives.schedules.get` takes
+            it, such as ``"linear(steps=5000,start=1,end=0.3)"``. A schedule that reaches 0 stays
+            at 0.01.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Raises:
+        InputError: if `classes` is no whole number from 2, or a temperature not positive.
+    """
+
+    def __init__(self, classes: int = 10, temperature: Any = 0.5, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.classes = checked_count("classes", classes, least=2, most=MOST_UNITS)
+        self.temperature = checked_temperature(temperature)
+
+    def bind(self, event_shape: Shape, seed: int | None) -> None:
+        """Say which event the family describes; see `Family.bind`.
+
+        Raises:
+            InputError: if z is no whole number of groups.
+        """
+        check_groups(event_shape, self.classes or 1)
+        super().bind(event_shape, seed)
+
+    def build(self, input_shape: OutputShape) -> None:
+        """Create the dense layer."""
+        self._build_head(input_shape, self.event_shape[0], "logits")
+        self.built = True
+
+    def call(self, encoder_output: EncoderOutput) -> dict[str, Tensor]:
+        """Return ``{"logits": [B, groups, classes]}`` in float32."""
+        raw = self.head(self.flatten(encoder_output))
+        return {"logits": keras.ops.reshape(raw, (-1, *in_groups(self.event_shape, self.classes)))}
+
+    def relaxed(self, parameters: dict[str, Tensor], temperature: Tensor) -> dict[str, Tensor]:
+        """Return the parameters with τ `[B]`."""
+        batch = tf.shape(parameters["logits"])[:-2]
+        return {**parameters, "temperature": tf.fill(batch, least_temperature(temperature))}
+
+    def distribution(self, parameters: dict[str, Tensor]) -> Distribution:
+        """Return q(z|x), a `OneHots`; a `RelaxedOneHots` of parameters that are relaxed."""
+        from tfvae.distributions.one_hot import OneHots, RelaxedOneHots
+
+        if "temperature" in parameters:
+            return RelaxedOneHots(parameters["temperature"], parameters["logits"])
+        return OneHots(parameters["logits"])
+
+    def code(self, distribution: Distribution) -> Tensor:
+        """Return the most probable class of each group, `[B, d]`: it is a z that the model has."""
+        return distribution.mode()
+
+    def moved(self, code: Tensor, dimension: int, values: Tensor) -> Tensor:
+        """Return codes whose group gives a class each of some shares, from 0 to 1.
+
+        The other classes of the group share the rest as they did, or alike where they had nothing.
+        """
+        groups, classes = in_groups(self.event_shape, self.classes)
+        group, place = divmod(dimension, classes)
+        chosen = tf.one_hot(place, classes)
+        own = tf.reshape(code, (-1, 1, groups, classes))[..., group, :]
+        others = own * (1 - chosen)
+        total = tf.reduce_sum(others, axis=-1, keepdims=True)
+        alike = (1 - chosen) / (classes - 1)
+        others = tf.where(total > 0, tf.math.divide_no_nan(others, total), alike)
+        share = tf.clip_by_value(values, 0.0, 1.0)
+        moved = tf.tile(share * chosen + (1 - share) * others, (1, 1, groups))
+        in_group = np.repeat(np.arange(groups) == group, classes)
+        return tf.where(in_group, moved, code)
+
+    def get_config(self) -> Config:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "classes": self.classes,
+            "temperature": config_of_temperature(self.temperature),
+        }
+
+
+# Of a schedule that ends at 0.
+_LEAST_TEMPERATURE = 0.01
+
+
+def checked_temperature(temperature: Any) -> Any:
+    """Return a temperature that is a positive number, or no number.
+
+    Raises:
+        InputError: if it is another number.
+    """
+    if isinstance(temperature, (bool, int, float)) and not (
+        is_number(temperature) and 0 < temperature < np.inf
+    ):
+        raise InputError(f"temperature is a positive number or a schedule; received {temperature}")
+    return temperature
+
+
+def config_of_temperature(temperature: Any) -> Any:
+    """Return a temperature as JSON can hold it."""
+    if isinstance(temperature, (int, float, str, dict)):
+        return temperature
+    return keras.saving.serialize_keras_object(temperature)
+
+
+def least_temperature(temperature: Tensor) -> Tensor:
+    """Return a temperature that is positive."""
+    return tf.maximum(tf.cast(temperature, tf.float32), _LEAST_TEMPERATURE)
+
+
+def check_groups(event_shape: Shape, classes: int) -> None:
+    """Check that z consists of groups of so many classes.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if event_shape[0] % classes:
+        raise InputError(
+            f"z holds a one-hot vector of {classes} classes for each group, and needs a latent "
+            f"dimension that is a multiple of {classes}; received {event_shape[0]}"
+        )
+
+
+def in_groups(event_shape: Shape, classes: int | None) -> tuple[int, int]:
+    """Return how many groups z holds, and of how many classes each is."""
+    classes = classes or event_shape[0]
+    return event_shape[0] // classes, classes
+
+
 def check_halves(event_shape: Shape, instead: str) -> None:
     """Check that a latent vector can be split in two.
 
@@ -381,6 +549,7 @@ BY_NAME: dict[str, type[Posterior]] = {
     "full_normal": FullNormal,
     "iaf": InverseAutoregressive,
     "coupling": CouplingFlow,
+    "relaxed_categorical": RelaxedCategorical,
 }
 
 

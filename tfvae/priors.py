@@ -9,11 +9,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfvae.checks import MOST_UNITS, checked_count
+from tfvae.checks import MOST_UNITS, checked_count, checked_flag
 from tfvae.distributions.family import PACKAGE, Family, resolve
 from tfvae.errors import InputError
 from tfvae.lazy import tfb, tfd
-from tfvae.posteriors import check_halves
+from tfvae.posteriors import (
+    Posterior,
+    check_groups,
+    check_halves,
+    checked_temperature,
+    config_of_temperature,
+    in_groups,
+    least_temperature,
+)
 from tfvae.typing import ArrayLike, Config, Distribution, Shape, Tensor
 
 if TYPE_CHECKING:
@@ -27,6 +35,7 @@ class Host(Protocol):
     num_classes: int | None
     missing: bool
     likelihood_family: "Likelihood"
+    posterior_family: Posterior
 
     @property
     def event_shape(self) -> Shape:
@@ -51,7 +60,24 @@ class Prior(Family, abc.ABC):
                 return tfd.MultivariateNormalDiag(loc=tf.convert_to_tensor(self.loc))
 
     `Fixed` wraps a distribution that has nothing to train.
+
+    Attributes:
+        takes_classes: whether z holds one-hot vectors; see `tfvae.posteriors.Posterior.classes`.
+        temperature: of a prior that is relaxed while it trains, what
+            `tfvae.objectives.schedules.get` takes; else None.
     """
+
+    takes_classes = False
+    temperature: Any = None
+
+    def relaxed(self, temperature: Tensor, label: Tensor | None = None) -> Distribution:
+        """Build the p(z) that a training step evaluates, if there is a `temperature`.
+
+        Args:
+            temperature: at this step, a scalar.
+            label: as for `distribution`.
+        """
+        return self.distribution(label)
 
     def of_top(self) -> "Prior":
         """The prior of a model's first group of latents: of all but a hierarchy, this one."""
@@ -377,6 +403,75 @@ class ClassNormal(Prior):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
+class RelaxedCategoricalPrior(Prior):
+    """p(z) = ∏ Categorical(π_g) over groups g of classes, with π uniform or learned.
+
+    It goes with the posterior of the same name, which says how many classes there are. While it
+    trains both are relaxed; see `tfvae.posteriors.RelaxedCategorical`. Its own temperature matters
+    to objectives that look at densities, such as IWAE; of the ELBO the KL is in closed form.
+
+    Args:
+        learned: whether π is learned; it starts uniform.
+        temperature: as for the posterior.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Raises:
+        InputError: if a temperature is not positive.
+    """
+
+    takes_classes = True
+
+    def __init__(self, learned: bool = False, temperature: Any = 0.5, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.learned = checked_flag("learned", learned)
+        self.temperature = checked_temperature(temperature)
+
+    def attach(self, vae: Host) -> None:
+        """Take the number of classes from the posterior.
+
+        Raises:
+            InputError: if that has none.
+        """
+        classes = vae.posterior_family.classes
+        if classes is None:
+            raise InputError(
+                'the prior "relaxed_categorical" goes with the posterior "relaxed_categorical"; '
+                f"received {type(vae.posterior_family).__name__}"
+            )
+        check_groups(self.event_shape, classes)
+        self._groups = in_groups(self.event_shape, classes)
+
+    def build(self, input_shape: Shape) -> None:
+        """Create the logits `[groups, classes]`, if they are learned."""
+        if self.learned:
+            self.logits = self._weight("logits", self._groups)
+        self.built = True
+
+    def _logits(self) -> Tensor:
+        return tf.convert_to_tensor(self.logits) if self.learned else tf.zeros(self._groups)
+
+    def distribution(self, label: Tensor | None = None) -> Distribution:
+        """Return p(z), a `OneHots` with event shape `[d]`."""
+        from tfvae.distributions.one_hot import OneHots
+
+        return OneHots(self._logits())
+
+    def relaxed(self, temperature: Tensor, label: Tensor | None = None) -> Distribution:
+        """Return the relaxed p(z), a `RelaxedOneHots`."""
+        from tfvae.distributions.one_hot import RelaxedOneHots
+
+        return RelaxedOneHots(least_temperature(temperature), self._logits())
+
+    def get_config(self) -> Config:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "learned": self.learned,
+            "temperature": config_of_temperature(self.temperature),
+        }
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
 class Fixed(Prior):
     """p(z) that is given and not trained.
 
@@ -516,6 +611,7 @@ BY_NAME: dict[str, type[Prior]] = {
     "realnvp": RealNVP,
     "maf": MaskedAutoregressive,
     "class_normal": ClassNormal,
+    "relaxed_categorical": RelaxedCategoricalPrior,
 }
 
 

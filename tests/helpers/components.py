@@ -44,6 +44,9 @@ PRIORS = [
     "class_normal",
     "fixed",
 ]
+# Goes with the prior of that name alone.
+CLASSES_POSTERIOR = "relaxed_categorical:classes=2"
+CLASSES_PRIOR = "relaxed_categorical:learned=true"
 OBJECTIVES = [
     "elbo:beta=2,num_samples=2",
     "stl:num_samples=2",
@@ -96,6 +99,10 @@ CASES = [
     for row, likelihood in enumerate(LIKELIHOODS)
     for rank in range(len(SHAPES))
 ]
+CASES += [
+    _case(row, likelihood, CLASSES_POSTERIOR, CLASSES_PRIOR, row)
+    for row, likelihood in enumerate(LIKELIHOODS)
+]
 SLOW_CASES = [
     _case(
         row,
@@ -106,6 +113,7 @@ SLOW_CASES = [
     )
     for row, likelihood in enumerate(LIKELIHOODS)
 ]
+SLOW_CASES += [Case("bernoulli", CLASSES_POSTERIOR, CLASSES_PRIOR, "iwae:num_samples=3")]
 
 
 def met(cases):

@@ -33,7 +33,6 @@ from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
 from tfvae.evaluation import CodeUsage, ELBOEstimate, elbo
 from tfvae.evaluation.diagnostics import ACTIVE
-from tfvae.finite import without_nan
 from tfvae.likelihoods import Likelihood
 from tfvae.models.adam import FusedAdam
 from tfvae.models.hierarchical import HierarchicalVAE
@@ -44,6 +43,7 @@ from tfvae.priors import VampPrior
 from tfvae.saving.card import Card, licence_of
 from tfvae.saving.config import TrainConfig
 from tfvae.saving.files import new_directory, new_file, refuse_existing, refuse_links, unwritable
+from tfvae.saving.finite import without_nan
 from tfvae.saving.locks import locked
 from tfvae.saving.run import (
     SCHEMA_FILE,

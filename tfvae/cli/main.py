@@ -12,7 +12,7 @@ from cyclopts import App
 from cyclopts.config import Toml
 
 from tfvae import __version__
-from tfvae.cli import exporting, filling, looking, measuring, reading, training
+from tfvae.cli import compressing, exporting, filling, looking, measuring, reading, training
 from tfvae.cli.memory import within_memory
 from tfvae.cli.wording import as_options
 from tfvae.errors import DivergenceError, InputError, WorkerError
@@ -39,6 +39,8 @@ for _command in (
     exporting.encode,
     exporting.export,
     exporting.push,
+    compressing.compress,
+    compressing.decompress,
 ):
     app.command(_command)
 

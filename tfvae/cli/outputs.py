@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfvae.errors import InputError
-from tfvae.finite import without_nan
+from tfvae.saving.finite import without_nan
 
 if TYPE_CHECKING:
     import numpy as np

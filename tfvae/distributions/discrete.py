@@ -183,6 +183,17 @@ class LogisticLevels(ScalarDistribution):
             "scale": tfp_util.ParameterProperties(),
         }
 
+    def level_probs(self) -> Tensor:
+        """Compute P(k) of all levels, `[..., levels]`, each within about 1e-7.
+
+        It takes one sigmoid for each, where their logarithms take two and more.
+        """
+        edges = tf.range(0.5, self._levels - 1.0)
+        below = tf.sigmoid((edges - self._loc[..., None]) / self._scale[..., None])
+        ends = tf.zeros_like(below[..., :1])
+        below = tf.concat([ends, below, ends + 1], axis=-1)
+        return tf.maximum(below[..., 1:] - below[..., :-1], 0.0)
+
     def _log_prob(self, k: Tensor) -> Tensor:
         # σ(b) − σ(a) = σ(b) σ(−a) (1 − exp(a − b)), whose factors have logarithms that neither
         # cancel nor overflow. At an end one of the first two is all there is.

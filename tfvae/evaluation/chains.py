@@ -61,6 +61,11 @@ class Chains:
 
     def __init__(self, vae: VAE, num_chains: int, initial: str, leapfrog_steps: int, seed: int):
         check_vae(vae)
+        if vae.posterior_family.classes is not None:
+            raise InputError(
+                "annealed importance sampling moves z along gradients, and the z of this model "
+                "are classes: estimate log p(x) by tfvae.evaluation.log_prob"
+            )
         if initial not in ("posterior", "prior"):
             raise InputError(f"initial is 'posterior' or 'prior'; received {initial!r}")
         self._vae = vae

@@ -205,6 +205,11 @@ def fit_prior(
         InputError: if the events, the density or one of its options do not fit.
     """
     fitter = resolve(density, Density, BY_NAME, "density")
+    if isinstance(model, VAE) and model.posterior_family.classes is not None:
+        raise InputError(
+            "a density is fitted to codes that are real numbers, and those of this model are "
+            "classes: train it with prior='relaxed_categorical:learned=true'"
+        )
     codes = aggregate_posterior(model, data, seed=seed, batch_size=batch_size)
     shown = sys.stderr.isatty() if progress is None else progress
     # The prior of a hierarchy that can be given is that of its first group.

@@ -766,9 +766,13 @@ class LatentVariableModel(keras.Model, abc.ABC):
         single = self._is_single(x)
         values = tf.reshape(tf.cast(tf.convert_to_tensor(values), tf.float32), (1, -1, 1))
         code = self.code(x[None] if single else x, self._repeated(label, single))[:, None]
-        chosen = tf.one_hot(dimension, self.latent_dim)
-        events = self._mean(code * (1 - chosen) + values * chosen, _column(label))
+        events = self._mean(self._moved(code, dimension, values), _column(label))
         return events[0] if single else events
+
+    def _moved(self, code: Tensor, dimension: int, values: Tensor) -> Tensor:
+        """Return codes `[B, V, d]` with one dimension of `[B, 1, d]` set to values `[1, V, 1]`."""
+        chosen = tf.one_hot(dimension, self.latent_dim)
+        return code * (1 - chosen) + values * chosen
 
     def _is_single(self, x: Tensor) -> bool:
         """Whether `x` is one event, and no batch of them."""

@@ -21,6 +21,7 @@ from tfvae.models.step import Losses
 from tfvae.networks import Network
 from tfvae.objectives import Objective
 from tfvae.objectives.schedules import WarmUpWatch
+from tfvae.objectives.schedules import get as get_schedule
 from tfvae.posteriors import Posterior
 from tfvae.priors import Prior, VampPrior
 from tfvae.share import Share
@@ -137,6 +138,10 @@ class VAE(LatentVariableModel):
             posteriors.get(posterior), priors.get(prior)
         )
         self.objective = objectives.get(objective)
+        self._temperature_schedules = [
+            None if family.temperature is None else get_schedule(family.temperature, "temperature")
+            for family in (self.posterior_family, self.prior_family)
+        ]
         self._build_if_known()
 
     @classmethod
@@ -239,6 +244,11 @@ class VAE(LatentVariableModel):
         self.posterior_family.bind((self.latent_dim,), self._derived_seed(1))
         self.prior_family.bind((self.latent_dim,), self._derived_seed(2))
         self.posterior_family(features)
+        if self.posterior_family.classes is not None and not self.prior_family.takes_classes:
+            raise InputError(
+                f"the posterior {type(self.posterior_family).__name__} draws classes, and goes "
+                f'with the prior "relaxed_categorical"; received {type(self.prior_family).__name__}'
+            )
         self.prior_family.attach(self)
         if not self.prior_family.built:
             self.prior_family.build((self.latent_dim,))
@@ -248,13 +258,16 @@ class VAE(LatentVariableModel):
 
     def _check_latent(self) -> None:
         # In a graph these operations lead nowhere, and are dropped.
-        self.objective.check(*self._example())
+        self.objective.check(*self._example(training=True))
 
-    def _example(self) -> tuple[Distribution, Distribution]:
-        """Compute q(z|x) of a blank event, and p(z)."""
+    def _example(self, training: bool = False) -> tuple[Distribution, Distribution]:
+        """Compute q(z|x) of a blank event, and p(z); those that train, or those of evaluation."""
         spec = self._require_built("an example")
         label = None if self.num_classes is None else [0]
-        return self.encode(spec.blank(1), label), self.prior_of(label)
+        if not training or self._temperature_schedules[0] is None:
+            return self.encode(spec.blank(1), label), self.prior_of(label)
+        parameters = self._relaxed(self.posterior_parameters(spec.blank(1), label), 0)
+        return self.posterior_family.distribution(parameters), self._relaxed_prior(label, 0)
 
     def get_config(self) -> Config:
         """Return the constructor's arguments."""
@@ -275,7 +288,8 @@ class VAE(LatentVariableModel):
 
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
         """Return the callback that warns of a warm-up longer than the training."""
-        return [WarmUpWatch(self.objective.schedules)]
+        own = [schedule for schedule in self._temperature_schedules if schedule is not None]
+        return [WarmUpWatch((*self.objective.schedules, *own))]
 
     # --- the three distributions ------------------------------------------------------------------
 
@@ -298,6 +312,24 @@ class VAE(LatentVariableModel):
         if label is None:
             return self.prior_family.distribution(None)
         return self.prior_family.distribution(tf.cast(spec.labels(label), tf.int32))
+
+    def _step(self, training: bool) -> ArrayLike:
+        """Return how many steps the optimiser has taken, for schedules; 0 without training."""
+        return self.optimizer.iterations if training and self.compiled else 0
+
+    def _relaxed(self, parameters: dict[str, Tensor], step: ArrayLike) -> dict[str, Tensor]:
+        """Return the parameters of the q(z|x) that trains at a step of the optimiser."""
+        schedule = self._temperature_schedules[0]
+        if schedule is None:
+            return parameters
+        return self.posterior_family.relaxed(parameters, schedule(step))
+
+    def _relaxed_prior(self, label: ArrayLike | None, step: ArrayLike) -> Distribution:
+        """Return the p(z) that trains at a step of the optimiser."""
+        schedule = self._temperature_schedules[1]
+        if schedule is None:
+            return self.prior_of(label)
+        return self.prior_family.relaxed(schedule(step), label)
 
     def encode(
         self, x: ArrayLike, label: ArrayLike | None = None, training: bool = False
@@ -407,7 +439,7 @@ class VAE(LatentVariableModel):
             log_posterior=draws.log_posterior,
             **draws.known,
             path=draws.path,
-            step=self.optimizer.iterations if training and self.compiled else 0,
+            step=self._step(training),
             # The draws of z have used the seed itself.
             seed=tf.random.experimental.stateless_fold_in(tf.reshape(seed, (-1, 2))[0], 1),
             share=share,
@@ -423,7 +455,10 @@ class VAE(LatentVariableModel):
         share: Share | None,
     ) -> "Draws":
         """Draw z from q(z|x) for `terms`, and compute what p(x|z) is made from."""
+        step = self._step(training)
         encoded = self.posterior_parameters(x, label, training)
+        if training:
+            encoded = self._relaxed(encoded, step)
         posterior = self.posterior_family.distribution(encoded)
         if share is not None:
             z, log_posterior = self.posterior_family.sample_share(encoded, num_samples, seed, share)
@@ -438,7 +473,8 @@ class VAE(LatentVariableModel):
         if training and self.objective.detaches_posterior:
             log_posterior = objectives.gradient_through(posterior.log_prob, z)
         parameters = self.likelihood_parameters(z, label, training)
-        return Draws(z, log_posterior, posterior, self.prior_of(label), parameters, path)
+        prior = self._relaxed_prior(label, step) if training else self.prior_of(label)
+        return Draws(z, log_posterior, posterior, prior, parameters, path)
 
     def elbo(
         self,
@@ -513,6 +549,9 @@ class VAE(LatentVariableModel):
     def _code(self, x: Tensor, label: ArrayLike | None, training: bool) -> Tensor:
         parameters = self._encoded(x, label, training)
         return self.posterior_family.code(self.posterior_family.distribution(parameters))
+
+    def _moved(self, code: Tensor, dimension: int, values: Tensor) -> Tensor:
+        return self.posterior_family.moved(code, dimension, values)
 
     def _code_layer(self) -> keras.layers.Layer:
         return PosteriorCode(self.posterior_family, (self.latent_dim,), name="code")

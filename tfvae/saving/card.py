@@ -11,9 +11,9 @@ from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.schema import Schema
 from tfvae.datasets.source import KINDS
 from tfvae.errors import InputError
-from tfvae.finite import without_nan
 from tfvae.models.vae import VAE
 from tfvae.models.vq import VQVAE
+from tfvae.saving.finite import without_nan
 from tfvae.saving.validation import from_json
 
 # As their publishers state them.

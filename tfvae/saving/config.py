@@ -236,13 +236,17 @@ class TrainConfig(ReadingOptions, _Named):
         ),
     ] = None
     posterior: Annotated[
-        str, _option("q(z|x): normal, full_normal, iaf or coupling, with options: iaf:flows=4.")
+        str,
+        _option(
+            "q(z|x): normal, full_normal, iaf, coupling or relaxed_categorical, with options: "
+            "iaf:flows=4."
+        ),
     ] = "normal"
     prior: Annotated[
         str,
         _option(
-            "p(z): standard_normal, mixture, vamp, realnvp, maf or class_normal, with options: "
-            "mixture:components=20."
+            "p(z): standard_normal, mixture, vamp, realnvp, maf, class_normal or "
+            "relaxed_categorical, with options: mixture:components=20."
         ),
     ] = "standard_normal"
     objective: Annotated[

@@ -73,6 +73,7 @@ def all_events(
     limit: int | None = None,
     *,
     unseen: str = "refuse",
+    whole: bool = False,
 ) -> Events:
     """Read all events of the data that options name, or the test events of data with a test split.
 
@@ -83,6 +84,7 @@ def all_events(
         schema: what the columns of a table were when the model was trained.
         limit: take so many, the first.
         unseen: what becomes of a table's categories that the schema does not know.
+        whole: take the events of all splits.
 
     Raises:
         InputError: if they cannot be read.
@@ -111,7 +113,8 @@ def all_events(
             f"{source.name} holds NaN, and the model was not made for missing values: fill or "
             "leave out what is missing, or train with missing=True"
         )
-    rows = source.official.get("test", np.arange(source.count))
+    every = np.arange(source.count)
+    rows = every if whole else source.official.get("test", every)
     noise = "static" if options.dequantize else "none"
     draws = "static" if options.binarize == "dynamic" else options.binarize or "none"
     split = datasets.Split(source, rows, binarize=draws, noise=noise, seed=options.seed)

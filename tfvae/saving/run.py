@@ -203,7 +203,9 @@ class TrainedModel:
             )
         return data
 
-    def events(self, options: DataOptions, limit: int | None = None) -> Events:
+    def events(
+        self, options: DataOptions, limit: int | None = None, *, whole: bool = False
+    ) -> Events:
         """Read events for the model to work on.
 
         Of the run's data, and of named data that have a test split of their own, these are test
@@ -212,6 +214,7 @@ class TrainedModel:
         Args:
             options: which data, where they are not those of the run.
             limit: take so many, the first; by default all.
+            whole: take all events of a file, those of all its splits.
 
         Raises:
             InputError: as for `data`.
@@ -225,6 +228,7 @@ class TrainedModel:
             self.schema,
             limit,
             unseen=options.unseen or "refuse",
+            whole=whole,
         )
         name = chosen.dataset
         _check(self.vae, name, found.x.shape[1:], found.labels is not None)
