@@ -495,7 +495,10 @@ def test_the_capacity_rises(step, target):
 
 # With options by text, none of them the default, and what they stand for.
 TEXTS = {
-    "elbo": ("elbo:beta=2,num_samples=2", {"beta": 2.0, "num_samples": 2}),
+    "elbo": (
+        "elbo:beta=2,num_samples=2",
+        {"beta": 2.0, "num_samples": 2, "balance": False},
+    ),
     "stl": ("stl:num_samples=2", {"num_samples": 2}),
     "free_bits": (
         "free_bits:nats=0.2,groups=2,num_samples=2",

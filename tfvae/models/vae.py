@@ -684,7 +684,7 @@ class VAE(LatentVariableModel):
         seed = self._seed(seed)
         if seed.shape.rank == 2 and seed.shape[0] != n:
             raise InputError(f"expected a seed for each of {n} events; received {seed.shape[0]}")
-        if self.num_classes is not None:
+        if self.num_classes is not None or label is not None:
             label = tf.cast(spec.labels(label), tf.int32)
             if label.shape.rank > 1 or (label.shape.rank == 1 and label.shape[0] not in (1, n)):
                 raise InputError(
