@@ -78,6 +78,7 @@ def test_fits_of_one_shape_do_not_disturb_each_other(kind, iris):
     np.testing.assert_array_equal(outcome(one, iris), before)
 
 
+@pytest.mark.few(1)
 @every
 def test_pickling(kind, iris):
     estimator = kind(steps=50, random_state=0).fit(with_holes(iris, 0.1))

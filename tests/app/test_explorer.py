@@ -146,6 +146,7 @@ def upload(page, name, data, filename="digit.png"):
     )
 
 
+@pytest.mark.exhaustive
 def test_moving_a_slider_shows_what_that_z_decodes_to(page, trained, examples):
     before = shown(page, "decoded")
     move(page, 0, "End")
@@ -163,6 +164,7 @@ def test_the_sliders_are_those_of_the_most_active_dimensions(page, examples):
     assert [name.split()[0] for name in names if name.strip()] == [f"z[{d}]" for d in order]
 
 
+@pytest.mark.exhaustive
 def test_the_origin_and_draws_move_picture_and_sliders(page, trained):
     before = shown(page, "decoded")
     page.click("#origin")
@@ -191,6 +193,7 @@ def test_a_new_seed_changes_the_samples_and_the_same_gives_the_same(page, traine
     assert "a seed is a whole number from 0" in page.inner_text("#samples")
 
 
+@pytest.mark.exhaustive
 def test_an_uploaded_digit_shows_the_elbo_of_the_model(page, trained):
     digit = np.round(datasets.load("digits").test.arrays(limit=5)[0][4, ..., 0] * 255)
     before = shown(page, "reconstruction")
@@ -214,6 +217,7 @@ def test_an_uploaded_digit_shows_the_elbo_of_the_model(page, trained):
     np.testing.assert_array_equal(inverted, 255 - image)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
@@ -234,6 +238,7 @@ def test_an_upload_that_is_no_image_gives_a_message_and_the_page_lives_on(page, 
     page.wait_for_selector("#reconstruction img")
 
 
+@pytest.mark.exhaustive
 def test_a_validation_image_is_reconstructed_by_its_number(page, trained):
     image, label = trained.data(runs.DataOptions()).validation.arrays()
     assert label is not None
@@ -247,6 +252,7 @@ def test_a_validation_image_is_reconstructed_by_its_number(page, trained):
     assert re.search(r"numbers from 0 to \d+; received 100000", page.inner_text("#reconstruction"))
 
 
+@pytest.mark.exhaustive
 def test_two_images_are_interpolated(page, trained, examples):
     first = shown(page, "interpolation")
     fill(page, "number-second", 5)
@@ -312,6 +318,7 @@ def test_nothing_is_asked_of_other_hosts(page, url):
     assert page.inner_text("h2") == "digits <b>"
 
 
+@pytest.mark.exhaustive
 def test_two_visitors_do_not_meet(page, browser, url):
     other = opened(browser, url)
     before = shown(other, "decoded")
@@ -321,6 +328,7 @@ def test_two_visitors_do_not_meet(page, browser, url):
     other.close()
 
 
+@pytest.mark.exhaustive
 def test_a_conditional_model_without_a_run_is_explored_by_label(browser):
     vae = tfvae.VAE.for_images((8, 8, 1), latent_dim=2, network="dense", num_classes=3, seed=0)
     model = CompiledVAE(vae)

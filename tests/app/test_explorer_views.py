@@ -66,6 +66,7 @@ def test_values_without_a_density_are_refused():
         views.reconstruction(model, np.full((8, 8, 1), 2, np.float32), None)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_an_upload_is_rounded_to_the_levels_of_a_discrete_likelihood(rng, levels):
     model = CompiledVAE(small(likelihood=f"discretized_logistic:levels={levels}"))
@@ -183,6 +184,7 @@ def test_the_map_of_more_dimensions_shows_principal_components(rng):
     assert names == ("first principal component", "second principal component")
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("count", "latent_dim"), [(1, 1), (1, 2), (1, 5), (3, 1), (2, 5)])
 def test_a_map_of_few_points_is_drawn(count, latent_dim):
     model = CompiledVAE(small(latent_dim=latent_dim))

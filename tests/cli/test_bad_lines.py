@@ -168,6 +168,7 @@ def check(words):
     assert "Traceback" not in err.getvalue()
 
 
+@pytest.mark.few(15)
 @pytest.mark.parametrize(
     "line",
     [
@@ -195,6 +196,7 @@ def test_lines_that_once_ended_otherwise(folder, line):
         cli.main(words)
 
 
+@pytest.mark.exhaustive
 @settings(
     max_examples=150,
     derandomize=True,

@@ -68,6 +68,7 @@ def test_the_main_job_with_no_option_but_a_short_training(tmp_path, monkeypatch)
             forked_command(*words[1:], cwd=tmp_path)
 
 
+@pytest.mark.exhaustive
 def test_a_run_directory_repeats_and_describes_the_run(run):
     folder, score = run
     assert score["run_dir"] == "run"
@@ -101,7 +102,7 @@ def test_model_and_export_of_a_run_agree(run):
     np.testing.assert_allclose(np.mean(vae.elbo(x).kl), score["kl"], rtol=1e-4)
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
@@ -127,6 +128,7 @@ def test_commands_write_pictures_where_told(run, tmp_path, arguments, facts):
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.exhaustive
 def test_export_writes_the_next_version_of_a_model(run, tmp_path):
     done = forked_command(
         "export", run[0], "--out", "served", "--num-samples", "7", "--json", cwd=tmp_path

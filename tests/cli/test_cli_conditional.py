@@ -30,6 +30,7 @@ def conditional(tmp_path_factory):
     return folder, json.loads(out), err
 
 
+@pytest.mark.exhaustive
 def test_a_run_keeps_the_families_it_was_given(conditional):
     folder, score, err = conditional
     assert np.isfinite(score["elbo"])
@@ -49,6 +50,7 @@ def test_a_run_keeps_the_families_it_was_given(conditional):
     assert "label" in signatures["sample"].structured_input_signature[1]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -137,6 +139,7 @@ def test_lines_run_between_images_of_one_label():
     assert [len(rows) for rows in looking.pairs_of_a_label(np.arange(5), 2)] == [0, 0]
 
 
+@pytest.mark.exhaustive
 def test_labels_that_do_not_fit_end_in_one_line(conditional, tmp_path):
     folder, unconditional = conditional[0], tmp_path / "plain.keras"
     tfvae.VAE.for_images((8, 8, 1), latent_dim=2, network="dense").save(unconditional)

@@ -45,6 +45,7 @@ def drawn(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_score_that_is_no_number_is_one_line_and_the_run_has_its_pictures(
     drawn, monkeypatch, capsys
 ):
@@ -59,6 +60,7 @@ def test_a_score_that_is_no_number_is_one_line_and_the_run_has_its_pictures(
         assert (done.run_dir / f"{name}.png").stat().st_size > 1000
 
 
+@pytest.mark.exhaustive
 def test_damaged_metrics_and_a_file_at_tensorboard_are_no_matter(config, capsys):
     run = config.run_dir
     job.start(config, until=1)
@@ -142,6 +144,7 @@ def test_an_export_on_a_full_disk_is_one_line(tmp_path):
     assert processes.run(export_on_a_full_disk, tmp_path) == "done"
 
 
+@pytest.mark.exhaustive
 def test_a_training_that_cannot_be_written_can_be_gone_on_with(config, monkeypatch):
     """What the message says to go on with is there, also where no checkpoint could be written."""
 

@@ -110,7 +110,7 @@ LIKELIHOODS = {
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
-@pytest.mark.each_once
+@pytest.mark.few(2)
 def test_each_likelihood_of_finitely_many_values(likelihood, dtype):
     vae = made(likelihood, shape=(3, 4))
     step = vae.likelihood_family.support.step or 1.0
@@ -126,7 +126,7 @@ def test_each_likelihood_of_finitely_many_values(likelihood, dtype):
 
 @pytest.mark.parametrize("posterior", components.POSTERIORS)
 @pytest.mark.parametrize("prior", components.PRIORS)
-@pytest.mark.each_once
+@pytest.mark.few(2)
 def test_each_posterior_with_each_prior(posterior, prior):
     case = components.Case("bernoulli", posterior, prior, shape=(40,))
     vae = components.model(case)
@@ -235,6 +235,7 @@ def rewritten(data, **changes):
     return container.write(dataclasses.replace(header, **changes), words)
 
 
+@pytest.mark.exhaustive
 def test_what_was_changed_on_purpose_is_an_error_too(bits):
     """Where the file's own digest fits, the content's does not."""
     vae, x = bits
@@ -392,6 +393,7 @@ def parts():
     }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", parts())
 def test_a_pop_is_a_draw_and_a_push_undoes_it(name):
     width, part, distribution = parts()[name]

@@ -222,6 +222,7 @@ class TestMissing:
         array[::2, 4:] = np.nan
         return saved(tmp_path, array)
 
+    @pytest.mark.few(6)
     @pytest.mark.parametrize("memory_limit", [0, 2**30])
     @pytest.mark.parametrize("binarize", ["none", "threshold", "static", "dynamic"])
     def test_holes_stay(self, path, memory_limit, binarize):

@@ -124,6 +124,7 @@ def test_units_are_active_from_a_hundredth(rng):
     np.testing.assert_allclose(found.kl_per_dimension[3], 0, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_activity_without_a_mean_in_closed_form(rng):
     shape = (4, 4, 1)
     vae = tfvae.VAE.for_images(
@@ -178,6 +179,7 @@ def test_collapse_is_told(rng):
     assert "0 active units" in warning
 
 
+@pytest.mark.exhaustive
 def test_collapse_of_a_model_that_was_trained_to_it(rng):
     # Nothing is weighed as much as the KL: a posterior equal to the prior is the best there is.
     x = (rng.random((200, 4, 4, 1)) < 0.4).astype("float32")

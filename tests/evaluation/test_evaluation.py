@@ -168,7 +168,7 @@ def test_more_draws_raise_the_bound(inexact):
     assert abs(many.log_prob - log_p.mean()) < 4 * many.monte_carlo_error
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("num_samples", [1, 37, 4096, 4097, 9000])
 def test_draws_are_counted_exactly(exact, num_samples):
     vae, x, log_p = exact
@@ -418,6 +418,7 @@ def test_an_estimate_tells_its_bits_per_dimension(vae, x):
     assert 0.5 < estimate.bits_per_dimension < 2
 
 
+@pytest.mark.exhaustive
 def test_what_is_no_probability_has_no_bits(vae, x, exact):
     grey = evaluation.log_prob(vae, batches(0.5 * x, 50), num_samples=2)
     assert (grey.measure, grey.bits_per_dimension) == ("cross-entropy", None)

@@ -36,6 +36,7 @@ def events(x, shape):
 # --- log p(x) and the ELBO ------------------------------------------------------------------------
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_log_p_of_the_observed_values_is_a_marginal_gaussian(shape, rng):
     model = linear_gaussian(rng)
@@ -76,6 +77,7 @@ def test_where_nothing_is_missing_the_same_model_says_the_same(rng):
     np.testing.assert_allclose(one.log_probs, other.log_probs, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[3]])
 def test_annealing_finds_log_p_of_the_observed_values(shape, rng):
     model = linear_gaussian(rng)
@@ -118,6 +120,7 @@ def test_bits_are_those_of_all_observed_values_together(rng):
 # --- imputation -----------------------------------------------------------------------------------
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[2]])
 def test_the_imputed_mean_is_the_conditional_one(shape, rng):
     model = linear_gaussian(rng)
@@ -168,6 +171,7 @@ def test_completions_have_the_conditional_spread_and_cover_the_truth(rng):
 # --- the other estimators, for every rank ---------------------------------------------------------
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_diagnosis_and_priors_for_every_rank(shape, rng):
     model = linear_gaussian(rng)
@@ -185,6 +189,7 @@ def test_diagnosis_and_priors_for_every_rank(shape, rng):
     assert fitted.sample(3, seed=0).shape == (3, *shape)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("array", "title", "unit"),
     [

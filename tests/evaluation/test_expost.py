@@ -156,6 +156,7 @@ def test_seeds_decide_the_fit(vae, data, density):
     np.testing.assert_array_equal(prior.distribution().log_prob(z), first)
 
 
+@pytest.mark.exhaustive
 def test_a_progress_bar_is_shown_when_asked_for(vae, data, capsys):
     x, _ = data
     for progress, shown in ((True, True), (None, False)):

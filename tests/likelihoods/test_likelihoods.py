@@ -67,6 +67,7 @@ def test_every_option_has_a_case(kind):
 # --- log p(x|z) -----------------------------------------------------------------------------------
 
 
+@pytest.mark.few(21)
 @case
 def test_log_prob_is_the_sum_over_pixels_and_channels(case, rng):
     shape = (4, 3, 3)
@@ -82,6 +83,7 @@ def test_log_prob_is_the_sum_over_pixels_and_channels(case, rng):
     assert np.all(np.abs(ours - elements.sum((1, 2, 3))) <= 5 * EPS * terms.sum((1, 2, 3)))
 
 
+@pytest.mark.few(17)
 @case
 def test_gradients_are_those_of_the_reference(case, rng):
     # By central differences of the float64 reference: by each raw map, and what is learned.
@@ -112,6 +114,7 @@ def test_gradients_are_those_of_the_reference(case, rng):
         np.testing.assert_allclose(ours, (up - down).sum() / (2 * h), rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.few(19)
 @case
 def test_values_and_gradients_stay_finite(case, rng):
     shape = (3, 2, 2)
@@ -128,6 +131,7 @@ def test_values_and_gradients_stay_finite(case, rng):
         assert np.all(np.isfinite(gradient))
 
 
+@pytest.mark.few(5)
 @each
 def test_batches_of_draws_broadcast(case, rng):
     shape = (4, 3, 2)
@@ -170,6 +174,7 @@ def test_graphs_need_not_know_the_batch(case, rng):
 # --- draws and means ------------------------------------------------------------------------------
 
 
+@pytest.mark.few(5)
 @each
 def test_draws_have_the_mean_and_the_density(case, rng):
     shape, count = (2, 2, 2), 10_000
@@ -272,7 +277,7 @@ def test_training_evaluates_the_distribution_unless_told_otherwise(rng):
 FLAT = [c for c in CASES if c.kind(**c.options).flat_parameters]
 
 
-@pytest.mark.few(10)
+@pytest.mark.few(7)
 @pytest.mark.parametrize(
     ("case", "network"),
     [(c, ("conv", "dense")[i % 2]) for i, c in enumerate(FLAT)],
@@ -290,6 +295,7 @@ def test_maps_besides_the_first_start_flat(case, network, rng):
         assert np.std(raw[:, :, :, number]) > 1e-3
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     "case", [c for c in EACH if isinstance(c.values, str) or np.max(c.values) <= 1], ids=str
 )
@@ -303,7 +309,7 @@ def test_training_starts_at_a_moderate_loss(case, rng):
     assert np.all(log_likelihood >= -256 * 64)
 
 
-@pytest.mark.few(9)
+@pytest.mark.few(6)
 @pytest.mark.parametrize(
     "case", [c for c in CASES if c in EACH or "learned" in c.options.values()], ids=str
 )

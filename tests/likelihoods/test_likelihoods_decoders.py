@@ -158,6 +158,7 @@ def test_any_other_number_of_channels_means_features(make_decoder, rng):
     )
 
 
+@pytest.mark.few(2)
 @any_decoder
 def test_decoder_output_overrides_the_guess(make_decoder, rng):
     output, p = decoded(vae_of(make_decoder(2, "relu"), Normal(decoder_output="parameters")), rng)

@@ -12,6 +12,7 @@ any_kind = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.few(19)
 @pytest.mark.parametrize(
     ("support", "values", "admitted"),
     [

@@ -148,6 +148,7 @@ def test_predict_takes_pairs(data):
         np.testing.assert_array_equal(other, expected)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("cls", [tfvae.VAE, tfvae.Autoencoder])
 def test_every_method_heeds_the_label(data, cls):
     x, y = data

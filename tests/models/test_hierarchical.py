@@ -199,7 +199,7 @@ def test_q_starts_at_p_and_all_weights_learn(shape):
     assert all(reached), [v.path for v, r in zip(variables, reached, strict=True) if not r]
 
 
-@pytest.mark.few(2)
+@pytest.mark.exhaustive
 @EVENTS
 def test_densities_of_the_one_pass_are_those_of_the_distributions(shape):
     vae, x = stirred(small(shape)), events(shape)
@@ -270,6 +270,7 @@ def test_holes_and_labels():
     np.testing.assert_allclose(code, vae.code(x, label), **CLOSE)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("prior", ["realnvp:flows=2,hidden=8", "vamp:pseudo_inputs=2"])
 def test_any_prior_and_posterior_of_the_first_group(prior):
     vae, x = stirred(small(prior=prior, posterior="iaf:flows=2,hidden=8")), events((7,))
@@ -388,6 +389,7 @@ def test_a_long_training_in_bfloat16_stays_finite():
 # --- evaluation, pictures, export -----------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_a_diagnosis_knows_the_groups():
     vae = stirred(small())
     found = tfvae.evaluation.diagnose(vae, events((7,), 40), num_samples=2)

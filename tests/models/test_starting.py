@@ -328,6 +328,7 @@ def test_a_learned_scale_follows_the_error_in_some_hundred_steps():
     np.testing.assert_allclose(scale, 0.02, rtol=0.1)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("network", ["dense:hidden=8", "conv:filters=4,hidden=8"])
 @pytest.mark.parametrize("options", [{}, {"missing": True}, {"num_classes": 3}])
 def test_values_of_any_size_start_as_those_of_unit_size(network, options, rng):

@@ -72,7 +72,7 @@ def log_probs(vq, x, label=None):
 # --- codes ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.each_once
+@pytest.mark.few(2)
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -99,7 +99,7 @@ def test_codes_there_and_back_for_any_event(quantizer, shape, likelihood):
     assert bool(vq.event_spec.admits(sample))
 
 
-@pytest.mark.each_once
+@pytest.mark.few(2)
 @pytest.mark.parametrize("quantizer", ["vq:codes=3", "fsq:levels=2x2", "residual:depth=2,codes=3"])
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 def test_the_bound_lies_below_log_p_by_enumeration(quantizer, likelihood):
@@ -280,6 +280,7 @@ def test_a_loss_that_is_not_finite_leaves_the_codebook():
     np.testing.assert_array_equal(vq.quantizer.codebooks, books)
 
 
+@pytest.mark.exhaustive
 def test_labels_and_holes():
     x = events((4, 2), 6, "real")
     x[0, 1] = np.nan
@@ -319,7 +320,7 @@ def test_seeds_decide_weights_and_draws():
     np.testing.assert_array_equal(drawn[0], drawn[1])
 
 
-@pytest.mark.each_once
+@pytest.mark.few(1)
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
 def test_a_model_comes_back_bit_for_bit(quantizer, tmp_path):
     x = events((4, 2), 6)
@@ -346,6 +347,7 @@ def test_a_model_comes_back_bit_for_bit(quantizer, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.exhaustive
 def test_a_training_that_was_stopped_goes_on_bit_for_bit(tmp_path):
     x = events((4, 2), 8)
     data = tf.data.Dataset.from_tensor_slices(x).batch(4)
@@ -378,7 +380,7 @@ def test_the_second_stage_goes_on_too(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_is_finite_and_codes_are_told_in_float32(policy):
     keras.config.set_dtype_policy(policy)
@@ -393,7 +395,7 @@ def test_half_precision_is_finite_and_codes_are_told_in_float32(policy):
 # --- export ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("quantizer", "classes"), [("residual:depth=2,codes=4", None), ("vq:codes=5", 3)]
 )
@@ -438,6 +440,7 @@ def test_what_is_served_is_what_the_model_says(quantizer, classes, tmp_path):
 # --- measures and pictures ------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_the_bound_of_a_data_set_and_the_use_of_codes():
     vq = spread(model((4, 2), "residual:depth=2,codes=4"))
     x = events((4, 2), 30)

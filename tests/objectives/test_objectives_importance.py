@@ -206,6 +206,7 @@ def drawn(terms):
 # --- values and gradients for given draws ---------------------------------------------------------
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("name", CASES)
 def test_value_and_gradient_are_those_of_the_formula(model, name, rng):
     objective, value, encoder_weights, decoder_weights, path = CASES[name]
@@ -338,6 +339,7 @@ def test_with_one_draw_it_is_the_elbo_of_that_draw(model, rng):
         np.testing.assert_allclose(-objective(terms), expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     "objective",
     [

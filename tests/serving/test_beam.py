@@ -61,6 +61,7 @@ def run(elements, transform):
     return dict(FOUND)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("batch_size", [1, 7, 256])
 def test_codes_are_those_of_the_model_whatever_the_batch(batch_size, plain, images):
     vae, path = plain
@@ -101,6 +102,7 @@ def test_bytes_and_files_are_scaled_as_those_of_a_data_set(plain, rng):
         np.testing.assert_allclose(found[key]["code"], expected, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_bytes_are_binarized_where_the_training_images_were(plain, tmp_path, rng):
     vae, _ = plain
     card = Card(preprocessing=Preprocessing("dynamic", seed=3))
@@ -145,6 +147,7 @@ def test_a_run_directory_is_a_model_and_is_read_once(plain, images, monkeypatch)
     assert opened == [path]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -161,6 +164,7 @@ def test_an_image_that_does_not_fit_is_named_by_its_key(image, message, plain, i
         run(elements, Encode(plain[1]))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("label", "message"),
     [

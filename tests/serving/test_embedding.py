@@ -201,6 +201,7 @@ def test_a_bar_shows_images_a_second(vae, data, tmp_path, capsys):
 # --- what is refused ------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_a_file_that_is_there_stays_unless_it_may_be_replaced(vae, data, whole, tmp_path):
     out = tmp_path / "embeddings.parquet"
     out.write_text("mine")

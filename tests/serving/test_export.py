@@ -28,6 +28,7 @@ def exported():
     return shared()
 
 
+@pytest.mark.exhaustive
 def test_every_input_and_output_has_the_batch_first(exported):
     for name, signature in tf.saved_model.load(str(exported[1])).signatures.items():
         inputs = signature.structured_input_signature[1]
@@ -137,6 +138,7 @@ def test_what_exists_is_not_overwritten(exported):
     assert before == sorted((one.name, one.stat().st_mtime_ns) for one in path.iterdir())
 
 
+@pytest.mark.exhaustive
 def test_half_precision_exports_float32_ends(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     vae = tfvae.VAE.for_images((8, 8, 1), latent_dim=2, seed=0)
@@ -161,6 +163,7 @@ def test_a_model_without_images_yet_cannot_be_exported(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exhaustive
 def test_versions_count_up_and_are_whole(exported, tmp_path):
     vae, _ = exported
     assert publish_saved_model(vae, tmp_path / "vae")[0] == tmp_path / "vae" / "1"
@@ -222,6 +225,7 @@ def test_a_version_that_fails_leaves_the_ones_before(exported, tmp_path, monkeyp
     assert [one.name for one in (tmp_path / "vae").iterdir()] == ["1"]
 
 
+@pytest.mark.exhaustive
 def test_a_server_warms_up_with_every_signature(exported):
     """Each request is played as TensorFlow Serving plays it."""
     from tensorflow_serving.apis import prediction_log_pb2
@@ -241,6 +245,7 @@ def test_a_server_warms_up_with_every_signature(exported):
     assert played == set(signatures) - {"serving_default"}
 
 
+@pytest.mark.exhaustive
 def test_the_card_says_what_the_model_is_and_how_to_call_it(exported):
     vae, path = exported
     card = json.loads((path / "card.json").read_text())

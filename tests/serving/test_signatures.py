@@ -116,6 +116,7 @@ def pixels_of(files):
     return np.stack([tf.io.decode_png(one).numpy() for one in files]) / 255
 
 
+@pytest.mark.exhaustive
 def test_an_images_score_depends_on_nothing_else_in_the_batch(signatures):
     for name in ("anomaly_score", "elbo", "log_prob", "encode"):
         inputs = inputs_for(name, 7)
@@ -206,6 +207,7 @@ def test_many_threads_get_their_own_answers(signatures):
     assert len(totals) == 64
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("likelihood", "value", "says"),
     [("bernoulli", 255.0, "Bernoulli expects values in"), ("laplace", np.nan, "finite values")],
@@ -218,6 +220,7 @@ def test_values_without_a_density_are_refused(tmp_path, likelihood, value, says)
             function_of(vae, name)(x)
 
 
+@pytest.mark.exhaustive
 def test_labels_go_with_every_request(tmp_path):
     vae, path = export(
         tmp_path, num_classes=3, prior="class_normal", network="dense", likelihood="bernoulli"
@@ -302,6 +305,7 @@ def test_without_preprocessing_there_are_no_bytes(tmp_path):
     assert names == {name for name in ALL if not name.endswith(("_png", "_uint8"))}
 
 
+@pytest.mark.exhaustive
 def test_a_batch_of_none_gives_none(signatures):
     """As a server may ask that has filtered all of its requests away."""
     for name in sorted(ALL):

@@ -62,6 +62,7 @@ def call(signature, inputs):
     return {name: value.numpy() for name, value in found.items()}
 
 
+@pytest.mark.exhaustive
 def test_each_equals_keras_whatever_else_is_in_the_batch(exported):
     vae, _, served = exported
     assert set(served) == set(IN_KERAS) - (set() if vae.missing else {"impute"})
@@ -129,6 +130,7 @@ IN_KERAS = {
 }
 
 
+@pytest.mark.exhaustive
 def test_log_p_of_x_can_be_estimated_from_the_signatures_alone(exported):
     """By importance sampling with draws of q, and of p(z), as `evaluation.log_prob` does it."""
     vae, _, served = exported
@@ -201,6 +203,7 @@ def test_nothing_in_the_graphs_needs_python(exported):
     assert not {node.op for node in nodes if "PyFunc" in node.op}
 
 
+@pytest.mark.few(1)
 def test_values_without_a_density_are_refused(exported):
     vae, _, served = exported
     high = vae.event_spec.support.high
@@ -215,6 +218,7 @@ def test_values_without_a_density_are_refused(exported):
             call(served[name], inputs)
 
 
+@pytest.mark.few(1)
 def test_the_card_and_the_readme_speak_of_the_event(exported):
     vae, path, served = exported
     card = json.loads((path / "card.json").read_text())
@@ -231,6 +235,7 @@ def test_the_card_and_the_readme_speak_of_the_event(exported):
     exec(example.replace("PATH", str(path)), {})
 
 
+@pytest.mark.exhaustive
 def test_a_server_warms_up_with_every_signature(exported):
     from tensorflow_serving.apis import prediction_log_pb2
 

@@ -87,6 +87,7 @@ def assert_same(values, expected):
         assert np.isfinite(value).all()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("what", "name", "value"),
     [
@@ -144,6 +145,7 @@ def test_a_weight_that_is_not_finite_is_seen_in_the_log_likelihood():
     assert model.optimizer.iterations == 2
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_a_skipped_batch_is_as_one_that_was_not_there(what, jit_compile):
@@ -163,6 +165,7 @@ def test_a_skipped_batch_is_as_one_that_was_not_there(what, jit_compile):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_fit_ends_at_it_and_leaves_the_weights(what, jit_compile):
@@ -176,6 +179,7 @@ def test_fit_ends_at_it_and_leaves_the_weights(what, jit_compile):
     assert all(np.isfinite(weight).all() for weight in weights_of(model))
 
 
+@pytest.mark.exhaustive
 def test_without_leave_xla_stops_as_well():
     model = choking(tfvae.VAE, "kl")
     model.compile("adam", jit_compile=True)
@@ -250,5 +254,6 @@ def train_on_two_devices():
             assert np.isfinite(copy).all()
 
 
+@pytest.mark.exhaustive
 def test_one_of_two_devices_that_sees_it_stops_both():
     assert processes.run(train_on_two_devices) == "done"

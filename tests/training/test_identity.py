@@ -50,6 +50,7 @@ def go_on(model, data, folder):
     return train(model, data, epochs=1, checkpoint_dir=folder, progress=False)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -87,7 +88,7 @@ def test_what_is_harmless_is_said(begun, arrays, capsys):
     assert "changed since" not in capsys.readouterr().err
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -198,6 +199,7 @@ class Spoilt(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("loop", ["fit", "train"])
 def test_a_step_size_that_is_not_finite_reaches_no_weight(arrays, loop):
     vae = compiled(keras.optimizers.Adam(Spoilt()))

@@ -25,6 +25,7 @@ def compiled(network="dense", optimizer=None, **kwargs):
     return vae
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("network", ["conv", "residual", "dense"])
 @pytest.mark.parametrize("steps_per_call", [1, 3, 100])
 def test_fit_and_the_loop_give_the_same_weights(data, network, steps_per_call):
