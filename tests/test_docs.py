@@ -261,7 +261,7 @@ def test_the_commands_shown_exist():
     assert len(shown) >= 20
     for line in shown:
         command, _, ignored = app.parse_args(
-            line.split()[1:], exit_on_error=False, print_error=False
+            shlex.split(line, comments=True)[1:], exit_on_error=False, print_error=False
         )[:3]
         assert command.__name__ == line.split()[1]
         assert not ignored

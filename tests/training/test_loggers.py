@@ -81,7 +81,7 @@ def test_a_server_that_is_away_is_said_once_and_gets_the_epochs_later(begun, cap
     end_epoch(callback, 0)
     end_epoch(callback, 1, learning_rate=0.1)
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--logger wandb failed, and the training goes on: no route to https://logs" in line
+    assert "the logger wandb failed, and the training goes on: no route to https://logs" in line
     assert "secret" not in line
     callback.away = False
     end_epoch(callback, 2, learning_rate=0.1, kl=math.nan)
@@ -103,7 +103,7 @@ def test_another_loggers_run_is_not_gone_on_with(begun, tmp_path):
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
 def test_a_missing_package_is_one_line_before_anything_is_done(name, monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
-    with pytest.raises(InputError, match=rf"--logger {name} needs .*'tfvae\[{name}\]'"):
+    with pytest.raises(InputError, match=rf"the logger {name} needs .*'tfvae\[{name}\]'"):
         require(name)
     monkeypatch.chdir(tmp_path)
     text = refused("train", "--dataset", "digits", "--logger", name, "--run-dir", "run")
@@ -203,7 +203,7 @@ def test_wandb_without_a_login_is_one_line(tmp_path, monkeypatch):
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
     )
-    assert "--logger wandb failed: No API key" in done.stdout
+    assert "the logger wandb failed: No API key" in done.stdout
     assert "WANDB_MODE=offline" in done.stdout
     assert len(done.stdout.splitlines()) == 1
 

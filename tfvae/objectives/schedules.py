@@ -218,7 +218,7 @@ def get(
         return Constant(checked_weight(name, identifier))
     if isinstance(identifier, str) and _SEVERAL.fullmatch(identifier):
         identifier = [_number(one) for one in identifier.split("x")]
-    if isinstance(identifier, (list, tuple)):
+    if isinstance(identifier, (list, tuple)) and len(identifier) > 1:
         return ByGroup(identifier)
     named = isinstance(identifier, str) and re.split("[:(]", identifier)[0].strip() in BY_NAME
     if named or isinstance(identifier, (dict, Schedule)):

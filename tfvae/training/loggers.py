@@ -54,7 +54,7 @@ def require(name: str) -> None:
     packages = {"mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}[name]
     missing = [one for one in packages if importlib.util.find_spec(one) is None]
     if missing:
-        raise missing_extra(f"--logger {name} needs", " and ".join(missing), name)
+        raise missing_extra(f"the logger {name} needs", " and ".join(missing), name)
 
 
 class RunLogger(keras.callbacks.Callback, abc.ABC):
@@ -90,7 +90,7 @@ class RunLogger(keras.callbacks.Callback, abc.ABC):
             raise
         except Exception as error:
             # Of many kinds: settings, rights, addresses.
-            raise InputError(f"--logger {self.name} failed: {_line(error)}") from error
+            raise InputError(f"the logger {self.name} failed: {_line(error)}") from error
         self._open = True
         self._epochs = int(state.get("epochs", 0))
         self._state = {"logger": self.name, **identity}
@@ -136,7 +136,7 @@ class RunLogger(keras.callbacks.Callback, abc.ABC):
         except Exception as error:
             if not self._said:
                 print(
-                    f"tfvae: warning: --logger {self.name} failed, and the training goes on: "
+                    f"tfvae: warning: the logger {self.name} failed, and the training goes on: "
                     f"{_line(error)}",
                     file=sys.stderr,
                 )
@@ -258,7 +258,7 @@ class WandbLogger(RunLogger):
             )
         except wandb.errors.UsageError as error:
             raise InputError(
-                f"--logger wandb failed: {_line(error)} Or set WANDB_MODE=offline, and send the "
+                f"the logger wandb failed: {_line(error)} Or set WANDB_MODE=offline, and send the "
                 "run later by wandb sync"
             ) from error
         return {"run": number}
