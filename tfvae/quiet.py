@@ -52,7 +52,7 @@ def load_for_command(start_devices: bool = True) -> None:
 
     Keras looks for scikit-learn, Matplotlib and pandas as it is loaded, to wrap models for the
     first, to draw with the second and to take the third's frames in `fit`. Where they are installed
-    that is a third of its time. Afterwards they can be loaded as always, but Keras does without.
+    that is seconds. Afterwards they can be loaded as always, but Keras does without.
 
     Args:
         start_devices: see `load_tensorflow`.

@@ -82,8 +82,8 @@ def _case(number, likelihood, posterior, prior, rank):
     shape = SHAPES[rank % len(SHAPES)]
     objective = OBJECTIVES[number % len(OBJECTIVES)]
     if posterior == "normal":
-        # The only ones to take these.
-        objective = FREE_BITS if prior in ("standard_normal", "class_normal") else BETA_TC
+        # The only ones to take these. Below the floor of free bits a prior's weights learn nothing.
+        objective = FREE_BITS if prior == "standard_normal" else BETA_TC
     networks = NETWORKS if len(shape) > 1 else NETWORKS[:1]
     return Case(likelihood, posterior, prior, objective, networks[number % len(networks)], shape)
 

@@ -111,8 +111,12 @@ def test_importance_sampling_finds_the_exact_log_prob(linear):
 def test_annealed_importance_sampling_finds_the_exact_log_prob(linear):
     x = linear.events(6)
     vae = linear_hierarchy(linear, loose(linear))
-    found = tfvae.evaluation.annealed_log_prob(vae, x, num_steps=30, num_chains=8, seed=1)
-    np.testing.assert_allclose(found.log_probs, linear.log_marginal(x), atol=0.2)
+    found = tfvae.evaluation.annealed_log_prob(vae, x, num_steps=30, num_chains=64, seed=1)
+    exact_mean = linear.log_marginal(x).mean()
+    # The logarithm of a mean is low by half its relative variance.
+    bias = np.mean(0.5 * (1 / found.effective_sample_sizes - 1 / 64))
+    assert found.monte_carlo_error < 0.05
+    assert abs(found.log_prob + bias - exact_mean) < 4 * found.monte_carlo_error
 
 
 def test_samples_have_the_moments_of_the_model(linear):

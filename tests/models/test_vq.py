@@ -85,7 +85,8 @@ def test_codes_there_and_back_for_any_event(quantizer, shape, likelihood):
     assert vq.code_shape == codes.shape[1:]
     assert codes.dtype == tf.int32
     assert 0 <= codes.numpy().min() <= codes.numpy().max() < vq.num_codes
-    assert len(np.unique(codes)) > 1
+    if not quantizer.startswith("fsq"):  # whose few levels may all be at an end
+        assert len(np.unique(codes)) > 1
     z = vq.code(x)
     assert z.shape == (6, vq.latent_dim)
     assert vq.latent_dim == np.prod(SHAPES[shape]) * vq.code_dim
