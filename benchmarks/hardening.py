@@ -25,6 +25,8 @@ import cyclopts
 import numpy as np
 from cyclopts import Parameter
 
+from tfvae.saving.finite import without_nan
+
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).with_suffix(".json")
 TESTS = ("tests", "tests/helpers", "tests/cli", "tests/app")
@@ -182,7 +184,7 @@ def main(*, lines: Annotated[int, Parameter(help="Command lines to try.")] = 100
         "command_lines": command_lines(lines),
         "page": page(),
     }
-    text = json.dumps(found, indent=1, default=str)
+    text = json.dumps(without_nan(found), indent=1, default=str)
     RESULTS.write_text(f"{text}\n", encoding="utf-8")
     print(text)
 
