@@ -65,9 +65,9 @@ class HierarchicalVAE(VAE):
 
     Example:
         >>> vae = tfvae.HierarchicalVAE.for_events((28, 28, 1), groups="16,7x7x4", seed=0)
-        >>> code = vae.code(np.zeros((5, 28, 28, 1)))
-        >>> [tuple(group.shape) for group in vae.split_latent(code)]
-        [(5, 16), (5, 7, 7, 4)]
+        >>> top, below = vae.split_latent(vae.code(np.zeros((5, 28, 28, 1))))
+        >>> tuple(top.shape), tuple(below.shape)
+        ((5, 16), (5, 7, 7, 4))
     """
 
     def __init__(
