@@ -170,6 +170,25 @@ class EventSpec:
 
     # --- labels -----------------------------------------------------------------------------------
 
+    def labels_of_each(self, n: int, label: ArrayLike | None) -> Tensor | None:
+        """Return a label for each of n events to be drawn, int32 `[n]`; None for a model without.
+
+        Args:
+            n: how many events.
+            label: one label for all of them, or `[n]`.
+
+        Raises:
+            InputError: if labels are missing, are no labels of the model, or are not one or n.
+        """
+        if self.num_classes is None and label is None:
+            return None
+        label = tf.cast(self.labels(label), tf.int32)
+        if label.shape.rank > 1 or (label.shape.rank == 1 and label.shape[0] not in (1, n)):
+            raise InputError(
+                f"expected one label, or one for each of {n} events; received shape {label.shape}"
+            )
+        return tf.broadcast_to(label, (n,))
+
     def labels(self, label: ArrayLike | None) -> Tensor:
         """Return labels as a tensor of whole numbers, of any shape and of the dtype they came in.
 

@@ -684,14 +684,7 @@ class VAE(LatentVariableModel):
         seed = self._seed(seed)
         if seed.shape.rank == 2 and seed.shape[0] != n:
             raise InputError(f"expected a seed for each of {n} events; received {seed.shape[0]}")
-        if self.num_classes is not None or label is not None:
-            label = tf.cast(spec.labels(label), tf.int32)
-            if label.shape.rank > 1 or (label.shape.rank == 1 and label.shape[0] not in (1, n)):
-                raise InputError(
-                    f"expected one label, or one for each of {n} events; "
-                    f"received shape {label.shape}"
-                )
-            label = tf.broadcast_to(label, (n,))
+        label = spec.labels_of_each(n, label)
         return {"n": tf.constant(n, tf.int32), "label": label, "seed": seed}
 
     def _latent_drawn(

@@ -694,15 +694,7 @@ class VQVAE(LatentVariableModel):
         return self._shown(self.code_prior.draw(uniforms, one_hot, temperature))
 
     def _label_of_each(self, n: int, label: ArrayLike | None) -> Tensor | None:
-        spec = self._require_built("sampling")
-        if self.num_classes is None and label is None:
-            return None
-        label = tf.cast(spec.labels(label), tf.int32)
-        if label.shape.rank > 1 or (label.shape.rank == 1 and label.shape[0] not in (1, n)):
-            raise InputError(
-                f"expected one label, or one for each of {n} events; received shape {label.shape}"
-            )
-        return tf.broadcast_to(label, (n,))
+        return self._require_built("sampling").labels_of_each(n, label)
 
     def sample(
         self,
