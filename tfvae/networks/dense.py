@@ -8,7 +8,16 @@ from keras import layers
 
 from tfvae.networks.checks import check_event_shape
 from tfvae.networks.initial import initializers
-from tfvae.networks.labels import event_input, latent_input
+from tfvae.networks.labels import Initializers, event_input, latent_input
+
+
+def dense_layers(
+    x: keras.KerasTensor, widths: Iterable[int], activation: str, weights: Initializers
+) -> keras.KerasTensor:
+    """Put dense layers of these widths, one after the other, on a symbolic tensor."""
+    for width in widths:
+        x = layers.Dense(width, activation=activation, kernel_initializer=next(weights))(x)
+    return x
 
 
 def dense_encoder(
@@ -37,8 +46,7 @@ def dense_encoder(
     weights = initializers(seed)
     inputs, x = event_input(event_shape, num_classes, weights)
     x = layers.Flatten()(x)
-    for width in hidden:
-        x = layers.Dense(width, activation=activation, kernel_initializer=next(weights))(x)
+    x = dense_layers(x, hidden, activation, weights)
     return keras.Model(inputs, x, name="dense_encoder")
 
 
@@ -71,6 +79,5 @@ def dense_decoder(
     check_event_shape(event_shape)
     weights = initializers(seed)
     inputs, x = latent_input(latent_dim, num_classes)
-    for width in reversed(hidden):
-        x = layers.Dense(width, activation=activation, kernel_initializer=next(weights))(x)
+    x = dense_layers(x, reversed(hidden), activation, weights)
     return keras.Model(inputs, x, name="dense_decoder")

@@ -10,6 +10,7 @@ from typing import SupportsIndex
 import keras
 from keras import layers
 
+from tfvae.networks.dense import dense_layers
 from tfvae.networks.initial import initializers
 from tfvae.networks.labels import Initializers, event_input
 from tfvae.networks.residual import residual_block
@@ -145,8 +146,7 @@ def dense_map_encoder(
     weights = initializers(seed)
     inputs, x = event_input(event_shape, num_classes, weights)
     x = layers.Flatten()(x)
-    for width in hidden:
-        x = layers.Dense(width, activation=activation, kernel_initializer=next(weights))(x)
+    x = dense_layers(x, hidden, activation, weights)
     width = max(8, math.ceil(hidden[-1] / places))
     x = layers.Dense(places * width, activation=activation, kernel_initializer=next(weights))(x)
     return keras.Model(inputs, layers.Reshape((places, width))(x), name="dense_map_encoder")
@@ -175,6 +175,5 @@ def dense_map_decoder(
     weights = initializers(seed)
     inputs, x = event_input(map_shape, num_classes, weights)
     x = layers.Flatten()(x)
-    for width in reversed(hidden):
-        x = layers.Dense(width, activation=activation, kernel_initializer=next(weights))(x)
+    x = dense_layers(x, reversed(hidden), activation, weights)
     return keras.Model(inputs, x, name="dense_map_decoder")
