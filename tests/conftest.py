@@ -13,6 +13,7 @@ import numpy as np
 import processor_time
 import pytest
 import sampling
+from tensorflow.python.framework.config import disable_op_determinism
 
 # Tracing makes millions of objects: to look through them all, time and again, would take a tenth of
 # the suite. A graph is a circle of references, though, and stays until they are looked through:
@@ -79,6 +80,8 @@ def _fresh_keras():
     """Each test starts from the same global seed and precision, and leaves no layers behind."""
     keras.utils.set_random_seed(0)
     yield
+    # A command that trains asks for it, and Keras then compiles nothing by XLA.
+    disable_op_determinism()
     keras.config.set_dtype_policy("float32")
     keras.utils.clear_session(free_memory=False)
 

@@ -10,7 +10,7 @@ import linear_vae
 import numpy as np
 import pytest
 import tensorflow as tf
-from components import SLOW_CASES, batch, model
+from components import CLASSES_POSTERIOR, SLOW_CASES, batch, model
 from scipy import special
 from without_density import Atom
 
@@ -206,8 +206,11 @@ def test_a_network_of_convolutions_is_as_independent_of_chunks(rng):
     np.testing.assert_allclose(parts.kls, whole.kls, rtol=1e-4)
 
 
+# A sum over all classes is exact for the one that is left out: tests/test_relaxed_categorical.py.
 @pytest.mark.few(2)
-@pytest.mark.parametrize("case", SLOW_CASES, ids=str)
+@pytest.mark.parametrize(
+    "case", [one for one in SLOW_CASES if one.posterior != CLASSES_POSTERIOR], ids=str
+)
 def test_every_family_agrees_with_quadrature(case):
     case = components.Case(*case[:3])
     vae = model(case)

@@ -12,6 +12,7 @@ import tfvae
 from tfvae.datasets import Batches, load
 from tfvae.training import train
 from tfvae.training.checkpoints import Checkpoints, pack, unpack
+from tfvae.training.identity import identity_of
 
 SHAPE = (4,)
 
@@ -74,6 +75,19 @@ def test_another_training_is_refused_with_what_differs(begun, arrays, change, sa
     with pytest.raises(tfvae.InputError, match=f"what differs is {said}"):
         go_on(compiled(**of_model), batches(arrays, **of_data), begun)
     assert {file: file.read_bytes() for file in begun.iterdir()} == files
+
+
+def test_layers_named_as_options_are_do_not_make_it_another_training():
+    def digests():
+        model = tfvae.HierarchicalVAE.for_images(
+            (8, 8, 1), network="conv:filters=4,hidden=8", groups="4,3", seed=0
+        )
+        model.compile("adam")
+        return identity_of(model, tf.data.Dataset.from_tensors(np.zeros((2, 8, 8, 1), "float32")))
+
+    keras.utils.clear_session(free_memory=False)
+    first = digests()  # has a layer "activation", whose option is that as well
+    assert digests() == first  # has "activation_1" and so on
 
 
 def test_what_is_harmless_is_said(begun, arrays, capsys):

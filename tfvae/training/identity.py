@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +16,8 @@ from tfvae.models import LatentVariableModel
 
 # What may change without the training becoming another one; it is said.
 _HARMLESS = ("precision", "optimizer")
+# Where Keras writes a layer's name before the numbers of its node and tensor.
+_LAYERS = ("keras_history", "input_layers", "output_layers")
 _WORDS = {
     "model": "the model (network, likelihood, posterior, prior, objective or their options)",
     "events": "the events of the data",
@@ -85,11 +86,28 @@ def _plain(value: Any) -> Any:
 
 
 def _nameless(config: Any) -> str:
-    """Return a configuration as text; names, which Keras counts on in each process, by place."""
-    text = json.dumps(config, sort_keys=True, default=_plain)
-    for index, name in enumerate(dict.fromkeys(re.findall(r'"name": ("[^"]+")', text))):
-        text = text.replace(name, f'"#{index}"')
-    return text
+    """Return a configuration as text; names, which Keras counts on in each process, by place.
+
+    A layer may be named as an option is (`"activation"`), so a name is replaced only where Keras
+    writes one.
+    """
+    places: dict[str, str] = {}
+
+    def place(name: str) -> str:
+        return places.setdefault(name, f"#{len(places)}")
+
+    def named(config: Any, within: str) -> Any:
+        if isinstance(config, str):
+            return place(config) if within == "name" else config
+        if isinstance(config, Mapping):
+            return {key: named(config[key], key) for key in sorted(config)}
+        if not isinstance(config, (list, tuple)):
+            return config
+        if within in _LAYERS and config and isinstance(config[0], str):
+            return [place(config[0]), *config[1:]]
+        return [named(value, within if within in _LAYERS else "") for value in config]
+
+    return json.dumps(named(config, ""), default=_plain)
 
 
 def _without_policy(config: Any) -> Any:
