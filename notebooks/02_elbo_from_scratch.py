@@ -15,7 +15,7 @@
 #
 # This notebook derives that bound, one line at a time. Nearly everywhere $z$ and $x$ are single
 # numbers. Then the integral *can* be computed, to ten digits, and every line is checked in numbers
-# by the cell that follows it. A number in brackets, such as (2.7), marks a line; the cell that
+# by the cell that follows it. A number in brackets, such as $(2.7)$, marks a line; the cell that
 # checks it has the same number in a comment.
 #
 # ## Learning goals
@@ -97,7 +97,7 @@ def show(name, **values):
 # $$p(x, z) = p(x \mid z) p(z) . \tag{2.1}$$
 #
 # Integrals over $z$ are sums over a fine grid (the trapezoidal rule). For a smooth function that
-# vanishes at both ends this is right to rounding. The cell checks (2.1) as a density has to be
+# vanishes at both ends this is right to rounding. The cell checks $(2.1)$ as a density has to be
 # checked: it is nowhere negative, and its integral over both $x$ and $z$ is one.
 
 # %%
@@ -235,7 +235,7 @@ plt.show()
 # %% [markdown]
 # > **Loosely said.** "The problem is that we know neither $p(x, z)$ nor $p(x \mid z)$ nor $p(z)$."
 # > In a VAE we *choose* $p(z)$, usually $N(0, I)$, and we choose the family of $p(x \mid z)$. What
-# > is not known is which weights of the decoder fit the data, and what the integral (2.2) comes
+# > is not known is which weights of the decoder fit the data, and what the integral $(2.2)$ comes
 # > to. Choosing $p(z)$ loses nothing: another prior with a decoder that undoes the difference
 # > gives the same $p(x)$. The cell replaces $N(0, 1)$ by $N(3, 2^2)$ and $f(z)$ by
 # > $f((z - 3) / 2)$.
@@ -251,7 +251,7 @@ for name, f in models.items():
 # %% [markdown]
 # ### Why the integral is hard
 #
-# (2.2) is an expectation over the prior:
+# $(2.2)$ is an expectation over the prior:
 #
 # $$p(x) = \mathbb{E}_{p(z)}[p(x \mid z)] \approx \frac{1}{K} \sum_{k=1}^{K} p(x \mid z_k),
 # \qquad z_k \sim p(z) . \tag{2.3}$$
@@ -386,7 +386,7 @@ for name, f in models.items():  # (2.5)
 # $$\mathrm{KL}(q \Vert p) = \mathbb{E}_{q}\left[\log \frac{q(z)}{p(z)}\right]
 # = \int q(z) \log \frac{q(z)}{p(z)} dz . \tag{2.7}$$
 #
-# > **Loosely said.** The expectation in (2.7) is at times written as a sum,
+# > **Loosely said.** The expectation in $(2.7)$ is at times written as a sum,
 # > $\sum_z q(z) \log q(z)/p(z)$. That is right where $z$ is one of a list, such as a class. Where
 # > $z$ is a real number it is an integral, and a sum over a grid needs the spacing $\Delta z$ as a
 # > factor. The cell computes both for finer and finer grids: with $\Delta z$ the sum settles at the
@@ -450,8 +450,8 @@ show("two ways round", narrow_from_broad=kl(narrow, broad), broad_from_narrow=kl
 #
 # - **forward**, $\mathrm{KL}(p \Vert q)$ averages over $p$: $q$ must have mass wherever $p$ has.
 #   Its minimum is known: $q$ takes over the mean and the variance of $p$.
-# - **reverse**, $\mathrm{KL}(q \Vert p)$, the one of (2.6), averages over $q$: $q$ must keep out of
-#   the places where $p$ has no mass. It settles on one bump, and each bump is a local minimum.
+# - **reverse**, $\mathrm{KL}(q \Vert p)$, the one of $(2.6)$, averages over $q$: $q$ must keep out
+#   of the places where $p$ has no mass. It settles on one bump, and each bump is a local minimum.
 
 
 # %%
@@ -534,8 +534,8 @@ plt.show()
 #
 # ## The derivation
 #
-# So far nothing is gained: (2.8) holds $p(z \mid x)$, and that holds the unknown $p(x)$. Now
-# **Bayes' rule** (2.4) goes inside of it:
+# So far nothing is gained: $(2.8)$ holds $p(z \mid x)$, and that holds the unknown $p(x)$. Now
+# **Bayes' rule** $(2.4)$ goes inside of it:
 #
 # $$\mathrm{KL}(q(z \mid x) \Vert p(z \mid x))
 # = \mathbb{E}_{q}\left[\log q(z \mid x) - \log \frac{p(x \mid z) p(z)}{p(x)}\right] . \tag{2.10}$$
@@ -580,7 +580,7 @@ for name, f in models.items():
 # %% [markdown]
 # ### Exercise 1: the bound
 #
-# You have (2.12), and you know that no KL is negative. Show that $\log p(x)$ is **at least**
+# You have $(2.12)$, and you know that no KL is negative. Show that $\log p(x)$ is **at least**
 # $\mathbb{E}_q[\log p(x \mid z)] - \mathrm{KL}(q(z \mid x) \Vert p(z))$. Then write that lower
 # bound as a function, by sums over the grid: it may use `expectation`, `kl`, `log_normal` and
 # `log_prior`, but not `log_evidence` and not `log_posterior`.
@@ -610,10 +610,10 @@ check_bound(my_bound)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# Subtract $\log p(x)$ from both sides of (2.12) and turn all signs. Inside the expectation,
+# Subtract $\log p(x)$ from both sides of $(2.12)$ and turn all signs. Inside the expectation,
 # $\log q - \log p(z)$ is what makes $\mathrm{KL}(q \Vert p(z))$, and $\log p(x \mid z)$ stands
 # alone. On the left is $\log p(x)$ minus something that is not negative. The steps are written out
-# below, as (2.13) to (2.16). For the linear model and $q = N(0, 1)$ the bound is $-6.50$ where
+# below, as $(2.13)$ to $(2.16)$. For the linear model and $q = N(0, 1)$ the bound is $-6.50$ where
 # $\log p(x)$ is $-1.71$; under its posterior, $N(1.2, 0.2)$, both are $-1.71$.
 #
 # ```python
@@ -629,7 +629,7 @@ check_bound(my_bound)
 #
 # ### The solution, line by line
 #
-# Take $\log p(x)$ to the left of (2.12), and multiply both sides by $-1$:
+# Take $\log p(x)$ to the left of $(2.12)$, and multiply both sides by $-1$:
 #
 # $$\log p(x) - \mathrm{KL}(q(z \mid x) \Vert p(z \mid x))
 # = \mathbb{E}_{q}[\log p(x \mid z) - (\log q(z \mid x) - \log p(z))] . \tag{2.13}$$
@@ -686,10 +686,11 @@ for name, f in models.items():
 # One row reaches $\log p(x)$: for the linear model $N(1.2, 0.2)$ is the posterior. No row does for
 # the curved one.
 #
-# The objective of a VAE is to **maximise the ELBO**. By (2.16) its distance from $\log p(x)$ is
+# The objective of a VAE is to **maximise the ELBO**. By $(2.16)$ its distance from $\log p(x)$ is
 # $\mathrm{KL}(q(z \mid x) \Vert p(z \mid x))$: this is the **error** that we make by maximising the
 # ELBO and not $\log p(x)$. And $\log p(x)$ does not depend on $q$. So to raise the ELBO by changing
-# $q$ *is* to lower that KL, as (2.6) asked for, although the posterior appears nowhere in the ELBO.
+# $q$ *is* to lower that KL, as $(2.6)$ asked for, although the posterior appears nowhere in the
+# ELBO.
 #
 # The picture: for each mean of $q$ the ELBO, and the gap up to $\log p(x)$ filled in.
 
@@ -797,7 +798,7 @@ assert abs(means[right_loss.argmin()] - 1.2) < 1e-9 and abs(means[wrong_loss.arg
 #
 # $$p(y \mid x, \theta) = N(y;\ \theta^\top x, \sigma^2) . \tag{2.21}$$
 #
-# Put the Gaussian density into (2.20):
+# Put the Gaussian density into $(2.20)$:
 #
 # $$\mathrm{NLL}(\theta) = -\sum_{i=1}^{N} \log\left[(2 \pi \sigma^2)^{-\frac{1}{2}}
 # e^{-(y_i - \theta^\top x_i)^2 / 2 \sigma^2}\right]
@@ -840,10 +841,11 @@ for sigma in (0.2, 1.0):
 
 # %% [markdown]
 # > **Loosely said.** The NLL is at times written with $-\frac{N}{2} \log 2 \pi \sigma^2$. The sign
-# > of that term is **plus**, as in (2.22): two minus signs meet, one before the sum and one in the
-# > exponent $-\frac{1}{2}$. For $\theta$ alone it makes no difference. For $\sigma$ it does: with
-# > the plus the NLL has its minimum at the root mean square of the residuals; with a minus it falls
-# > without end as $\sigma$ grows, and a model that learns its noise would claim infinite noise.
+# > of that term is **plus**, as in $(2.22)$: two minus signs meet, one before the sum and one in
+# > the exponent $-\frac{1}{2}$. For $\theta$ alone it makes no difference. For $\sigma$ it does:
+# > with the plus the NLL has its minimum at the root mean square of the residuals; with a minus it
+# > falls without end as $\sigma$ grows, and a model that learns its noise would claim infinite
+# > noise.
 
 # %%
 residual = np.sqrt(squares(least_squares) / N)
@@ -993,7 +995,7 @@ for mean, variance in gaussians:
 # ## EM: the gap closed in every step
 #
 # You may know marginalising over something hidden from the **EM algorithm**. It fits in here. Let
-# the model have parameters $\theta$ to learn from data $x_1, \dots, x_N$, and write (2.16) with
+# the model have parameters $\theta$ to learn from data $x_1, \dots, x_N$, and write $(2.16)$ with
 # them:
 #
 # $$\log p_\theta(x) = \mathrm{ELBO}(q, \theta, x)
@@ -1240,7 +1242,7 @@ vae = tfvae.VAE(encoder, decoder, latent_dim=1, likelihood=likelihood, seed=0)
 
 # %% [markdown]
 # `vae.elbo` draws $z$; with many draws it must be the closed form within its standard error.
-# `tfvae.evaluation.log_prob` estimates $\log p(x)$ by (2.26), with the mean of the weights
+# `tfvae.evaluation.log_prob` estimates $\log p(x)$ by $(2.26)$, with the mean of the weights
 # $p(x, z_k) / q(z_k \mid x)$, and must give the integral. Both are float32; the standard errors are
 # far above that rounding.
 
@@ -1296,8 +1298,8 @@ assert after.elbo - before.elbo > 4 * np.hypot(after.standard_error, before.stan
 
 # %% [markdown]
 # For each test image, $\log p(x, z)$ on a fine grid of $z$ gives $\log p(x)$, the posterior, and
-# $\mathrm{KL}(q \Vert p(z \mid x))$. Half the grid's points must give the same integral. And (2.16)
-# must hold here too: $\log p(x)$ minus the KL is the ELBO that the library estimates.
+# $\mathrm{KL}(q \Vert p(z \mid x))$. Half the grid's points must give the same integral. And
+# $(2.16)$ must hold here too: $\log p(x)$ minus the KL is the ELBO that the library estimates.
 
 # %%
 x, labels = data.test.arrays(limit=40)
@@ -1399,7 +1401,7 @@ check_best(my_mean, my_variance)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# It is the posterior, $N(1.2, 0.2)$: the family of Gaussians holds it, so the KL in (2.16) can be
+# It is the posterior, $N(1.2, 0.2)$: the family of Gaussians holds it, so the KL in $(2.16)$ can be
 # made zero, and the ELBO there is $\log p(x) = -1.708$ nats.
 #
 # ```python
