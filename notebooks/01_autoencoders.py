@@ -7,119 +7,186 @@
 # %% [markdown]
 # # 1. Autoencoders: they compress and reconstruct, and cannot generate
 #
-# An autoencoder squeezes an image $x$ of $D$ numbers through a code $z$ of $d \ll D$ numbers and
-# back. This notebook trains some, holds them against PCA, and then asks of one what a generative
-# model must do: make an image that was not there before. It fails, and the reason can be seen. The
-# variational autoencoder of the next notebooks is what mends it.
+# An image of a digit has hundreds of numbers, but it takes far fewer to describe it. An autoencoder
+# finds such a description by itself: it squeezes an image $x$ of $D$ numbers through a *code* $z$
+# of $d$ numbers, with $d$ much smaller than $D$, and learns to make the image again from the code.
+#
+# This notebook trains some, and then asks one for what a generative model must do: make an image
+# that was not there before. It fails, and we shall see why. The last part changes two things about
+# it. What comes out is a variational autoencoder, a VAE, which does generate: here as a whole, in
+# forty lines of Keras. The notebooks after this one derive each of those lines. A number in
+# brackets, such as $(1.2)$, marks an equation; the cell that checks it has the same number.
 #
 # ## Learning goals
 #
-# - Encoder, code, decoder: what each is, with its shape, and what the training minimises.
-# - PCA as the best linear autoencoder, and what the nonlinear one gains.
-# - Why a plain autoencoder cannot generate: nothing shapes its latent space, which has holes.
-# - Explicit and implicit models of a density, and where autoencoders, VAEs and GANs stand.
-
-# %% [markdown]
-# ## The images
-#
-# The digits of scikit-learn, $8 \times 8$ pixels, are in the package. The environment variable
-# `TFVAE_MNIST` may name a folder of MNIST's four IDX files instead, or be `mnist` to download them.
-# The cell tagged `parameters` decides how long the trainings below are.
+# - Say why 784 numbers are not needed for a digit: noise images, and the spectrum.
+# - Name the three parts of an autoencoder, and read its loss as lost information.
+# - Know PCA as the best linear autoencoder.
+# - Say why an autoencoder cannot generate: nothing shapes its latent space, which has holes.
+# - Read a VAE in forty lines.
+# - Tell explicit from implicit generative models, and say where the VAE and the GAN stand.
 
 # %%
 import math
-import os
 
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+import tensorflow as tf
+from scipy.spatial import Delaunay
 from sklearn.neighbors import NearestNeighbors
+from tensorflow_probability import distributions as tfd
 
 import tfvae
 
-plt.rcParams["figure.dpi"] = 72
-plt.close(plt.figure())  # from its first figure on, Jupyter shows those of the library too
-data = tfvae.datasets.load(os.environ.get("TFVAE_MNIST", "digits"), seed=0)
-train = data.train.subset(20_000)
-x_train, labels_train = train.arrays()
-x_test, labels_test = data.test.arrays(limit=2000)
-D = math.prod(data.image_shape)
-print(f"{len(x_train)} training and {len(x_test)} test images; D = {D} pixels, from 0 to 1")
+keras.utils.set_random_seed(0)
+rng = np.random.default_rng(0)
+
+# %% [markdown]
+# The images are 12,000 of MNIST's handwritten digits, which come with the package. The library
+# loads them and draws them; apart from that this notebook does without it until its end.
 
 # %%
+data = tfvae.datasets.load("mnist-small")
+x_train, labels_train = data.train.arrays()  # [N, 28, 28, 1], values from 0 to 1
+x_test, labels_test = data.test.arrays()
+D = math.prod(x_train.shape[1:])
+print(f"{len(x_train)} training and {len(x_test)} test images; D = {D} pixels, from 0 to 1")
 tfvae.plotting.image_grid(x_train[:24], columns=12)
 
-# %% tags=["parameters"] capped="steps = 500"
-steps = 2000  # optimiser steps of each training, 128 images a step
+# %% tags=["parameters"] capped="epochs = 2"
+epochs = 12  # of each training
 
 # %% [markdown]
-# ## Encoder, code, decoder
+# ## Do we need 784 numbers?
 #
-# An *encoder* $f$ maps the image to its code $z = f(x) \in \mathbb{R}^d$, a *decoder* $g$ maps the
-# code back to an image $\hat x = g(z) \in \mathbb{R}^D$. Both are networks, here of dense layers,
-# and they are trained together so that $\hat x$ comes close to $x$. Nobody says what the code
-# should be: it is whatever helps.
-
-# %%
-sigma = 0.4
-
-
-def new_autoencoder(d):
-    return tfvae.Autoencoder.for_images(
-        data.image_shape,
-        latent_dim=d,
-        network="dense:hidden=256x128",
-        likelihood=f"normal:scale={sigma}",
-        seed=0,
-    )
-
-
-ae = new_autoencoder(2)
-z = ae.code(x_test[:5])
-x_hat = ae.reconstruct(x_test[:5])
-print("x    ", x_test[:5].shape)
-print("z    ", z.shape)
-print("x hat", x_hat.shape)
-assert z.shape == (5, 2) and x_hat.shape == (5, *data.image_shape)
-
-# %% [markdown]
-# ## The loss is the squared error
+# A vector of 784 numbers can be any picture of $28 \times 28$ pixels at all. If digits needed all
+# that freedom, a picture drawn at random would have a fair chance to be one. Look at three kinds of
+# noise:
 #
-# The library writes the loss as a log-likelihood, since the VAE will need one. With a Gaussian
-# $p(x|z) = \mathcal{N}(x;\, g(z),\, \sigma^2 I)$ of fixed $\sigma$,
-#
-# $$-\log p(x|z) = \frac{1}{2\sigma^2}\,\lVert x - g(z)\rVert^2 + \frac{D}{2}\log 2\pi\sigma^2 ,$$
-#
-# and to minimise it is to minimise the squared error: $\sigma$ only scales it, and the second term
-# is a constant. The next cell computes both sides.
+# - each pixel drawn from all grey values in the data, wherever they stood;
+# - each pixel drawn from the grey values that *this* pixel has in the data, so that the mean image
+#   is right;
+# - a Gaussian with the mean *and the covariance* of the data, so that any two pixels go together as
+#   they do in digits.
 
-# %%
-squared = np.sum(np.square(x_test[:5] - x_hat), axis=(1, 2, 3))
-by_hand = squared / (2 * sigma**2) + D / 2 * np.log(2 * np.pi * sigma**2)
-by_model = -ae.decode(z).log_prob(x_test[:5]).numpy()
-print("by hand ", by_hand.round(3), "nats")
-print("by model", by_model.round(3), "nats")
-np.testing.assert_allclose(by_model, by_hand, rtol=1e-4)  # rounding of D float32 terms
-
-# %% [markdown]
-# ## PCA, the linear autoencoder
-#
-# Let both $f$ and $g$ be linear. The best they can do is known in closed form: subtract the mean,
-# and project on the $d$ eigenvectors of the covariance with the largest eigenvalues. That is
-# principal component analysis,
-#
-# $$z = U_d^\top (x - \bar x), \qquad \hat x = \bar x + U_d\, z ,$$
-#
-# and on the data it was made from its mean squared error is the sum of the eigenvalues that were
-# left out,
-#
-# $$\frac{1}{N}\sum_n \lVert x_n - \hat x_n\rVert^2 = \sum_{i > d} \lambda_i .$$
 
 # %%
 flat = x_train.reshape(-1, D).astype("float64")
 mean = flat.mean(axis=0)
-eigenvalues, U = np.linalg.eigh(np.cov(flat.T, bias=True))  # in ascending order
-eigenvalues, U = eigenvalues[::-1], U[:, ::-1]
+covariance = np.cov(flat.T, bias=True)
+eigenvalues, U = np.linalg.eigh(covariance)  # in ascending order
+eigenvalues, U = np.maximum(eigenvalues[::-1], 0), U[:, ::-1]
+
+n = 256
+noises = {
+    "any grey value": rng.choice(flat.ravel(), (n, D)),
+    "this pixel's grey values": flat[rng.integers(len(flat), size=(n, D)), np.arange(D)],
+    "mean and covariance": mean + rng.normal(size=(n, D)) * np.sqrt(eigenvalues) @ U.T,
+}
+noises = {name: np.clip(images, 0, 1).reshape(n, 28, 28, 1) for name, images in noises.items()}
+rows = [*(images[:12] for images in noises.values()), x_test[:12]]
+tfvae.plotting.image_rows(np.stack(rows), [*noises, "real digits"])
+
+# %% [markdown]
+# None of them is a digit, not even in the third row. Two numbers measure "is a digit", and we shall
+# use them again.
+#
+# - **Distance** to the nearest training image, as the root mean square over pixels.
+# - **Among digits**: find the nearest of 4,000 training images. Is the picture as near to it as
+#   that image's own third neighbour is? The share of pictures for which this is so.
+#
+# Real test images are the standard for both: a picture should be about as near to the data as
+# *they* are, and as often among digits.
+
+
+# %%
+nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(x_train.reshape(-1, D))
+centres = x_train[:4000].reshape(-1, D)
+around = NearestNeighbors(n_neighbors=4, algorithm="brute").fit(centres)
+radii = around.kneighbors(centres)[0][:, 3]  # the nearest to each is itself
+
+
+def measured(images):
+    """The distance of each image, and whether it is among digits, 0 or 1."""
+    flat_images = np.asarray(images).reshape(-1, D)
+    distances, indices = around.kneighbors(flat_images, n_neighbors=1)
+    within = distances[:, 0] <= radii[indices[:, 0]]
+    return nearest.kneighbors(flat_images)[0][:, 0] / math.sqrt(D), within.astype(float)
+
+
+def mean_and_error(values):
+    return values.mean(), values.std(ddof=1) / math.sqrt(len(values))
+
+
+def report(name, images):
+    """Print both measures with their standard errors, and return the two arrays."""
+    both = measured(images)
+    (far, far_error), (among, its_error) = (mean_and_error(values) for values in both)
+    print(f"{name:42} {far:8.3f} ± {far_error:.3f} {among:12.3f} ± {its_error:.3f}")
+    return both
+
+
+def clearly_above(a, b):
+    """Whether the mean of `a` is above that of `b` by more than four standard errors."""
+    (m_a, e_a), (m_b, e_b) = mean_and_error(a), mean_and_error(b)
+    return m_a - m_b > 4 * math.hypot(e_a, e_b)
+
+
+HEAD = f"{'':42} {'distance':>16} {'among digits':>20}"
+print(HEAD)
+real = report("real digits", x_test[:n])
+for name, images in noises.items():
+    noise_measures = report(f"noise: {name}", images)
+    assert clearly_above(noise_measures[0], real[0]) and clearly_above(real[1], noise_measures[1])
+
+# %% [markdown]
+# So digits are a tiny part of all pictures. How many numbers *do* they need? A first answer is the
+# **spectrum** of the data: the eigenvalues $\lambda_1 \ge \lambda_2 \ge \dots$ of the covariance of
+# the pixels. The $d$ directions with the largest eigenvalues hold the share
+#
+# $$r(d) = \frac{\sum_{i \le d} \lambda_i}{\sum_{i \le D} \lambda_i} \tag{1.1}$$
+#
+# of all variance. If all pixels were independent and alike, each direction would hold $1/D$ of it.
+
+# %%
+share = np.cumsum(eigenvalues) / eigenvalues.sum()
+projected = (flat - mean) @ U[:, :50]
+by_projection = projected.var(axis=0).sum() / flat.var(axis=0).sum()
+print(f"50 directions: share by eigenvalues {share[49]:.6f}, measured {by_projection:.6f}")
+np.testing.assert_allclose(share[49], by_projection, rtol=1e-6)  # (1.1)
+for wanted in (0.5, 0.9, 0.95, 0.99):
+    print(f"{wanted:.0%} of the variance: {np.searchsorted(share, wanted) + 1} of {D} directions")
+noise_values = np.linalg.eigvalsh(np.cov(noises["any grey value"].reshape(n, D).T, bias=True))
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+axes[0].plot(np.arange(1, D + 1), eigenvalues, label="digits")
+axes[0].plot(np.arange(1, n), noise_values[::-1][: n - 1], label=f"{n} noise images")
+axes[0].set(yscale="log", ylim=(1e-4, 10), xlabel="direction", ylabel="variance")
+axes[0].set_title("spectrum")
+axes[0].legend()
+axes[1].plot(np.arange(1, D + 1), share, label="digits")
+axes[1].plot(np.arange(1, D + 1), np.arange(1, D + 1) / D, "--", label="if all were alike")
+axes[1].set(xscale="log", xlabel="directions kept, d", title="share of the variance, r(d)")
+axes[1].legend()
+plt.show()
+
+# %% [markdown]
+# > **Loosely said.** "A digit can be represented as a one-hot vector, so ten dimensions are
+# > enough." A one-hot vector says *which* digit it is. It is a class, not a code of the image: from
+# > the class alone one can make the mean image of that class, and no more. The slant, the
+# > thickness, the writer are gone. Ten numbers *that describe the image* keep far more. The cell
+# > compares how much of the variance is lost: by the one-hot vector, and by ten directions of the
+# > spectrum.
+
+# %%
+class_means = np.stack([x_train[labels_train == digit].mean(axis=0) for digit in range(10)])
+
+
+def lost_share(x, x_hat):
+    """The squared error over the variance around the training mean."""
+    around_mean = np.sum(np.square(x.reshape(-1, D) - mean))
+    return np.sum(np.square(np.asarray(x) - np.asarray(x_hat))) / around_mean
 
 
 def pca_reconstruct(x, d):
@@ -127,439 +194,651 @@ def pca_reconstruct(x, d):
     return (mean + centred @ U[:, :d] @ U[:, :d].T).reshape(x.shape)
 
 
-for d in (2, 8, 32):
-    error = np.mean(np.sum(np.square(x_train - pca_reconstruct(x_train, d)), axis=(1, 2, 3)))
-    print(f"d = {d:2}: squared error {error:.4f}, eigenvalues left out {eigenvalues[d:].sum():.4f}")
-    np.testing.assert_allclose(error, eigenvalues[d:].sum(), rtol=1e-6)
+by_class = lost_share(x_test, class_means[labels_test])
+by_ten = lost_share(x_test, pca_reconstruct(x_test, 10))
+print(f"lost of test images: by a one-hot vector {by_class:.1%}, by ten directions {by_ten:.1%}")
+assert by_ten < by_class
+shown = x_test[:10]
+rows = [shown, class_means[labels_test[:10]], pca_reconstruct(shown, 10)]
+tfvae.plotting.image_rows(np.stack(rows), ["original", "from one-hot", "from ten directions"])
 
 # %% [markdown]
-# ## Three sizes of the code
+# ## The three parts of an autoencoder
 #
-# The same networks with $d = 2$, $8$ and $32$. Each training step takes a batch of images,
-# computes the loss, and moves all the weights of $f$ and $g$ a little against its gradient.
+# The idea of an autoencoder is to let the *reconstruction* decide what a good code is. It has three
+# parts:
+#
+# 1. an **encoder** $f$, which makes of the image one single value for each dimension of the code,
+#    $z = f(x) \in \mathbb{R}^d$;
+# 2. a **decoder** $g$, which makes of the code an image again, $\hat x = g(z) \in \mathbb{R}^D$;
+# 3. a **loss**, which compares $\hat x$ with $x$, here the mean of the squared error,
+#
+# $$\mathcal{L} = \frac{1}{N} \sum_{n=1}^{N} \Vert x_n - g(f(x_n)) \Vert^2 . \tag{1.2}$$
+#
+# ![Autoencoder: image, encoder, code, decoder, image](figures/autoencoder.svg)
+#
+# Encoder and decoder are networks, trained together, by the gradients of the loss. Nobody says what
+# a dimension of the code should mean: it is whatever helps to reconstruct.
+
+# %%
+IMAGE = x_train.shape[1:]  # (28, 28, 1)
+
+
+def networks(d, outputs=1):
+    """An encoder with one output [B, d] or several, and a decoder; shapes [B, ...]."""
+    keras.utils.set_random_seed(0)
+    x = keras.Input(IMAGE)  # [B, 28, 28, 1]
+    h = keras.layers.Flatten()(x)  # [B, 784]
+    h = keras.layers.Dense(256, "silu")(h)  # [B, 256]
+    h = keras.layers.Dense(128, "silu")(h)  # [B, 128]
+    codes = [keras.layers.Dense(d)(h) for _ in range(outputs)]  # [B, d] each
+    z = keras.Input((d,))  # [B, d]
+    h = keras.layers.Dense(128, "silu")(z)  # [B, 128]
+    h = keras.layers.Dense(256, "silu")(h)  # [B, 256]
+    pixels = keras.layers.Reshape(IMAGE)(keras.layers.Dense(D)(h))  # [B, 28, 28, 1]
+    encoder = keras.Model(x, codes if outputs > 1 else codes[0])
+    return encoder, keras.Model(z, pixels)
+
+
+f, g = networks(2)
+z = f(x_test[:5])
+x_hat = g(z)
+print("x    ", x_test[:5].shape)
+print("z    ", z.shape)
+print("x hat", x_hat.shape)
+by_hand = np.mean(np.sum(np.square(x_test[:5] - x_hat), axis=(1, 2, 3)))
+by_keras = D * float(np.mean(keras.losses.mean_squared_error(x_test[:5], x_hat)))
+print(f"loss of the untrained networks: by hand {by_hand:.4f}, by Keras {by_keras:.4f}")
+np.testing.assert_allclose(by_hand, by_keras, rtol=1e-5)  # (1.2); Keras takes the mean over pixels
+
+# %% [markdown]
+# ## The loss is lost information
+#
+# What the loss counts is what the code did not keep. For the *linear* autoencoder this is an
+# equation. Let both $f$ and $g$ be linear. The best they can do is principal component analysis
+# (PCA): subtract the mean, project on the $d$ eigenvectors $U_d$ with the largest eigenvalues,
+#
+# $$z = U_d^\top (x - \bar x), \qquad \hat x = \bar x + U_d z , \tag{1.3}$$
+#
+# and the loss is the sum of the eigenvalues that were left out. Kept and lost together are all the
+# variance there is:
+#
+# $$\frac{1}{N} \sum_{n} \Vert x_n - \hat x_n \Vert^2 = \sum_{i > d} \lambda_i . \tag{1.4}$$
+
+# %%
+print("  d      kept      lost  eigenvalues left out    kept + lost")
+for d in (2, 10, 50):
+    x_hat = pca_reconstruct(x_train, d)  # (1.3)
+    kept = ((flat - mean) @ U[:, :d]).var(axis=0).sum()
+    lost = np.mean(np.sum(np.square(x_train - x_hat), axis=(1, 2, 3)))
+    print(f"{d:3} {kept:9.4f} {lost:9.4f} {eigenvalues[d:].sum():21.4f} {kept + lost:14.4f}")
+    np.testing.assert_allclose(lost, eigenvalues[d:].sum(), rtol=1e-5)  # (1.4)
+    np.testing.assert_allclose(kept + lost, eigenvalues.sum(), rtol=1e-5)
+
+# %% [markdown]
+# Information is measured in nats (or bits). For that we need a density. With Gaussian noise of a
+# fixed $\sigma$ around the reconstruction, the information in $x$ that is still missing once $z$ is
+# known is
+#
+# $$-\log p(x \mid z) = \frac{1}{2 \sigma^2} \Vert x - g(z) \Vert^2
+# + \frac{D}{2} \log 2 \pi \sigma^2 . \tag{1.5}$$
+#
+# To minimise it is to minimise the squared error: $\sigma$ scales it, and the second term is a
+# constant. A VAE is trained with this form. (It is the information of a *density*, so it depends on
+# the unit of the pixels and can be negative; its differences mean something.)
+
+# %%
+sigma = 0.3
+squared = np.sum(np.square(x_test[:5] - g(z)), axis=(1, 2, 3))
+by_hand = squared / (2 * sigma**2) + D / 2 * np.log(2 * np.pi * sigma**2)
+by_tfp = -tfd.Independent(tfd.Normal(g(z), sigma), 3).log_prob(x_test[:5]).numpy()
+print("by hand", by_hand.round(3), "nats")
+print("by TFP ", by_tfp.round(3), "nats")
+np.testing.assert_allclose(by_tfp, by_hand, rtol=1e-4)  # (1.5); rounding of D float32 terms
+
+# %% [markdown]
+# ## Training it, with codes of three sizes
+#
+# In each step a batch of 128 images goes through, and all the weights of $f$ and $g$ move a little
+# against the gradient of the loss.
 
 
 # %%
-def trained(model):
-    model.compile(keras.optimizers.Adam(2e-3))
-    batches = tfvae.datasets.Batches(train, 128, shuffle=True)
-    epochs = math.ceil(steps / len(batches))
-    tfvae.training.train(model, batches, epochs=epochs, progress=False)
-    return model
-
-
 def squared_errors(x, x_hat):
-    return np.mean(np.square(x - np.asarray(x_hat)), axis=(1, 2, 3))
+    return np.mean(np.square(np.asarray(x) - np.asarray(x_hat)), axis=(1, 2, 3))
 
 
-def mean_and_error(values):
-    return values.mean(), values.std(ddof=1) / math.sqrt(len(values))
-
-
-before = squared_errors(x_test, ae.reconstruct(x_test))
-sizes = [2, 8, 32]
-autoencoders = {d: trained(new_autoencoder(d)) for d in sizes}
-by_ae = {d: squared_errors(x_test, autoencoders[d].reconstruct(x_test)) for d in sizes}
-by_pca = {d: squared_errors(x_test, pca_reconstruct(x_test, d)) for d in sizes}
-
+sizes = [2, 6, 16]
+autoencoders, by_ae, by_pca = {}, {}, {}
+for d in sizes:
+    f, g = networks(d)
+    model = keras.Sequential([f, g])
+    model.compile(keras.optimizers.Adam(2e-3), "mse")
+    model.fit(x_train, x_train, batch_size=128, epochs=epochs, verbose=0)
+    autoencoders[d] = f, g
+    by_ae[d] = squared_errors(x_test, g(f(x_test)))
+    by_pca[d] = squared_errors(x_test, pca_reconstruct(x_test, d))
 print("mean squared error a pixel, test images (± standard error over images)")
-print(f"untrained, d = 2: {before.mean():.4f}\n")
 print(" d   numbers kept   autoencoder         PCA")
 for d in sizes:
     (m_ae, e_ae), (m_pca, e_pca) = mean_and_error(by_ae[d]), mean_and_error(by_pca[d])
     print(f"{d:2}   1 of {D / d:5.1f}    {m_ae:.4f} ± {e_ae:.4f}   {m_pca:.4f} ± {e_pca:.4f}")
-assert by_ae[2].mean() < before.mean()
-assert by_ae[2].mean() < by_pca[2].mean()
+    assert d > 6 or m_ae < m_pca
 
-# %% [markdown]
-# At $d = 2$ the autoencoder is far ahead: a plane through the middle of the images is a poor
-# summary of ten kinds of digits, and a surface that may bend follows them better. With $d$ close to
-# $D$ there is little left to gain: PCA's error falls to zero at $d = D$, and well before that it
-# may be ahead of a network that has to learn even to copy.
-#
-# The *bottleneck* is what makes this compression. With $d = D$ the identity would do, and nothing
-# would be learned. (To count bits one would have to round the codes as well; each is a float here.)
-
-# %%
-figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-for name, errors, style in (("PCA", by_pca, "s--"), ("autoencoder", by_ae, "o-")):
-    means, bars = zip(*(mean_and_error(errors[d]) for d in sizes), strict=True)
-    axes.errorbar(sizes, means, 2 * np.array(bars), fmt=style, capsize=3, label=name)
-axes.set(
-    xscale="log",
-    xlabel="size of the code, d",
-    ylabel="mean squared error a pixel",
-    title="test images (bars: two standard errors)",
-)
-axes.set_xticks(sizes, sizes)
-axes.minorticks_off()
-axes.grid(alpha=0.3)
-axes.legend()
-plt.show()
-
-# %%
 shown = x_test[:10]
 rows = {"original": shown}
 for d in sizes:
-    rows[f"autoencoder, d = {d}"] = autoencoders[d].reconstruct(shown)
+    rows[f"autoencoder, d = {d}"] = autoencoders[d][1](autoencoders[d][0](shown))
     rows[f"PCA, d = {d}"] = pca_reconstruct(shown, d)
-tfvae.plotting.image_rows(np.stack([np.asarray(row) for row in rows.values()]), list(rows))
+tfvae.plotting.image_rows(
+    np.clip(np.stack([np.asarray(row) for row in rows.values()]), 0, 1), list(rows)
+)
 
 # %% [markdown]
-# Look at the second row. With two numbers an image the autoencoder draws a clean digit, at times
-# the wrong one: it has learned what digits look like. PCA's third row are smears of the mean.
+# Look at the second and third row. With two numbers an image the autoencoder draws a clean digit,
+# though at times the wrong one: it has learned what digits look like. PCA draws a blur. A flat
+# plane through the middle of the images describes ten kinds of digits badly, and a surface that may
+# bend follows them better. With sixteen numbers the autoencoder keeps nearly everything one sees.
 #
-# ## Can it make a new digit?
+# ## But what if we want to generate?
 #
-# A generative model is a recipe for new images: draw a $z$, decode it. The decoder is there. What
-# is missing is a distribution to draw $z$ from, and the library says so.
+# If 16 numbers describe a digit, then other 16 numbers should describe another digit, one that
+# nobody has written yet. A generative model is a recipe for new images: draw a $z$, decode it. We
+# have a decoder. But which $z$? Let us draw from $N(0, I)$. An autoencoder does not know of any
+# better distribution, so we also try the Gaussian with the mean and covariance of its own codes.
 
 # %%
-ae = autoencoders[2]
-try:
-    ae.sample(8)
-except tfvae.InputError as error:
-    print(error)
-else:
-    raise AssertionError("an autoencoder gave samples")
+f, g = autoencoders[16]
+codes = f.predict(x_train, verbose=0)
+noise = rng.normal(size=(n, 16)).astype("float32")  # kept: the VAE below gets the same
+fitted = codes.mean(axis=0) + noise @ np.linalg.cholesky(np.cov(codes.T)).T
+
+
+def decoded(g, z):
+    return np.clip(g(np.asarray(z, "float32")), 0, 1)
+
+
+ae_draws = {
+    "reconstructions of test digits": decoded(g, f(x_test[:n])),
+    "z from N(0, I)": decoded(g, noise),
+    "z from a Gaussian fitted to the codes": decoded(g, fitted),
+}
+print(HEAD)
+report("real digits", x_test[:n])
+ae_measures = {name: report(name, images) for name, images in ae_draws.items()}
+assert clearly_above(real[1], ae_measures["z from N(0, I)"][1])
+print(
+    "\ncodes, dimensions 1 to 8: mean", codes.mean(0)[:8].round(1), "std", codes.std(0)[:8].round(1)
+)
+tfvae.plotting.image_rows(np.stack([images[:12] for images in ae_draws.values()]), list(ae_draws))
 
 # %% [markdown]
-# So draw with a $z$ of our own. But where? With $d = 2$ all the codes can be seen in one picture:
-# a point for each training image, in the colour of its digit. The network has never seen the
-# labels. The dashed box is the smallest that holds all codes; the circles are where
-# $\mathcal{N}(0, I)$ has its mass, out to one, two and three standard deviations.
-
-# %%
-codes = ae.code(x_train).numpy()
-low, high = codes.min(axis=0), codes.max(axis=0)
-
-
-def draw_codes(axes, codes, labels, title):
-    for label in np.unique(labels):
-        chosen = codes[labels == label][:250]
-        axes.scatter(*chosen.T, s=4, linewidths=0, color=f"C{label}", label=str(label))
-    for radius in (1, 2, 3):
-        axes.add_patch(plt.Circle((0, 0), radius, fill=False, color="black", lw=1))
-    axes.set(xlabel="z[0]", ylabel="z[1]", title=title)
-    axes.legend(markerscale=4, fontsize=7, title="digit", loc="upper right")
-
-
-figure, axes = plt.subplots(figsize=(6.5, 6), layout="constrained")
-draw_codes(axes, codes, labels_train, "codes of the autoencoder")
-axes.add_patch(plt.Rectangle(low, *(high - low), fill=False, ls="--", color="black"))
-axes.set_aspect("equal")
-plt.show()
-for i in range(2):
-    print(f"z[{i}]: mean {codes[:, i].mean():6.2f}, standard deviation {codes[:, i].std():5.2f}")
-
-# %% [markdown]
-# The codes lie where they like, in arms and islands with empty land between and around them. That
-# they are of the order of one is the doing of the initial weights alone.
+# It cannot do it. Reconstructions are fine, and draws are scribbles, far fewer of them among digits
+# than real ones are. The fault is not only that $N(0, I)$ has the wrong mean and width: the fitted
+# Gaussian has the right ones, and in its row there still are scribbles.
 #
 # ## Nothing shapes the latent space
 #
-# The loss has no say in it. Let $T$ be any invertible map. The encoder $T \circ f$ with the decoder
-# $g \circ T^{-1}$ gives the same reconstructions, for
+# The loss does not care where the codes lie. Let $T$ be any invertible map. The encoder $T \circ f$
+# with the decoder $g \circ T^{-1}$ gives the same reconstructions,
 #
-# $$(g \circ T^{-1})\big((T \circ f)(x)\big) = g(f(x)) ,$$
+# $$(g \circ T^{-1})\big((T \circ f)(x)\big) = g(f(x)) , \tag{1.6}$$
 #
-# and so the same loss. Take $T(z) = 10\,z$: multiply the last weights of the encoder by ten and
-# divide the first ones of the decoder by ten. All the codes are ten times as far out, and the loss
-# does not see it.
+# and so the same loss. Take $T(z) = 10 z$: multiply the last weights of the encoder by ten and
+# divide the first ones of the decoder by ten. All codes are ten times as far out, and the loss does
+# not change.
 
 # %%
-last, first = ae.bottleneck, ae.decoder.layers[1]
-weights = last.kernel.numpy(), last.bias.numpy(), first.kernel.numpy()
+last, first = f.layers[-1], g.layers[1]
+kept = last.kernel.numpy(), last.bias.numpy(), first.kernel.numpy()
+loss_before, near = squared_errors(x_test, g(f(x_test))).mean(), f(x_test).numpy()
+last.kernel.assign(10 * kept[0])
+last.bias.assign(10 * kept[1])
+first.kernel.assign(kept[2] / 10)
+loss_after, farther = squared_errors(x_test, g(f(x_test))).mean(), f(x_test).numpy()
+for variable, value in zip((last.kernel, last.bias, first.kernel), kept, strict=True):
+    variable.assign(value)  # and back
 
-loss_before = ae.evaluate(x_test, verbose=0, return_dict=True)["loss"]
-last.kernel.assign(10 * weights[0])
-last.bias.assign(10 * weights[1])
-first.kernel.assign(weights[2] / 10)
-loss_after = ae.evaluate(x_test, verbose=0, return_dict=True)["loss"]
-farther = ae.code(x_test).numpy()
-
-last.kernel.assign(weights[0])  # and back
-last.bias.assign(weights[1])
-first.kernel.assign(weights[2])
-
-print(f"loss before {loss_before:.3f}, after {loss_after:.3f} nats")
-np.testing.assert_allclose(farther, 10 * ae.code(x_test).numpy(), rtol=1e-3, atol=1e-3)
-np.testing.assert_allclose(loss_after, loss_before, rtol=1e-4)
+print(f"mean distance of codes from zero {np.linalg.norm(near, axis=1).mean():.2f}, ", end="")
+print(f"then {np.linalg.norm(farther, axis=1).mean():.2f}")
+print(f"squared error {loss_before:.6f}, then {loss_after:.6f}")
+np.testing.assert_allclose(loss_after, loss_before, rtol=1e-4)  # (1.6)
 
 # %% [markdown]
 # ## Holes
 #
-# How far is it from a point of the box to the nearest code? Where it is far, no training image has
-# ever asked the decoder for anything, and what it draws there is nobody's wish. The map shows that
-# distance; the numbered points are the deepest holes, a little away from the border.
+# With $d = 2$ all the codes can be seen in one picture: a point for each training image, in the
+# colour of its digit. (The network never saw the labels.) The codes lie in arms and islands, with
+# empty land between them. Call a place a **hole** if it lies *among* the codes, within their convex
+# hull, and yet farther from every training code than the codes of 99 of 100 test images are. Hardly
+# any image leads there, so in training nobody told the decoder what to draw there. The crosses are
+# the deepest holes; below them is what the decoder makes of them.
 
 # %%
-side = 80
+f2, g2 = autoencoders[2]
+codes2, codes2_test = f2.predict(x_train, verbose=0), f2.predict(x_test, verbose=0)
+low, high = codes2.min(axis=0), codes2.max(axis=0)
+side = 120
 lines = [np.linspace(low[i], high[i], side) for i in range(2)]
 box = np.stack(np.meshgrid(*lines), axis=-1).reshape(-1, 2)
-nearest_code = NearestNeighbors(n_neighbors=1).fit(codes)
+box = box[Delaunay(codes2).find_simplex(box) >= 0]  # inside the convex hull
+nearest_code = NearestNeighbors(n_neighbors=1).fit(codes2)
 depth = nearest_code.kneighbors(box)[0][:, 0]
-
-inside = np.all(np.abs(box - (low + high) / 2) < 0.46 * (high - low), axis=1)
+of_test = nearest_code.kneighbors(codes2_test)[0][:, 0]
+usual = np.quantile(of_test, 0.99)
 holes = []
-for i in np.argsort(-depth * inside):
-    # Not two of the same hole.
-    if all(np.linalg.norm(box[i] - other) > 0.15 * np.linalg.norm(high - low) for other in holes):
+for i in np.argsort(-depth):
+    apart = [np.linalg.norm(box[i] - other) > 0.06 * np.linalg.norm(high - low) for other in holes]
+    if len(holes) < 8 and depth[i] > usual and all(apart):
         holes.append(box[i])
-holes = np.array(holes[:8])
+holes = np.array(holes)
+hole_share = np.mean(depth > usual)
+print("distance of a test image's code to the nearest training code: ", end="")
+print(f"median {np.median(of_test):.3f}, 99 of 100 are below {usual:.3f}")
+print(f"deepest hole {depth.max():.3f}; holes are {hole_share:.0%} of the area within the hull")
+assert len(holes) > 1
 
-figure, axes = plt.subplots(figsize=(7, 5.6), layout="constrained")
-extent = (low[0], high[0], low[1], high[1])
-image = axes.imshow(depth.reshape(side, side), origin="lower", extent=extent, cmap="viridis")
-axes.scatter(*codes[:2000].T, s=1, color="white", linewidths=0)
-for number, (a, b) in enumerate(holes, start=1):
-    axes.text(a, b, number, color="red", ha="center", va="center", weight="bold", clip_on=True)
-axes.set(xlabel="z[0]", ylabel="z[1]", title="distance to the nearest code (white: codes)")
-axes.set_aspect("auto")
-figure.colorbar(image, ax=axes, label="distance in the latent space")
+figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+for digit in range(10):
+    chosen = codes2[labels_train == digit][:300]
+    axes[0].scatter(*chosen.T, s=4, linewidths=0, color=f"C{digit}", label=str(digit))
+axes[0].legend(markerscale=4, title="digit", loc="upper left", bbox_to_anchor=(1, 1))
+axes[0].set_title("codes of the autoencoder, d = 2")
+drawn = axes[1].scatter(*box.T, c=depth, s=5, marker="s", linewidths=0, cmap="viridis")
+axes[1].scatter(*codes2[::4].T, s=0.6, color="white", linewidths=0)
+axes[1].plot(*holes.T, "x", color="red", ms=8, mew=2)
+axes[1].set_title("distance to the nearest code; holes (x)")
+figure.colorbar(drawn, ax=axes[1])
+for axis in axes:
+    axis.set(xlabel="z[0]", ylabel="z[1]")
+    axis.grid(False)
 plt.show()
 
-# %% [markdown]
-# What does the decoder make of the holes? Below each decoded hole is the training image that is
-# nearest to it, pixel by pixel.
-
 # %%
-nearest_image = NearestNeighbors(n_neighbors=1).fit(x_train.reshape(-1, D))
-
-
-def decoded(model, z):
-    """Images `[n, H, W, C]` of codes `[n, 2]`, clipped to what can be shown."""
-    return np.clip(model.decode(z.astype("float32")).mean(), 0, 1)
-
-
-pictures = decoded(ae, holes)
-neighbours = nearest_image.kneighbors(pictures.reshape(-1, D))[1][:, 0]
-tfvae.plotting.image_rows(
-    np.stack([pictures, x_train[neighbours]]), ["decoded holes 1 to 8", "nearest training image"]
-)
+pictures = decoded(g2, holes)
+nearest_images = x_train[nearest.kneighbors(pictures.reshape(-1, D))[1][:, 0]]
+print(HEAD)
+report("reconstructions of test digits, d = 2", decoded(g2, codes2_test[:n]))
+report("decoded holes, d = 2", pictures)
+tfvae.plotting.image_rows(np.stack([pictures, nearest_images]), ["decoded holes", "nearest image"])
 
 # %% [markdown]
-# Walk over the whole box, from its lower left corner to the upper right one, and the picture is the
-# same: where codes are there are digits, between the colours of the map the decoder mixes two of
-# them, and out in the holes it goes on with whatever its weights happen to do.
+# In two dimensions the holes can still be small, and what the decoder draws there is a mixture of
+# the digits around. With the dimension they take over. For $d = 16$ take the middle between the
+# codes of two images: it lies within the convex hull of the codes, by definition. How far is it
+# from the nearest training code, in units of the same distance for a test image? And does encoding
+# undo decoding there, $f(g(z)) = z$? It nearly does where the codes are.
 
 # %%
-side = 9
-lines = [np.linspace(low[i], high[i], side) for i in range(2)]
-grid = np.stack(np.meshgrid(*lines), axis=-1)[::-1]  # the highest z[1] is the top row
-tfvae.plotting.image_grid(decoded(ae, grid.reshape(-1, 2)), columns=side)
-
-# %% [markdown]
-# The two obvious ways to draw a $z$ are evenly from the box, and from $\mathcal{N}(0, I)$ as a VAE
-# would. In the row "codes times 10" the same noise goes into the autoencoder whose codes lie ten
-# times as far out, which decodes $g(z / 10)$: of equal loss, with equal reconstructions, and every
-# draw is much the same picture.
-
-# %%
-n = 256
-rng = np.random.default_rng(0)
-deepest = box[np.argsort(-depth)[:n]]
-draws = {
-    "codes of test images": ae.code(x_test[:n]).numpy(),
-    "evenly from the box": rng.uniform(low, high, (n, 2)),
-    "from N(0, I)": rng.normal(size=(n, 2)),
+codes_test = f.predict(x_test[:n], verbose=0)
+pairs = rng.integers(len(codes), size=(2, n))
+middles = codes[pairs].mean(axis=0)
+nearest_16 = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(codes)
+places = {
+    "codes of test images": codes_test,
+    "middles of two training codes": middles,
+    "z from the fitted Gaussian": fitted,
 }
-draws["N(0, I), codes times 10"] = draws["from N(0, I)"] / 10
-draws["the deepest holes"] = deepest
-tfvae.plotting.image_rows(np.stack([decoded(ae, z[:12]) for z in draws.values()]), list(draws))
+unit = nearest_16.kneighbors(codes_test)[0].mean()
+spread = np.sqrt(np.mean(np.var(codes, axis=0)) * 16)
+print("d = 16                            nearest code    |f(g(z)) − z| / spread of the codes")
+apart = {}
+for name, where in places.items():
+    moved = np.linalg.norm(f(g(where.astype("float32"))) - where, axis=1) / spread
+    apart[name] = nearest_16.kneighbors(where)[0][:, 0] / unit
+    print(f"{name:32} {apart[name].mean():12.2f} {moved.mean():24.3f}")
+assert clearly_above(apart["z from the fitted Gaussian"], apart["codes of test images"])
+rows = [x_train[pairs[0, :10]], decoded(g, middles[:10]), x_train[pairs[1, :10]]]
+tfvae.plotting.image_rows(np.stack(rows), ["one image", "decoded middle", "another image"])
 
 # %% [markdown]
-# As numbers: the distance of a point to the nearest code of a training image; the distance of the
-# decoded picture to the nearest training image (root mean square over pixels, each from 0 to 1);
-# and how much the pictures of a row differ (standard deviation of a pixel, mean over pixels). A
-# decoded hole is farther from every real digit than the reconstruction of a digit that the
-# autoencoder has never seen.
+# ## A distribution in the place of a point
+#
+# A VAE changes two things.
+#
+# 1. **The encoder puts out a distribution.** For each dimension of the code there is not one value
+#    but a range of values: a Gaussian $q(z \mid x)$ with mean $\mu(x)$ and standard deviation
+#   $\sigma(x)$. The decoder gets a random draw of it and has to reconstruct $x$ from *any* of those
+#   draws. So neighbours of a code must decode to much the same image: the latent space becomes
+#   continuous and smooth.
+# 2. **The loss says where the codes should lie.** A second term,
+#    $\mathrm{KL}(q(z \mid x) \Vert p(z))$, pulls all these distributions towards one that we choose
+#    and can draw from, $p(z) = N(0, I)$. So there is a distribution to draw new $z$ from, and the
+#    codes fill it.
+#
+# ![A VAE and the shapes of its tensors](figures/vae.svg)
+#
+# Here is the whole of it in forty lines of Keras and TensorFlow Probability (TFP). The networks are
+# those of the autoencoder, with a second output of the encoder. Notebook 2 derives the loss,
+# notebook 3 the KL, notebook 4 the line with `eps`, notebook 5 what `sigma` decides.
 
 
 # %%
-def image_distances(images):
-    return nearest_image.kneighbors(images.reshape(-1, D))[0][:, 0] / math.sqrt(D)
+class PlainVAE(keras.Model):
+    """A VAE, with B images in a batch and d latent dimensions."""
+
+    def __init__(self, encoder, decoder, d, sigma):
+        super().__init__()
+        self.encoder, self.decoder, self.d, self.sigma = encoder, decoder, d, sigma
+
+    def prior(self):
+        """p(z) = N(0, I); event [d]."""
+        return tfd.MultivariateNormalDiag(tf.zeros(self.d), tf.ones(self.d))
+
+    def encode(self, x):
+        """q(z|x) of images [B, 28, 28, 1]; batch [B], event [d]."""
+        mu, log_var = self.encoder(x)  # [B, d] each
+        return tfd.MultivariateNormalDiag(mu, tf.exp(0.5 * log_var))
+
+    def decode(self, z):
+        """p(x|z) of codes [B, d]; batch [B], event [28, 28, 1]."""
+        return tfd.Independent(tfd.Normal(self.decoder(z), self.sigma), 3)
+
+    def terms(self, x, eps):
+        """log p(x|z) and KL(q(z|x) ‖ p(z)) in nats, [B] each, for noise eps [B, d]."""
+        q = self.encode(x)
+        z = q.mean() + q.stddev() * eps  # [B, d], a draw of q(z|x)
+        log_likelihood = self.decode(z).log_prob(x)  # [B]
+        kl = tfd.kl_divergence(q, self.prior())  # [B], in closed form
+        return log_likelihood, kl
+
+    def train_step(self, x):
+        """One step of the optimiser on a batch [B, 28, 28, 1]."""
+        with tf.GradientTape() as tape:
+            eps = tf.random.normal((tf.shape(x)[0], self.d))  # [B, d]
+            log_likelihood, kl = self.terms(x, eps)
+            elbo = log_likelihood - kl  # [B], at most log p(x)
+            loss = -tf.reduce_mean(elbo)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss, "kl": tf.reduce_mean(kl)}
+
+    def sample(self, z):
+        """The mean of p(x|z): images [B, 28, 28, 1] of codes [B, d]."""
+        return self.decode(z).mean()
 
 
-def clearly_above(a, b):
-    """Whether the mean of `a` is above that of `b` by more than three standard errors."""
-    (m_a, e_a), (m_b, e_b) = mean_and_error(a), mean_and_error(b)
-    return m_a - m_b > 3 * math.hypot(e_a, e_b)
+# %%
+vae = PlainVAE(*networks(16, outputs=2), 16, sigma)
+vae.compile(keras.optimizers.Adam(2e-3))
+history = vae.fit(x_train, batch_size=128, epochs=epochs, verbose=0).history
+for epoch in (0, epochs // 2, epochs - 1):
+    loss, kl = history["loss"][epoch], history["kl"][epoch]
+    print(f"epoch {epoch + 1:2}: −ELBO {loss:8.2f} nats, of which KL {kl:6.2f}")
+assert history["loss"][-1] < history["loss"][0]
 
+# %% [markdown]
+# Data, networks, initial weights of the shared layers, optimiser and number of steps are those of
+# the autoencoder with $d = 16$. And both get **the same noise**.
 
-far, variety = {}, {}
-print("z                         nearest code   nearest image     variety")
-for name, z in draws.items():
-    pictures = decoded(ae, z)
-    far[name], variety[name] = image_distances(pictures), pictures.std(axis=0).mean()
-    m, e = mean_and_error(far[name])
-    latent = nearest_code.kneighbors(z)[0].mean()
-    print(f"{name:25} {latent:12.3f}   {m:.4f} ± {e:.4f}   {variety[name]:.4f}")
-assert clearly_above(far["the deepest holes"], far["codes of test images"])
-assert variety["N(0, I), codes times 10"] < variety["codes of test images"]
+# %%
+vae_draws = decoded(vae.sample, noise)
+print(HEAD)
+report("real digits", x_test[:n])
+for name in list(ae_draws)[1:]:
+    report(f"autoencoder, {name}", ae_draws[name])
+vae_measures = report("VAE, z from N(0, I)", vae_draws)
+assert clearly_above(vae_measures[1], ae_measures["z from N(0, I)"][1])
+assert clearly_above(ae_measures["z from N(0, I)"][0], vae_measures[0])
+rows = [ae_draws[name][:12] for name in list(ae_draws)[1:]] + [vae_draws[:12]]
+labels = ["autoencoder, N(0, I)", "autoencoder, fitted", "VAE, N(0, I)"]
+tfvae.plotting.image_rows(np.stack(rows), labels)
+
+# %% [markdown]
+# The VAE's draws are digits, or nearly; the autoencoder's are not. By both measures the VAE is
+# better, with the same noise. (It draws more smoothly than people write, so its pictures are nearer
+# to the data than real digits are: a small distance alone proves nothing.)
+#
+# Are its codes where the draws come from? If they were exactly $N(0, I)$ each dimension would have
+# the mean 0 and the variance 1, and a draw would be as far from the nearest code as a test image's
+# draw is. And is the space smooth? Move a code a little, by a tenth of the spread of all codes, and
+# see how much the picture changes, in units of how much two different test images differ.
+
+# %%
+vae_codes = vae.encode(x_train).sample(seed=1).numpy()
+vae_test = vae.encode(x_test[:n]).sample(seed=2).numpy()
+vae_nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(vae_codes)
+vae_unit = vae_nearest.kneighbors(vae_test)[0].mean()
+step = rng.normal(size=(n, 16))
+differ = np.sqrt(squared_errors(x_test[:n], x_test[n : 2 * n])).mean()
+print("d = 16       nearest code of a draw   mean and std of the codes   change by a small step")
+ratios, changes = {}, {}
+for name, decoder, found, at, draw, finder, one in (
+    ("autoencoder", g, codes, codes_test, noise, nearest_16, unit),
+    ("VAE", vae.sample, vae_codes, vae_test, noise, vae_nearest, vae_unit),
+):
+    ratios[name] = finder.kneighbors(draw)[0].mean() / one
+    moved = decoded(decoder, at + 0.1 * found.std(axis=0) * step)
+    changes[name] = np.sqrt(squared_errors(decoded(decoder, at), moved)).mean() / differ
+    print(f"{name:12} {ratios[name]:22.2f} {np.abs(found.mean(0)).mean():15.2f}", end="")
+    print(f" {found.std(0).mean():6.2f} {changes[name]:24.3f}")
+assert abs(vae_codes.std(axis=0).mean() - 1) < 0.2
+
+# %% [markdown]
+# ### The same model in the library
+#
+# `tfvae.VAE` takes the very same networks. With the same noise it must give the same two terms, up
+# to the rounding of float32.
+
+# %%
+likelihood = tfvae.likelihoods.Normal(scale=sigma, decoder_output="parameters")
+library = tfvae.VAE(vae.encoder, vae.decoder, 16, likelihood=likelihood, seed=0)
+found = library.terms(x_test[:5], seed=3)
+q = library.encode(x_test[:5])
+eps = (found.z[0] - q.mean()) / q.stddev()  # the noise that the library drew
+log_likelihood, kl = vae.terms(x_test[:5], eps)
+print("log p(x|z)  forty lines", log_likelihood.numpy().round(3))
+print("            tfvae      ", found.log_likelihood[0].numpy().round(3))
+print("KL          forty lines", kl.numpy().round(4))
+print("            tfvae      ", np.asarray(found.kl).round(4))
+np.testing.assert_allclose(log_likelihood, found.log_likelihood[0], rtol=1e-4, atol=1e-2)
+np.testing.assert_allclose(kl, found.kl, rtol=1e-4)
+
+gradients = []
+for one in ("forty lines", "tfvae"):
+    with tf.GradientTape() as tape:
+        if one == "tfvae":
+            again = library.terms(x_test[:5], seed=3)  # the same seed, the same noise
+            log_likelihood, kl = again.log_likelihood[0], again.kl
+        else:
+            log_likelihood, kl = vae.terms(x_test[:5], eps)
+        loss = -tf.reduce_mean(log_likelihood - kl)
+    gradients.append(tape.gradient(loss, vae.trainable_variables))
+largest = max(float(tf.reduce_max(tf.abs(one))) for one in gradients[0])
+apart = max(float(tf.reduce_max(tf.abs(a - b))) for a, b in zip(*gradients, strict=True))
+print(f"gradients: the largest {largest:.3f}, the largest difference {apart:.1e}")
+assert apart < 1e-3 * largest
 
 # %% [markdown]
 # ## Explicit and implicit models
 #
-# To generate is to draw from a distribution that is close to the one the data came from. Models
-# differ in what they know of that distribution. An *explicit* model has a formula for the density
-# $p(x)$, *tractable* where it can be computed and *approximate* where it has to be bounded; an
-# *implicit* one only draws from it.
+# A VAE is one of several ways to generate. To generate is to draw from a distribution close to the
+# one that the data came from, and models differ in what they know of that distribution.
+#
+# ![Map of generative models](figures/generative_models.svg)
+#
+# - An **explicit** model defines a density $p(x)$. It is *tractable* if the density can be
+#   computed, and *approximate* if it can only be bounded.
+# - An **implicit** model has no formula for $p(x)$. It can draw from it, and that is all.
 #
 # | | model and its $p(x)$ | $\log p(x)$ | draws |
 # | --- | --- | --- | --- |
 # | tractable | autoregressive: $\prod_i p(x_i \mid x_{<i})$ | exact | pixel by pixel |
-# | tractable | flow $x = g(z)$: $p(z)\,\lvert\det \partial z/\partial x\rvert$ | exact | one pass |
-# | approximate | **VAE**: $\int p(x \mid z)\,p(z)\,dz$ | lower bound | one pass |
+# | tractable | flow $x = g(z)$: $p(z) \lvert\det \partial z/\partial x\rvert$ | exact | one pass |
+# | approximate | **VAE**: $\int p(x \mid z) p(z) dz$ | lower bound | one pass |
 # | approximate | diffusion: the same with a chain of $z$ | lower bound | many passes |
 # | implicit | GAN, $x = g(z)$, $g$ trained against a critic: no formula | none | one pass |
 # | neither | plain autoencoder | none | none |
 #
-# A GAN's generator looks just like our decoder. The difference is in the training: the GAN draws
-# $z$ from $p(z)$ all the time and is told when the picture is no good, so it has no holes where
-# $p(z)$ has mass. It has no encoder, and no way to say how probable a given image is. The VAE keeps
-# encoder and decoder and pays with an integral that it can only bound: the next notebook derives
-# that bound.
+# The two that are met most often in papers are the GAN and the VAE.
 #
-# ## Outlook: the same networks as a VAE
+# - A **generative adversarial network** (GAN) has a generator, which looks just like our decoder,
+#   and a discriminator, which is to tell generated images from real ones. The two play a game, and
+#   training looks for its Nash equilibrium, where neither can do better alone. The generator draws
+#   $z$ from $p(z)$ all the time and is told when the picture is no good, so there are no holes
+#   where $p(z)$ has mass. But there is no encoder, and no way to say how probable a given image is.
+# - A **variational autoencoder** rests on Bayesian inference: it estimates the distribution of the
+#   data by way of the posterior of $z$. It keeps the encoder and the decoder, has a density, and
+#   pays for it with an integral that it can only bound.
 #
-# The VAE changes two things. The encoder gives a distribution $q(z|x) = \mathcal{N}(\mu, \sigma^2)$
-# in place of a point, and a draw of it is decoded: so that neighbours of a code must decode to much
-# the same image. And a second term of the loss, $\mathrm{KL}(q(z|x) \,\|\, p(z))$, pulls these
-# distributions towards $p(z) = \mathcal{N}(0, I)$: so that the codes gather where the draws will
-# come from. Networks, likelihood, data and number of steps are those of before.
+# > **Loosely said.** "The VAE has an explicit density" and "it models the data by a Gaussian". The
+# > density is explicit as an *integral*, and what comes out of the model is a lower **bound** of
+# > $\log p(x)$ (the ELBO), or an estimate of it. And what is Gaussian is $p(x \mid z)$, for each
+# > $z$. $p(x)$ itself is a mixture of infinitely many Gaussians, one for each $z$, and may have any
+# > shape. The cell prints bound and estimate for test images, and compares the estimate with a
+# > single Gaussian that has the mean and the covariance of the data, under the same noise.
 
 # %%
-vae = trained(
-    tfvae.VAE.for_images(
-        data.image_shape,
-        latent_dim=2,
-        network="dense:hidden=256x128",
-        likelihood=f"normal:scale={sigma}",
-        seed=0,
-    )
-)
-manifold = vae.decode(tfvae.plotting.quantile_grid(10)).mean()
-tfvae.plotting.latent_map(vae.code(x_test[:1500]), labels_test[:1500], manifold)
-
-# %% [markdown]
-# The codes are gathered around zero now, and at equal steps of the quantiles of $p(z)$ there is a
-# digit everywhere, or the turn of one into another. How well does a cloud of codes fit
-# $\mathcal{N}(0, I)$? The KL of a Gaussian with the cloud's mean and variance in each dimension
-# says so: it is zero where the mean is zero and the variance one.
-
-
-# %%
-def mismatch(codes):
-    """KL(N(mean, variance of the codes) ‖ N(0, 1)) summed over dimensions, nats."""
-    return (
-        tfvae.distributions.kl.gaussian_kl(codes.mean(axis=0), np.log(codes.var(axis=0)))
-        .numpy()
-        .sum()
-    )
-
-
-vae_codes = vae.code(x_train).numpy()
-print(f"autoencoder {mismatch(codes):.2f} nats, VAE {mismatch(vae_codes):.2f} nats")
-assert mismatch(vae_codes) < mismatch(codes)
-
-# %% [markdown]
-# Now a draw from $p(z)$ lands among the codes, and decodes to a digit. The same noise went into
-# both rows.
-
-# %%
-noise = draws["from N(0, I)"]
-tfvae.plotting.image_rows(
-    np.stack([decoded(ae, noise[:12]), decoded(vae, noise[:12])]), ["autoencoder", "VAE"]
-)
-
-# %%
-vae_far = image_distances(decoded(vae, noise))
-print("decoded picture to the nearest training image, z from N(0, I)")
-for name, values in (("autoencoder", far["from N(0, I)"]), ("VAE", vae_far)):
-    m, e = mean_and_error(values)
-    print(f"  {name:12} {m:.4f} ± {e:.4f}")
-assert clearly_above(far["the deepest holes"], vae_far)
-
-# %% [markdown]
-# And unlike the autoencoder it is a model of a density: it says how probable an image is, as a
-# bound (ELBO) and, with more draws of $z$, closely (log p). Both are of the same test images, in
-# nats. (It is a density over $D$ pixels: its size depends on $\sigma$ and means little by itself.)
-
-# %%
-some = data.test.subset(200).batches(100)
-estimate = tfvae.evaluation.log_prob(vae, some, num_samples=100, seed=0)
-print(f"ELBO  {estimate.elbo.elbo:8.2f} ± {estimate.elbo.standard_error:.2f}")
-print(f"log p {estimate.log_prob:8.2f} ± {estimate.standard_error:.2f}")
+some = x_test[:100]
+estimate = tfvae.evaluation.log_prob(library, some, num_samples=200, seed=0)
+variances = np.maximum(eigenvalues, sigma**2)  # no direction may be narrower than the noise
+in_axes = (some.reshape(-1, D) - mean) @ U
+single = -0.5 * np.sum(np.log(2 * np.pi * variances) + in_axes**2 / variances, axis=1)
+print("mean over 100 test images, nats")
+print(f"VAE: bound (ELBO)        {estimate.elbo.elbo:9.2f} ± {estimate.elbo.standard_error:.2f}")
+print(f"VAE: estimate of log p   {estimate.log_prob:9.2f} ± {estimate.standard_error:.2f}")
+print("one Gaussian: log p      {:9.2f} ± {:.2f}".format(*mean_and_error(single)))
 assert estimate.elbo.elbo < estimate.log_prob
+assert clearly_above(np.asarray(estimate.log_probs), single)
 
 # %% [markdown]
 # ## Exercises
 #
-# **1. No linear autoencoder beats PCA.** Make one: an encoder that only flattens (the model adds
-# the dense layer of the code) and a decoder of one dense layer without activation. Train it with
-# $d = 8$ and compare its squared error on the training images with PCA's. Which of the two must be
-# smaller, and why?
+# ### Exercise 1: no linear autoencoder beats PCA
 #
+# Make one: an encoder of `Flatten` and one `Dense(8)`, a decoder of one `Dense(D)` and a `Reshape`,
+# both without activation. Train it as above and compare its mean squared error a pixel on the
+# *training* images with PCA's for $d = 8$. Which of the two must be smaller, and why?
+
+# %%
+# Your answer: the mean squared error a pixel of your linear autoencoder on the training images.
+my_linear_error = None
+
+
+# %%
+def check_linear(error):
+    """Check an answer against PCA."""
+    if error is None:
+        print("exercise 1: no answer yet")
+        return
+    best = eigenvalues[8:].sum() / D
+    assert error > best * (1 - 1e-4), "less than the best there is: is there an activation?"
+    assert error < 1.3 * best, f"train longer: PCA has {best:.5f}"
+    print("exercise 1: right")
+
+
+check_linear(my_linear_error)
+
+# %% [markdown]
 # <details><summary>Solution</summary>
 #
+# PCA's must be smaller. The reconstructions of a linear autoencoder lie in a plane of 8 dimensions,
+# and of all such planes PCA's has the least squared error (Eckart and Young 1936). Training comes
+# within a few percent of it, and cannot get below.
+#
 # ```python
-# encoder = keras.Sequential([keras.Input(data.image_shape), keras.layers.Flatten()])
-# decoder = keras.Sequential(
-#     [keras.Input((8,)), keras.layers.Dense(D), keras.layers.Reshape(data.image_shape)]
-# )
-# linear = tfvae.Autoencoder(encoder, decoder, 8, likelihood=f"normal:scale={sigma}", seed=0)
-# trained(linear)
-# linear_error = squared_errors(x_train, linear.reconstruct(x_train)).mean()
-# pca_error = squared_errors(x_train, pca_reconstruct(x_train, 8)).mean()
-# # Its reconstructions lie in a plane of 8 dimensions, and of all such planes PCA's has the least
-# # squared error (Eckart and Young). Training can come close to it, and not below.
-# assert pca_error < linear_error * (1 + 1e-5)
+# encoder = keras.Sequential([keras.Input(IMAGE), keras.layers.Flatten(), keras.layers.Dense(8)])
+# layers = [keras.Input((8,)), keras.layers.Dense(D), keras.layers.Reshape(IMAGE)]
+# linear = keras.Sequential([encoder, keras.Sequential(layers)])
+# linear.compile(keras.optimizers.Adam(2e-3), "mse")
+# linear.fit(x_train, x_train, batch_size=128, epochs=max(epochs * 2 // 3, 8), verbose=0)
+# my_linear_error = squared_errors(x_train, linear.predict(x_train, verbose=0)).mean()
+# check_linear(my_linear_error)
+# print("ANSWERS", my_linear_error, eigenvalues[8:].sum() / D)
+# assert my_linear_error > eigenvalues[8:].sum() / D * (1 - 1e-4)
 # ```
 #
 # </details>
 #
-# **2. Mend it afterwards.** A plain autoencoder lacks a distribution of codes, so fit one: a
-# mixture of Gaussians to the training codes, with `sklearn.mixture.GaussianMixture`. Draw from it
-# and decode. Are the draws nearer to the codes, and the pictures nearer to digits, than those from
-# the box? What does such a model still not have?
+# ### Exercise 2: mend it afterwards
 #
+# A plain autoencoder lacks a distribution of codes. So fit a better one than a Gaussian to the
+# training codes with $d = 16$: a mixture of 40 Gaussians, `sklearn.mixture.GaussianMixture`. Draw
+# 256 codes from it and decode them. Are more of them among digits? What does such a model still
+# lack?
+
+# %%
+# Your answer: images [256, 28, 28, 1] with values from 0 to 1.
+my_images = None
+
+
+# %%
+def check_mended(images):
+    """Check an answer: better than the single Gaussian."""
+    if images is None:
+        print("exercise 2: no answer yet")
+        return
+    print(HEAD)
+    mine = report("your images", images)
+    report(
+        "z from a Gaussian fitted to the codes", ae_draws["z from a Gaussian fitted to the codes"]
+    )
+    assert clearly_above(mine[1], ae_measures["z from a Gaussian fitted to the codes"][1])
+    print("exercise 2: right")
+
+
+check_mended(my_images)
+
+# %% [markdown]
 # <details><summary>Solution</summary>
+#
+# Yes: with 40 Gaussians the draws keep to where the codes are, and far more of them are
+# among digits. It generates now. But it has no density of *images*: its pictures lie on a surface
+# of 16 dimensions among 784, and of an image off that surface it can only say that it is
+# impossible. Ghosh et al. (2020) build generative models in this way on purpose.
 #
 # ```python
 # from sklearn.mixture import GaussianMixture
 #
-# mixture = GaussianMixture(20, random_state=0).fit(codes)
-# drawn, _ = mixture.sample(n)
-# assert clearly_above(
-#     nearest_code.kneighbors(draws["evenly from the box"])[0], nearest_code.kneighbors(drawn)[0]
-# )
-# assert clearly_above(far["evenly from the box"], image_distances(decoded(ae, drawn)))
-# # It generates, and has no density of images: what it draws is a surface of two dimensions among
-# # D. Ghosh et al. (2020) do this on purpose; `tfvae.evaluation.expost` fits such densities to a
-# # VAE.
+# mixture = GaussianMixture(40, reg_covar=1e-3, random_state=0).fit(codes)
+# my_images = decoded(g, mixture.sample(256)[0])
+# check_mended(my_images)
+# assert my_images.shape == (256, 28, 28, 1)
 # ```
 #
 # </details>
 #
-# **3. How far is a code allowed to move?** Take the codes of the test images, move each by a tenth
-# of the cloud's standard deviation, and measure how much the decoded pictures change, for the
-# autoencoder and for the VAE. Then move the VAE's by the standard deviation of its own $q(z|x)$: by
-# how much did the reconstruction error rise?
+# ### Exercise 3: is the class in the code?
 #
+# A one-hot vector is no code of the image. But is the class in the code? Find for each of the first
+# 1,000 test images the nearest training *code* (autoencoder with $d = 16$) and take its label.
+# Which share is right, and which share is right if nearest *images* are taken instead?
+
+# %%
+# Your answer: two shares, from 0 to 1.
+my_by_code, my_by_image = None, None
+
+
+# %%
+def check_shares(by_code, by_image):
+    """Check an answer."""
+    if by_code is None:
+        print("exercise 3: no answer yet")
+        return
+    images = nearest.kneighbors(x_test.reshape(-1, D), n_neighbors=1)[1][:, 0]
+    assert abs(by_image - np.mean(labels_train[images] == labels_test)) < 1e-6
+    found = nearest_16.kneighbors(f.predict(x_test, verbose=0))[1][:, 0]
+    assert abs(by_code - np.mean(labels_train[found] == labels_test)) < 5e-3
+    print("exercise 3: right")
+
+
+check_shares(my_by_code, my_by_image)
+
+# %% [markdown]
 # <details><summary>Solution</summary>
 #
+# Nearly as many are right by 16 numbers as by 784: about nineteen of twenty either way. The class
+# is in the code, although nobody asked for it; it helps to reconstruct.
+#
 # ```python
-# step = np.random.default_rng(1).normal(size=(len(x_test), 2))
-# for name, model, cloud in (("autoencoder", ae, codes), ("VAE", vae, vae_codes)):
-#     z = model.code(x_test).numpy()
-#     moved = decoded(model, z + 0.1 * cloud.std(axis=0) * step)
-#     print(name, squared_errors(decoded(model, z), moved).mean())
-# q = vae.encode(x_test)
-# still = squared_errors(x_test, decoded(vae, q.mean().numpy()))
-# moved = squared_errors(x_test, decoded(vae, (q.mean() + q.stddev() * step).numpy()))
-# # It was trained on just such draws. They cost a little: the mean is the better code.
-# assert still.mean() < moved.mean() < before.mean()
+# by_code = nearest_16.kneighbors(f.predict(x_test, verbose=0))[1][:, 0]
+# by_image = nearest.kneighbors(x_test.reshape(-1, D), n_neighbors=1)[1][:, 0]
+# my_by_code, my_by_image = (
+#     np.mean(labels_train[found] == labels_test) for found in (by_code, by_image)
+# )
+# print("ANSWERS", my_by_code, my_by_image)
+# check_shares(my_by_code, my_by_image)
+# assert my_by_code > 0.6 and my_by_image > 0.9
 # ```
 #
 # </details>
@@ -570,6 +849,8 @@ assert estimate.elbo.elbo < estimate.log_prob
 #   networks*, Science 313, https://doi.org/10.1126/science.1127647: autoencoders beside PCA.
 # - P. Baldi and K. Hornik (1989), *Neural networks and principal component analysis*,
 #   https://doi.org/10.1016/0893-6080(89)90014-2: the linear autoencoder finds PCA's subspace.
+# - C. Eckart and G. Young (1936), *The approximation of one matrix by another of lower rank*,
+#   https://doi.org/10.1007/BF02288367.
 # - I. Goodfellow (2016), *NIPS 2016 tutorial: generative adversarial networks*,
 #   https://arxiv.org/abs/1701.00160, section 2: the taxonomy of explicit and implicit models.
 # - S. Mohamed and B. Lakshminarayanan (2016), *Learning in implicit generative models*,
@@ -583,7 +864,7 @@ assert estimate.elbo.elbo < estimate.log_prob
 #   https://arxiv.org/abs/1312.6114.
 # - P. Ghosh et al. (2020), *From variational to deterministic autoencoders*,
 #   https://arxiv.org/abs/1903.12436, section 4: a density fitted to the codes afterwards.
-# - In the library: [`autoencoder.py`](../tfvae/models/autoencoder.py),
-#   [`networks/`](../tfvae/networks), [`vae.py`](../tfvae/models/vae.py),
-#   [`expost.py`](../tfvae/evaluation/expost.py). Next: `02_elbo_from_scratch`, where the bound is
-#   derived.
+# - In the library: [`models/autoencoder.py`](../tfvae/models/autoencoder.py),
+#   [`networks/`](../tfvae/networks), [`models/vae.py`](../tfvae/models/vae.py),
+#   [`evaluation/expost.py`](../tfvae/evaluation/expost.py). Next: `02_elbo_from_scratch`, where the
+#   bound is derived.

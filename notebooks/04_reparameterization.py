@@ -5,52 +5,67 @@
 # ---
 
 # %% [markdown]
-# # 4. Gradients through random draws
+# # 4. The reparameterisation trick
 #
 # The ELBO is a mean over draws of $z$ from $q(z \mid x)$, and the encoder decides what is drawn.
-# To train the encoder we need the gradient of a mean by the parameters of the distribution that
-# the mean is taken over. Back-propagation stops at a random draw. There are two ways around it,
-# and that a VAE can be trained at all hangs on the second: $z = \mu + \sigma \varepsilon$.
+# Networks are trained by back-propagation, so we need the gradient of that mean by what the encoder
+# puts out. But back-propagation stops at a random draw. This notebook shows the problem, then the
+# trick that solves it, $z = \mu + \sigma \varepsilon$, and what else could have been done. Symbols
+# are those of the table in notebook 2.
 #
 # ## Learning goals
 #
-# - See that there is no gradient through sampling, and why.
-# - Derive the score-function and the pathwise estimator; check both against exact gradients.
-# - Measure their variances, their growth with the dimension, and what a control variate saves.
-# - Read TFP's `reparameterization_type`, and know what it does for distributions without a formula
-#   such as the Gamma.
+# - See that there is no gradient through a plain draw, and why.
+# - Undo a standardisation: $z = \mu + \Sigma^{\frac{1}{2}} \varepsilon$, with a Cholesky factor in
+#   the place of the square root.
+# - Derive the pathwise gradient from it, and the score-function gradient, which needs no trick;
+#   check both against exact gradients.
+# - Measure their variances, how they grow with the dimension, and what a control variate saves.
+# - Read TFP's `reparameterization_type`, and see how distributions without a formula, such as the
+#   Gamma, are reparameterised.
 # - Recognise the gradient of one training step of `tfvae.VAE` as a mean of pathwise gradients.
 
 # %%
-import os
-
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
+from scipy.linalg import sqrtm
 from scipy.special import gammainc, gammaincinv, polygamma
 from scipy.stats import norm
 from tensorflow_probability import distributions as tfd
 
 import tfvae
 
-plt.rcParams["figure.dpi"] = 72
 rng = np.random.default_rng(0)
 keras.utils.set_random_seed(0)
+
+
+def show(name, **values):
+    """Print numbers side by side."""
+    print(f"{name:32}", "   ".join(f"{key} {value:9.5f}" for key, value in values.items()))
+
 
 # %% [markdown]
 # ## The problem
 #
-# Let $q(z) = N(\mu, \sigma^2)$ and $f$ some function: in a VAE, $f(z) = \log p(x \mid z)$. We want
+# In each training step the encoder puts out $\mu(x)$ and $\Sigma(x)$, a $z$ is drawn from
+# $N(\mu(x), \Sigma(x))$, and the decoder makes $\log p(x \mid z)$ of it. Written down naively, the
+# draw is `z = np.random.normal(mu, sigma)`. Let $q(z) = N(\mu, \sigma^2)$ and $f$ some function; in
+# a VAE, $f(z) = \log p(x \mid z)$. We want
 #
 # $$\frac{\partial}{\partial \mu} \mathbb{E}_{q}[f(z)] \quad \text{and} \quad
-# \frac{\partial}{\partial \sigma} \mathbb{E}_{q}[f(z)] .$$
+# \frac{\partial}{\partial \sigma} \mathbb{E}_{q}[f(z)] . \tag{4.1}$$
 #
 # For three functions the expectation has a formula, and so have both derivatives:
 #
 # $$\mathbb{E}[z^2] = \mu^2 + \sigma^2, \qquad
 # \mathbb{E}[\cos z] = \cos(\mu) e^{-\sigma^2 / 2}, \qquad
-# \mathbb{E}[e^{z / 2}] = e^{\mu / 2 + \sigma^2 / 8} .$$
+# \mathbb{E}[e^{z / 2}] = e^{\mu / 2 + \sigma^2 / 8} . \tag{4.2}$$
+#
+# Expectations over $\varepsilon \sim N(0, 1)$ are sums over the nodes of Gauss-Hermite quadrature,
+# which is exact to rounding for functions as smooth as these. It confirms the means, and
+# differences of the means confirm the gradients.
 
 # %%
 mu, sigma = 0.8, 0.6
@@ -60,6 +75,13 @@ slopes = {
     "cos z": lambda z: -np.sin(z),
     "exp(z/2)": lambda z: np.exp(z / 2) / 2,
 }
+nodes, node_weights = np.polynomial.hermite_e.hermegauss(80)
+node_weights = node_weights / np.sqrt(2 * np.pi)
+
+
+def quadrature(values):
+    """E[values(ε)] of values at the nodes, along the last axis."""
+    return np.sum(values * node_weights, axis=-1)
 
 
 def exact_mean(name, mu, sigma):
@@ -80,35 +102,22 @@ def exact_gradient(name):
     return np.array([mean / 2, sigma * mean / 4])
 
 
-# %% [markdown]
-# Expectations over $\varepsilon \sim N(0, 1)$ are sums over the nodes of Gauss-Hermite quadrature,
-# which is exact to rounding for functions as smooth as these. It confirms the means, and
-# differences of them confirm the gradients.
-
-# %%
-nodes, node_weights = np.polynomial.hermite_e.hermegauss(80)
-node_weights = node_weights / np.sqrt(2 * np.pi)
-
-
-def quadrature(values):
-    """E[values(ε)] of values at the nodes, along the last axis."""
-    return np.sum(values * node_weights, axis=-1)
-
-
 step = 1e-5
 for name, f in functions.items():
-    assert abs(quadrature(f(mu + sigma * nodes)) - exact_mean(name, mu, sigma)) < 1e-10
+    by_nodes = quadrature(f(mu + sigma * nodes))
+    show(f"E[{name}]", formula=exact_mean(name, mu, sigma), quadrature=by_nodes)
+    assert abs(by_nodes - exact_mean(name, mu, sigma)) < 1e-10  # (4.2)
     by_mu = exact_mean(name, mu + step, sigma) - exact_mean(name, mu - step, sigma)
     by_sigma = exact_mean(name, mu, sigma + step) - exact_mean(name, mu, sigma - step)
     differences = np.array([by_mu, by_sigma]) / (2 * step)
-    np.testing.assert_allclose(exact_gradient(name), differences, atol=1e-8)
+    for by, formula, difference in zip("μσ", exact_gradient(name), differences, strict=True):
+        show(f"  its derivative by {by}", formula=formula, differences=difference)
+    np.testing.assert_allclose(exact_gradient(name), differences, atol=1e-8)  # (4.1)
 
 # %% [markdown]
-# ## No gradient through sampling
-#
-# Draw $z$, compute the mean of $f$, ask the tape for the gradient. If the draws are just numbers,
-# the tape has nothing to go back through. It says `None`; in a training loop, the encoder would
-# never learn.
+# Now draw $z$, compute the mean of $f$, and ask the tape for the gradient. If the draws are just
+# numbers, there is nothing to go back through: the tape says `None`. In a training loop the encoder
+# would never learn from the reconstruction.
 
 # %%
 m = tf.Variable(mu)
@@ -124,56 +133,214 @@ for name, value in (
     ("tfd.Bernoulli", from_bits),
 ):
     gradient = tape.gradient(value, m)
-    print(f"{name}: mean {float(value):.3f}, gradient {gradient}")
+    print(f"{name:28} mean {float(value):.3f}, gradient by its parameter: {gradient}")
     assert gradient is None
 
 # %% [markdown]
-# For the bits there is a reason in the thing itself: a bit does not move when its probability
-# moves a little; now and then it jumps. The mean of the bits does depend on the probability,
-# smoothly. The gradient of the mean exists; the gradient of the draw does not.
-#
+# > **Loosely said.** "Sampling has no gradient, and the trick makes the network differentiable."
+# > The networks are differentiable anyway, and the gradient $(4.1)$ that we want exists: the *mean*
+# > of $f(z)$ depends smoothly on $\mu$, even for a bit, which jumps from 0 to 1. What has no
+# > gradient is a *draw* that is handed on as a bare number. The trick is a way to draw that keeps
+# > the connection. The cell shows that the means are smooth: it moves the parameter a little and
+# > looks how the exact mean moves.
+
+# %%
+for name, mean_of in (
+    ("E[z²], z from N(μ, σ²)", lambda m: m**2 + sigma**2),
+    ("E[z], z a bit, logit μ", lambda m: 1 / (1 + np.exp(-m))),
+):
+    slope = (mean_of(mu + step) - mean_of(mu - step)) / (2 * step)
+    show(name, at_mu=mean_of(mu), at_mu_plus_01=mean_of(mu + 0.1), gradient=slope)
+    assert slope > 0.1
+
+# %% [markdown]
 # One could take differences: estimate the mean at $\mu$ and close by. With new draws for each, the
-# noise of the two drowns the difference. With the *same* $\varepsilon$ for both, it cancels.
+# noise of the two is larger than their difference. With the *same* noise for both, it cancels.
 
 # %%
 settings = np.linspace(0, 1.6, 81)
 fixed = rng.standard_normal(100)
 fresh = [np.mean(np.cos(value + sigma * rng.standard_normal(100))) for value in settings]
 common = [np.mean(np.cos(value + sigma * fixed)) for value in settings]
-figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
+figure, axis = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
 axis.plot(settings, fresh, "C1", lw=1, label="new draws at each μ")
 axis.plot(settings, common, "C0", label="the same ε at each μ")
 axis.plot(settings, exact_mean("cos z", settings, sigma), "k--", label="exact")
 axis.set(title="E[cos z] from a hundred draws", xlabel="μ", ylabel="estimate")
-axis.legend(fontsize=8)
+axis.legend()
 plt.show()
 # The roughness of a curve: the spread of its steps.
+show("spread of the steps", new_draws=np.std(np.diff(fresh)), same_noise=np.std(np.diff(common)))
 assert np.std(np.diff(common)) < np.std(np.diff(fresh))
 
 # %% [markdown]
-# The blue curve is off by a little, and smooth: it has a slope, and the slope is nearly right.
-# That is the second way. The first one comes first.
+# The blue curve is off by a little, but it is smooth: it has a slope, and the slope is nearly
+# right. To hold the noise still and move the parameters: that is the trick.
 #
-# ## The score function
+# ## The trick: undo a standardisation
 #
-# **Step 1.** Write the mean as an integral and move the derivative inside. It hits $q$ alone:
+# You know how to **standardise**: subtract the mean, divide by the standard deviation, and any
+# Gaussian number becomes one with mean 0 and variance 1,
+#
+# $$z_{\mathrm{std}} = \frac{z - \mu}{\sigma} \sim N(0, 1), \qquad \text{in $d$ dimensions} \qquad
+# z_{\mathrm{std}} = \Sigma^{-\frac{1}{2}} (z - \mu) \sim N(0, I) . \tag{4.3}$$
+#
+# Read it backwards. Draw the standardised number first, call it $\varepsilon$, and undo the
+# standardisation:
+#
+# $$z = \mu + \Sigma^{\frac{1}{2}} \varepsilon, \qquad \varepsilon \sim N(0, I) . \tag{4.4}$$
+#
+# This $z$ has the distribution $N(\mu, \Sigma)$, for
+# $\mathbb{E}[z] = \mu + \Sigma^{\frac{1}{2}} \mathbb{E}[\varepsilon] = \mu$ and
+# $\mathrm{Cov}[z] = \Sigma^{\frac{1}{2}} \mathrm{Cov}[\varepsilon] (\Sigma^{\frac{1}{2}})^\top
+# = \Sigma$. For the last step any matrix will do whose product with its transpose is $\Sigma$. The
+# cheapest to compute is the **Cholesky factor**, a lower triangular $L$:
+#
+# $$L L^\top = \Sigma, \qquad z = \mu + L \varepsilon . \tag{4.5}$$
+#
+# The cell draws with the Cholesky factor and with the symmetric root. Both give the right mean and
+# covariance. They are not the same draws: one $\varepsilon$ leads to two different $z$.
+
+# %%
+mean = np.array([1.0, -0.5])
+covariance = np.array([[1.0, 0.8], [0.8, 2.0]])
+roots = {"Cholesky factor": np.linalg.cholesky(covariance), "symmetric root": sqrtm(covariance)}
+K = 100_000
+eps = rng.standard_normal((K, 2))
+drawn = {}
+for name, root in roots.items():
+    drawn[name] = mean + eps @ root.T
+    found = np.cov(drawn[name].T)
+    back = np.linalg.solve(root, (drawn[name] - mean).T)  # standardised again
+    print(f"{name}: product with its transpose {(root @ root.T).round(6).tolist()}")
+    print(f"  draws: mean {drawn[name].mean(0).round(3)}, covariance {found.round(3).tolist()}")
+    print(f"  the first ε {eps[0].round(3)} leads to z = {drawn[name][0].round(3)}")
+    np.testing.assert_allclose(root @ root.T, covariance, atol=1e-12)  # (4.5)
+    np.testing.assert_allclose(back.T, eps, atol=1e-9)  # (4.3)
+    # (4.4): the error of a mean is √(Σ_ii / K); that of a covariance at most √2 Σ_ii / √K.
+    assert np.all(np.abs(drawn[name].mean(0) - mean) < 4 * np.sqrt(np.diag(covariance) / K))
+    assert np.all(np.abs(found - covariance) < 4 * np.sqrt(2) * 2 / np.sqrt(K))
+assert np.abs(drawn["Cholesky factor"][0] - drawn["symmetric root"][0]).max() > 0.05
+
+# %% [markdown]
+# In most VAEs
+# $\Sigma$ is diagonal. Its Cholesky factor is then the diagonal of standard deviations, and $(4.4)$
+# is a product number by number. With the log-variance $\lambda = \log \sigma^2$ that the encoder
+# puts out,
+#
+# $$z = \mu + \sigma \odot \varepsilon = \mu + e^{\lambda / 2} \odot \varepsilon . \tag{4.6}$$
+#
+# All randomness is in $\varepsilon$, and no parameter enters its distribution. $z$ is now a plain
+# function of $\mu$, $\sigma$ and $\varepsilon$, and we can differentiate it:
+#
+# $$\frac{\partial z}{\partial \mu} = 1, \qquad \frac{\partial z}{\partial \sigma} = \varepsilon,
+# \qquad \frac{\partial z}{\partial \lambda} = \frac{1}{2} \sigma \varepsilon . \tag{4.7}$$
+#
+# ![A draw blocks the gradient; the trick lets it pass](figures/reparameterisation.svg)
+
+# %%
+few = rng.standard_normal(4)
+m = tf.Variable(np.full(4, mu))
+s = tf.Variable(np.full(4, sigma))
+log_var = tf.Variable(np.full(4, 2 * np.log(sigma)))
+with tf.GradientTape(persistent=True) as tape:
+    z = m + s * few
+    same = m + tf.exp(0.5 * log_var) * few
+print("ε                  ", few.round(4))
+print("z by σ             ", z.numpy().round(4))
+print("z by log σ²        ", same.numpy().round(4))
+np.testing.assert_allclose(z, same, rtol=1e-12)  # (4.6)
+for name, target, variable, formula in (
+    ("∂z/∂μ", z, m, np.ones(4)),
+    ("∂z/∂σ", z, s, few),
+    ("∂z/∂log σ²", same, log_var, 0.5 * sigma * few),
+):
+    by_tape = tape.gradient(target, variable).numpy()
+    print(f"{name:10} by tape ", by_tape.round(4), " formula", formula.round(4))
+    np.testing.assert_allclose(by_tape, formula, rtol=1e-12)  # (4.7)
+
+# %% [markdown]
+# The mean in $(4.1)$ is now over $\varepsilon$. The derivative may go inside of it, and acts on
+# $f$:
+#
+# $$\frac{\partial}{\partial \mu} \mathbb{E}_{\varepsilon}[f(\mu + \sigma \varepsilon)]
+# = \mathbb{E}_{\varepsilon}[f'(z)], \qquad
+# \frac{\partial}{\partial \sigma} \mathbb{E}_{\varepsilon}[f(\mu + \sigma \varepsilon)]
+# = \mathbb{E}_{\varepsilon}[f'(z) \varepsilon] . \tag{4.8}$$
+#
+# What stands in the brackets is the **pathwise** gradient of one draw: it follows the path from the
+# parameters through $z$ to $f$. TFP draws normals in this way, so the tape goes through `sample`.
+# Gradients of single draws must be those of the formula, and their mean the exact gradient, within
+# its standard error.
+
+
+# %%
+def path_estimates(slope, eps):
+    return slope(mu + sigma * eps) * np.stack([np.ones_like(eps), eps])
+
+
+tf_functions = {"z²": tf.square, "cos z": tf.cos, "exp(z/2)": lambda z: tf.exp(z / 2)}
+print("gradients by μ and by σ")
+for name, slope in slopes.items():
+    m, s = (tf.Variable(np.full(K, value)) for value in (mu, sigma))  # one of each a draw
+    with tf.GradientTape() as tape:
+        z = tfd.Normal(m, s).sample(seed=1)
+        total = tf.reduce_sum(tf_functions[name](z))
+    path = np.stack(tape.gradient(total, [m, s]))
+    eps = (z.numpy() - mu) / sigma
+    by_nodes = quadrature(path_estimates(slope, nodes))
+    error = path.std(axis=1, ddof=1) / np.sqrt(K)
+    print(f"{name:9} exact {exact_gradient(name).round(4)}, (4.8) {by_nodes.round(4)}", end="")
+    print(f", TFP's draws {path.mean(axis=1).round(4)} ± {error.round(4)}")
+    np.testing.assert_allclose(by_nodes, exact_gradient(name), atol=1e-9)  # (4.8)
+    np.testing.assert_allclose(path, path_estimates(slope, eps), atol=1e-9)
+    assert np.all(np.abs(path.mean(axis=1) - exact_gradient(name)) < 4 * error)
+
+# %% [markdown]
+# The picture shows how the path works: each $\varepsilon$ on the lower line is carried to its $z$
+# on the upper one. When $\mu$ and $\sigma$ change, the same $\varepsilon$ arrive elsewhere, and how
+# far each has moved is its derivative.
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", sharey=True)
+few = norm.ppf((np.arange(15) + 0.5) / 15)
+line = np.linspace(-3.5, 3.5, 300)
+for axis, (location, scale) in zip(axes, ((0.8, 0.6), (-0.5, 1.0)), strict=True):
+    for eps in few:
+        axis.plot([eps, location + scale * eps], [0, 1], color="C0", lw=0.8, alpha=0.7)
+    axis.plot(few, np.zeros(15), "k.", ms=5)
+    axis.plot(location + scale * few, np.ones(15), "C3.", ms=5)
+    axis.fill_between(line, -norm.pdf(line), color="0.8")
+    axis.fill_between(line, 1, 1 + norm.pdf(line, location, scale), color="C3", alpha=0.25)
+    axis.set(title=f"z = {location} + {scale} ε", xlabel="ε (below), z (above)", xlim=(-3, 3))
+    axis.set_yticks([0, 1], ["ε", "z"])
+    axis.grid(False)
+plt.show()
+
+# %% [markdown]
+# With this, the lecture on VAEs is complete: the whole of a VAE in plain Keras, at the end of
+# notebook 1, has $(4.6)$ as one of its lines. What follows asks what else could have been done, and
+# why it is not.
+#
+# ## Another way: the score function
+#
+# Write the mean as an integral and move the derivative inside. It acts on $q$ alone:
 #
 # $$\frac{\partial}{\partial \mu} \int q(z) f(z) dz
-# = \int \frac{\partial q(z)}{\partial \mu} f(z) dz .$$
+# = \int \frac{\partial q(z)}{\partial \mu} f(z) dz . \tag{4.9}$$
 #
-# This is no mean under any density. **Step 2** makes it one, with
-# $\partial q = q \cdot \partial \log q$:
+# This is no mean under any density. The rule $\partial q = q \cdot \partial \log q$ makes it one:
 #
 # $$\frac{\partial}{\partial \mu} \mathbb{E}_{q}[f(z)]
-# = \mathbb{E}_{q}\left[f(z) \frac{\partial \log q(z)}{\partial \mu}\right] .$$
+# = \mathbb{E}_{q}\left[f(z) \frac{\partial \log q(z)}{\partial \mu}\right] . \tag{4.10}$$
 #
-# The factor is called the score. For a Gaussian, with $\varepsilon = (z - \mu) / \sigma$,
+# The factor is called the *score*. For a Gaussian, with $\varepsilon = (z - \mu) / \sigma$,
 #
 # $$\frac{\partial \log q}{\partial \mu} = \frac{\varepsilon}{\sigma}, \qquad
-# \frac{\partial \log q}{\partial \sigma} = \frac{\varepsilon^2 - 1}{\sigma} .$$
+# \frac{\partial \log q}{\partial \sigma} = \frac{\varepsilon^2 - 1}{\sigma} . \tag{4.11}$$
 #
-# $f$ need not be differentiable, nor even known beyond its values. The same estimator is called
-# REINFORCE in reinforcement learning.
+# $f$ need not be differentiable; only its values are used. In reinforcement learning the same
+# estimator is called REINFORCE.
 
 
 # %%
@@ -186,86 +353,31 @@ def score_estimates(f, eps):
     return f(mu + sigma * eps) * score(eps)
 
 
-np.testing.assert_allclose(quadrature(score(nodes)), 0, atol=1e-12)  # E[score] = ∂ ∫ q dz = 0
-with tf.GradientTape() as tape:  # the score is what the tape says
+with tf.GradientTape() as tape:
     m, s = tf.Variable(np.float64(mu)), tf.Variable(np.float64(sigma))
     log_q = tfd.Normal(m, s).log_prob(mu + sigma * 1.7)
-np.testing.assert_allclose(tape.gradient(log_q, [m, s]), score(1.7), rtol=1e-10)
+by_tape = np.array(tape.gradient(log_q, [m, s]))
+print("score at ε = 1.7: tape", by_tape.round(5), " formula", score(1.7).round(5))
+print("mean of the score:", quadrature(score(nodes)).round(12))
+np.testing.assert_allclose(by_tape, score(1.7), rtol=1e-10)  # (4.11)
+np.testing.assert_allclose(quadrature(score(nodes)), 0, atol=1e-12)  # ∂ ∫ q dz = 0
 
+grid = np.linspace(mu - 8 * sigma, mu + 8 * sigma, 4001)
+moved = norm.pdf(grid, mu + step, sigma) - norm.pdf(grid, mu - step, sigma)
 for name, f in functions.items():
-    np.testing.assert_allclose(
-        quadrature(score_estimates(f, nodes)), exact_gradient(name), atol=1e-9
-    )
+    inside = np.trapezoid(moved / (2 * step) * f(grid), grid)
+    by_nodes = quadrature(score_estimates(f, nodes))
+    sample = score_estimates(f, rng.standard_normal(K))
+    error = sample.std(axis=1, ddof=1) / np.sqrt(K)
+    print(f"{name:9} exact {exact_gradient(name).round(4)}, (4.9) by μ {inside:.4f}", end="")
+    print(f", (4.10) {by_nodes.round(4)}, draws {sample.mean(1).round(4)} ± {error.round(4)}")
+    np.testing.assert_allclose(inside, exact_gradient(name)[0], atol=1e-6)  # (4.9)
+    np.testing.assert_allclose(by_nodes, exact_gradient(name), atol=1e-9)  # (4.10)
+    assert np.all(np.abs(sample.mean(axis=1) - exact_gradient(name)) < 4 * error)
 
 # %% [markdown]
-# ## The path of a draw
+# Both ways are right. Their errors, from equally many draws, are not alike.
 #
-# **Step 1.** Say how $z$ is drawn: $z = \mu + \sigma \varepsilon$ with $\varepsilon \sim N(0, 1)$.
-# The randomness is in $\varepsilon$, whose distribution no parameter enters; the parameters are in
-# a function that can be differentiated. This is the reparameterisation.
-#
-# **Step 2.** The mean is now over $\varepsilon$, and the derivative may go inside and act on $f$:
-#
-# $$\frac{\partial}{\partial \mu} \mathbb{E}_{\varepsilon}[f(\mu + \sigma \varepsilon)]
-# = \mathbb{E}_{\varepsilon}[f'(z)], \qquad
-# \frac{\partial}{\partial \sigma} \mathbb{E}_{\varepsilon}[f(\mu + \sigma \varepsilon)]
-# = \mathbb{E}_{\varepsilon}[f'(z) \varepsilon] .$$
-
-
-# %%
-def path_estimates(slope, eps):
-    return slope(mu + sigma * eps) * np.stack([np.ones_like(eps), eps])
-
-
-for name, slope in slopes.items():
-    np.testing.assert_allclose(
-        quadrature(path_estimates(slope, nodes)), exact_gradient(name), atol=1e-9
-    )
-
-# %% [markdown]
-# TFP draws normals in this way, so the tape goes through `sample`. Gradients of single draws must
-# be those of the formula, and their mean the exact gradient, within its standard error.
-
-# %%
-K = 100_000
-tf_functions = {"z²": tf.square, "cos z": tf.cos, "exp(z/2)": lambda z: tf.exp(z / 2)}
-print("gradient by μ and σ")
-for name, slope in slopes.items():
-    m, s = (tf.Variable(np.full(K, value)) for value in (mu, sigma))  # one of each a draw
-    with tf.GradientTape() as tape:
-        z = tfd.Normal(m, s).sample(seed=1)
-        total = tf.reduce_sum(tf_functions[name](z))
-    path = np.stack(tape.gradient(total, [m, s]))
-    eps = (z.numpy() - mu) / sigma
-    np.testing.assert_allclose(path, path_estimates(slope, eps), atol=1e-9)
-    by_score = score_estimates(functions[name], rng.standard_normal(K))
-    print(f"{name:9} exact {exact_gradient(name).round(4)}")
-    for kind, estimates in (("score", by_score), ("path", path)):
-        error = estimates.std(axis=1, ddof=1) / np.sqrt(K)
-        print(f"{'':9} {kind:5} {estimates.mean(axis=1).round(4)} ± {error.round(4)}")
-        assert np.all(np.abs(estimates.mean(axis=1) - exact_gradient(name)) < 4 * error)
-
-# %% [markdown]
-# Both are right; the errors are not alike. The picture shows how the path works: each
-# $\varepsilon$ on the lower line is carried to its $z$ on the upper one. When $\mu$ and $\sigma$
-# change, the same $\varepsilon$ arrive elsewhere, and how far each has moved is its derivative.
-
-# %%
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained", sharey=True)
-few = norm.ppf((np.arange(15) + 0.5) / 15)
-line = np.linspace(-3.5, 3.5, 300)
-for axis, (location, scale) in zip(axes, ((0.8, 0.6), (-0.5, 1.0)), strict=True):
-    for eps in few:
-        axis.plot([eps, location + scale * eps], [0, 1], color="C0", lw=0.8, alpha=0.7)
-    axis.plot(few, np.zeros(15), "k.", ms=5)
-    axis.plot(location + scale * few, np.ones(15), "C3.", ms=5)
-    axis.fill_between(line, -norm.pdf(line), color="0.8")
-    axis.fill_between(line, 1, 1 + norm.pdf(line, location, scale), color="C3", alpha=0.25)
-    axis.set(title=f"z = {location} + {scale} ε", xlabel="ε (below), z (above)", xlim=(-3, 3))
-    axis.set_yticks([0, 1], ["ε", "z"])
-plt.show()
-
-# %% [markdown]
 # ## Variances
 #
 # An estimator that is right in the mean may still need many draws. Its variance with one draw can
@@ -296,8 +408,8 @@ for name, f in functions.items():
         assert np.all(np.abs(measured - exact) < 4 * error + 1e-12)
 
 # %% [markdown]
-# Why is the score's so much larger? It multiplies the *value* of $f$ by the random score. Add a
-# constant to $f$ and nothing changes about the gradient, but every estimate does. The path uses
+# Why is the score's so much larger? It multiplies the *value* of $f$ by the random score. If a
+# constant is added to $f$, the gradient does not change, but every estimate does. The path uses
 # the slope of $f$, which knows in which direction $f$ grows at $z$.
 #
 # ### With the dimension
@@ -309,7 +421,7 @@ for name, f in functions.items():
 # which is independent of $\varepsilon_1$,
 #
 # $$\mathbb{E}[f^2 \varepsilon_1^2] = \mathbb{E}[A^2 \varepsilon_1^2]
-# + 2 \mathbb{E}[A \varepsilon_1^2] \mathbb{E}[B] + \mathbb{E}[B^2] ,$$
+# + 2 \mathbb{E}[A \varepsilon_1^2] \mathbb{E}[B] + \mathbb{E}[B^2] , \tag{4.12}$$
 #
 # and $\mathbb{E}[B^2]$ grows like $d^2$.
 #
@@ -320,7 +432,7 @@ for name, f in functions.items():
 # that the variance is least. The variance is a parabola in $b$; setting its derivative to zero
 # gives
 #
-# $$b^{\ast} = \frac{\mathbb{E}[f(z) \mathrm{score}^2]}{\mathbb{E}[\mathrm{score}^2]} .$$
+# $$b^{\ast} = \frac{\mathbb{E}[f(z) \mathrm{score}^2]}{\mathbb{E}[\mathrm{score}^2]} . \tag{4.13}$$
 
 # %%
 for name, f in functions.items():
@@ -332,9 +444,11 @@ for name, f in functions.items():
         quadrature(centred), exact_gradient(name)[:, None] * np.ones(3), atol=1e-9
     )
     variances = quadrature(centred**2) - exact_gradient(name)[:, None] ** 2
-    assert np.all(variances[:, 1] < variances[:, 0]) and np.all(variances[:, 1] < variances[:, 2])
     without = quadrature(score_estimates(f, nodes) ** 2) - exact_gradient(name) ** 2
-    print(f"{name:9} variance by μ and σ: {without.round(4)}, with b* {variances[:, 1].round(4)}")
+    print(f"{name:9} b* {best.round(4)}; variance by μ and σ {without.round(4)}", end="")
+    print(f", with b* {variances[:, 1].round(4)}, with b* + 0.1 {variances[:, 2].round(4)}")
+    # (4.13): to either side of b* the variance is larger
+    assert np.all(variances[:, 1] < variances[:, 0]) and np.all(variances[:, 1] < variances[:, 2])
 
 # %% [markdown]
 # With $b = \mathbb{E}[f]$, which is nearly the best for many dimensions, the large common part of
@@ -372,32 +486,33 @@ for d in dimensions:
     for name, values in estimates.items():
         measured[name].append(variance_with_error(values))
 
-figure, axis = plt.subplots(figsize=(7, 3.8), layout="constrained")
+figure, axis = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
 for name, pairs in measured.items():
     v, error = np.array(pairs).T
     line = axis.plot(dimensions, exact[name], lw=1, label=name)[0]
     axis.errorbar(dimensions, v, 2 * error, fmt="o", ms=4, color=line.get_color())
-    assert np.all(np.abs(v - exact[name]) < 4.5 * error)
-    print(
-        f"{name:16} variance at d = 1: {exact[name][0]:8.3f}, at d = 100: {exact[name][-1]:10.3f}"
-    )
+    assert np.all(np.abs(v - exact[name]) < 4.5 * error)  # (4.12)
+    print(f"{name:16} variance at d = 1, exact and measured: ", end="")
+    print(f"{exact[name][0]:8.3f} {v[0]:8.3f}, at d = 100: {exact[name][-1]:10.3f} {v[-1]:10.3f}")
 axis.set(xscale="log", yscale="log", xlabel="latent dimension d", ylabel="variance")
 axis.set_title("gradient by one μ from one draw: exact (lines), measured (dots ± 2 errors)")
 axis.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# The path needs the same number of draws in any dimension: one, in a VAE's training step. The
-# score's variance grows with the square of the dimension, and the control variate saves one of the
-# two powers.
+# The variance of the path does not depend on the dimension; in a VAE's training step one draw is
+# enough. The variance of the score grows with the square of the dimension, and with the control
+# variate it grows with its first power.
 #
 # ### Where the path is not better
 #
-# The path uses the slope of $f$, so a rough $f$ hurts. For $f(z) = \sin(k z)$ the slope is of size
-# $k$, while the score's estimate stays bounded by the score. And for a step function the slope is
-# zero wherever it exists: the path's estimate is zero, and wrong, while the score's is right. The
-# exact gradient of $\mathbb{E}[1_{z > 0}]$ by $\mu$ is the density at the step,
-# $\frac{1}{\sigma} \varphi(\mu / \sigma)$.
+# The path uses the slope of $f$, so it is bad where $f$ is rough. For $f(z) = \sin(k z)$ the slope
+# is of size $k$, while the score's estimate is never larger than the score. And a step function has
+# the slope zero wherever it has one: the path's estimate is zero, and wrong, while the score's is
+# right. The exact gradient is the density at the step, with $\varphi$ that of $N(0, 1)$:
+#
+# $$\frac{\partial}{\partial \mu} \mathbb{E}[1_{z > 0}]
+# = \frac{1}{\sigma} \varphi\left(\frac{\mu}{\sigma}\right) . \tag{4.14}$$
 
 # %%
 frequencies = np.geomspace(0.3, 20, 60)
@@ -418,13 +533,15 @@ for k in frequencies:
         np.testing.assert_allclose(
             np.array(again) - slope**2, [by_path[-1], by_score[-1]], atol=1e-6
         )
-figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
+figure, axis = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
 axis.plot(frequencies, by_score, label="score")
 axis.plot(frequencies, by_path, label="path")
 axis.set(xscale="log", yscale="log", xlabel="k", ylabel="variance")
 axis.set_title("gradient of E[sin(k z)] by μ, one draw")
 axis.legend(fontsize=8)
 plt.show()
+show(f"variance at k = {frequencies[0]:g}", score=by_score[0], path=by_path[0])
+show(f"variance at k = {frequencies[-1]:g}", score=by_score[-1], path=by_path[-1])
 assert by_path[0] < by_score[0] and by_path[-1] > by_score[-1]
 
 z = mu + sigma * rng.standard_normal(K)
@@ -432,11 +549,12 @@ estimates = (z > 0) * (z - mu) / sigma**2
 error = estimates.std(ddof=1) / np.sqrt(K)
 exact_step = norm.pdf(mu / sigma) / sigma
 print(f"step function: exact {exact_step:.4f}, score {estimates.mean():.4f} ± {error:.4f}, path 0")
-assert abs(estimates.mean() - exact_step) < 4 * error
+assert abs(estimates.mean() - exact_step) < 4 * error  # (4.14)
 
 # %% [markdown]
 # A decoder is smooth, and the path is the better choice. For discrete latent variables there is no
-# path, and one is left with the score and good control variates, or with relaxations.
+# path. What remains is the score with good control variates, or a smooth variable in the place of
+# the discrete one.
 #
 # ## What TFP says
 #
@@ -480,18 +598,19 @@ for name, make in families.items():
 
 # %% [markdown]
 # The first ones have a formula like $\mu + \sigma \varepsilon$. All discrete ones have none, and a
-# mixture chooses a component, which is discrete too. The library refuses a posterior that is not
-# reparameterised when a model is made, and does not leave it to a `None` later.
+# mixture chooses a component, which is discrete too. A model of the library raises an error when it
+# is made with a posterior that is not reparameterised; otherwise its encoder would silently get no
+# gradient.
 #
 # ## Without a formula: the Gamma
 #
-# Gammas are drawn by rejection, and still differentiable. How? In principle any draw is
-# $z = F_\alpha^{-1}(u)$ with $u$ uniform and $F_\alpha$ the distribution function. Hold $u$ and
-# differentiate $F_\alpha(z) = u$ by $\alpha$, $z$ moving along:
+# Draws of a Gamma are made by rejection, which is no formula, and still TFP differentiates them.
+# How? In principle any draw is $z = F_\alpha^{-1}(u)$ with $u$ uniform and $F_\alpha$ the
+# distribution function. Hold $u$ and differentiate $F_\alpha(z) = u$ by $\alpha$; $z$ moves along:
 #
 # $$\frac{\partial F_\alpha(z)}{\partial \alpha} + p_\alpha(z) \frac{dz}{d\alpha} = 0
 # \quad \Rightarrow \quad
-# \frac{dz}{d\alpha} = -\frac{\partial F_\alpha(z) / \partial \alpha}{p_\alpha(z)} .$$
+# \frac{dz}{d\alpha} = -\frac{\partial F_\alpha(z) / \partial \alpha}{p_\alpha(z)} . \tag{4.15}$$
 #
 # The inverse has dropped out: this is implicit reparameterisation, and any sampler may make $z$.
 # We compare TFP's gradient with the formula, and with differences of the inverse at the same $u$.
@@ -511,12 +630,18 @@ u = gammainc(alpha, z)
 by_inverse = (gammaincinv(alpha + step, u) - gammaincinv(alpha - step, u)) / (2 * step)
 # Far in the right tail 1 − u has few digits left, and differences divide their error by the step.
 kept = (u > 1e-3) & (u < 0.999)
-np.testing.assert_allclose(by_tape[kept], -slope_of_cdf[kept] / density[kept], rtol=1e-4)
+by_formula = -slope_of_cdf / density
+print("draws z        ", z[kept][:5].round(5))
+print("dz/dα, tape    ", by_tape[kept][:5].round(5))
+print("dz/dα, (4.15)  ", by_formula[kept][:5].round(5))
+print("dz/dα, inverse ", by_inverse[kept][:5].round(5))
+np.testing.assert_allclose(by_tape[kept], by_formula[kept], rtol=1e-4)  # (4.15)
 np.testing.assert_allclose(by_tape[kept], by_inverse[kept], rtol=1e-4)
 
 # %% [markdown]
-# And the means: $\mathbb{E}[z] = \alpha$ and $\mathbb{E}[\log z] = \psi(\alpha)$, the digamma
-# function, whose derivative is the trigamma function.
+# The same for two means that are known: $\mathbb{E}[z] = \alpha$, with the derivative one, and
+# $\mathbb{E}[\log z] = \psi(\alpha)$, the digamma function, whose derivative is the trigamma
+# function.
 
 # %%
 a = tf.Variable(np.full(K, alpha))
@@ -532,7 +657,7 @@ for name, target, exact_slope in (("E[z]", z, 1.0), ("E[log z]", logs, polygamma
     assert abs(each.mean() - exact_slope) < 4 * error
 
 line = np.linspace(1e-3, 8, 300)
-figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
+figure, axis = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
 axis.plot(line, gammainc(2, line), "C0", label="α = 2")
 axis.plot(line, gammainc(3, line), "C3", label="α = 3")
 for u in (0.1, 0.3, 0.5, 0.7, 0.9):
@@ -550,15 +675,12 @@ plt.show()
 # $\partial z / \partial \lambda = \frac{1}{2} \sigma \varepsilon$. Every draw takes a seed, and
 # equal seeds give equal $\varepsilon$, whatever the weights.
 #
-# One trap: TFP's own `sample` takes a whole number as the seed of a generator with a state, so
+# Beware: TFP's own `sample` takes a whole number as the seed of a generator that has a state, so
 # that two calls in a row differ. A pair of numbers is a seed without a state. The library's
 # methods, such as `vae.elbo` and `vae.sample`, take either and make a pair of it.
-#
-# The variable `TFVAE_MNIST` may name a folder of MNIST's IDX files, or be `mnist` to download it;
-# without it the small digits that come with scikit-learn are used.
 
 # %%
-data = tfvae.datasets.load(os.environ.get("TFVAE_MNIST", "digits"), binarize="static")
+data = tfvae.datasets.load("mnist-small", binarize="static")
 x, labels = data.train.arrays(limit=16)
 
 
@@ -585,39 +707,40 @@ noises = []
 for vae in (first, second):  # two sets of weights
     loc, scale = moments(vae)
     noises.append((vae.encode(x).sample(seed=(0, 7)) - loc) / scale)
+print("ε of the first image under two sets of weights:")
+print(np.array(noises)[:, 0].round(4))
 # Rounding of z, measured in units of sigma.
 np.testing.assert_allclose(noises[0], noises[1], atol=1e-5)
 
 # %% [markdown]
 # ### One training step against the exact gradient
 #
-# The linear model of notebook 2 has an exact ELBO. With $x = w z + s \varepsilon$ and
-# $q(z \mid x) = N(\mu, e^{\lambda})$,
+# The ELBO of the linear model of notebook 2 is a formula, and so is its gradient. With
+# $x = w z + s \varepsilon$ and $q(z \mid x) = N(\mu, e^{\lambda})$,
 #
 # $$\frac{\partial \mathrm{ELBO}}{\partial \mu} = \frac{w (x - w \mu)}{s^2} - \mu, \qquad
 # \frac{\partial \mathrm{ELBO}}{\partial \lambda}
-# = \frac{1}{2} \left(1 - e^{\lambda} \left(1 + \frac{w^2}{s^2}\right)\right) .$$
+# = \frac{1}{2} \left(1 - e^{\lambda} \left(1 + \frac{w^2}{s^2}\right)\right) . \tag{4.16}$$
 #
-# We make it as a VAE on images of one pixel whose encoder is two biases, and give it one step of
-# plain gradient descent with the rate one, on many copies of one image. The biases then move by
-# the mean of as many pathwise gradients, each with a draw of its own. One of them is, by $\mu$,
-# $w (x - w z) / s^2 - \mu$ and, by $\lambda$,
+# We make it as a VAE whose event is one number and whose encoder is two biases,
+# $\mu$ and $\lambda$. It takes one step of plain gradient descent with the rate one, on many copies
+# of one
+# $x$. The biases then move by the mean of as many pathwise gradients, each with a draw of its own.
+# A single one is, by $\mu$, $w (x - w z) / s^2 - \mu$ and, by $\lambda$,
 # $\frac{1}{2} \sigma \varepsilon w (x - w z) / s^2 - \frac{1}{2}(e^\lambda - 1)$.
 
 # %%
 w, s, x_seen, location, log_variance, copies = 0.8, 0.4, 1.2, 0.5, -0.3, 20_000
-pixel = (1, 1, 1)
-code, image = keras.Input((1,)), keras.Input(pixel)
+code, number = keras.Input((1,)), keras.Input((1,))
 linear, loc, log_var = (keras.layers.Dense(1) for _ in range(3))
-decoder = keras.Model(code, keras.layers.Reshape(pixel)(linear(code)))
-flat = keras.layers.Flatten()(image)
-encoder = keras.Model(image, [loc(flat), log_var(flat)])
+decoder = keras.Model(code, linear(code))
+encoder = keras.Model(number, [loc(number), log_var(number)])
 for layer, slope, bias in ((linear, w, 0.0), (loc, 0.0, location), (log_var, 0.0, log_variance)):
     layer.set_weights([np.array([[slope]]), np.array([bias])])
 likelihood = tfvae.likelihoods.Normal(scale=s, decoder_output="parameters")
 vae = tfvae.VAE(encoder, decoder, latent_dim=1, likelihood=likelihood, seed=0)
 vae.compile(keras.optimizers.SGD(1.0))
-vae.train_on_batch(np.full((copies, *pixel), x_seen, "float32"))
+vae.train_on_batch(np.full((copies, 1), x_seen, "float32"))
 moved = np.array([loc.bias[0] - location, log_var.bias[0] - log_variance], dtype=np.float64)
 
 scale = np.exp(log_variance / 2)
@@ -629,19 +752,20 @@ by_formula = (
     w * (x_seen - w * location) / s**2 - location,
     0.5 * (1 - scale**2 * (1 + w**2 / s**2)),
 )
-np.testing.assert_allclose(expected, by_formula, atol=1e-9)
+np.testing.assert_allclose(expected, by_formula, atol=1e-9)  # (4.16)
 error = np.sqrt((quadrature(single**2) - expected**2) / copies)
-print(f"gradient of the ELBO by μ and log σ²: exact {expected.round(4)}")
-print(f"one step on {copies} draws:              {moved.round(4)} ± {error.round(4)}")
+print(f"gradient of the ELBO by μ and log σ², formula: {np.round(by_formula, 4)}")
+print(f"mean of single draws, by quadrature:           {expected.round(4)}")
+print(f"one step of tfvae.VAE on {copies} draws:          {moved.round(4)} ± {error.round(4)}")
 assert np.all(np.abs(moved - expected) < 4 * error)
 
 # %% [markdown]
 # ### One training step, draw by draw
 #
-# On real images there is no exact value, but the step can be taken apart. A model with eight draws
-# an image takes one step; its twin, with the same seed, gives us the same $\varepsilon$. For each
-# draw by itself we write $z = \mu + \sigma \varepsilon$ out, the loss with it, and let the tape
-# find the gradient. The mean of the eight is the step.
+# For real images there is no exact value, but the step can be taken apart. A model with eight draws
+# an image takes one step. Its twin, made with the same seed, tells us which $\varepsilon$ it used.
+# For each draw by itself we write out $z = \mu + \sigma \varepsilon$ and the loss, and let the tape
+# find the gradient. The mean of the eight must be the step.
 
 # %%
 draws = 8
@@ -680,11 +804,12 @@ print(f"largest gradient {largest:.3f}; largest difference of step and mean {wor
 # %% [markdown]
 # ### What the score function would have cost
 #
-# Finally, both estimators on a real decoder. We train for a while, take one image, and estimate
-# the gradient of $\mathbb{E}_q[\log p(x \mid z)]$ by each $\mu_i$, many times with one draw.
+# Finally, both estimators on a decoder of digits. We train for a while, take one image, and
+# estimate the gradient of $\mathbb{E}_q[\log p(x \mid z)]$ by each $\mu_i$, 4,000 times with one
+# draw.
 
 # %% tags=["parameters"] capped="epochs = 1"
-epochs = 20
+epochs = 10
 
 # %%
 train = data.train.subset(min(len(data.train), 6000))
@@ -717,33 +842,85 @@ assert np.all(by_score.var(0) > path.var(0))
 
 # %% [markdown]
 # The ratio is the number of draws that the score function would need for each of the path's. This
-# is why the VAE could be trained in 2014 with one draw an image.
+# is why a VAE can be trained with one draw an image.
 #
 # ## Exercises
 #
-# **1.** Reparameterise the Laplace distribution: with $u$ uniform on
-# $(-\frac{1}{2}, \frac{1}{2})$, $z = \mu - b \cdot \mathrm{sign}(u) \log(1 - 2 |u|)$. Check the
-# pathwise gradients of $\mathbb{E}[z^2] = \mu^2 + 2 b^2$.
+# ### Exercise 1: reparameterise the Laplace distribution
 #
+# With $u$ uniform on $(-\frac{1}{2}, \frac{1}{2})$, the number
+# $z = \mu - b \cdot \mathrm{sign}(u) \log(1 - 2 |u|)$ has a Laplace distribution. Write the
+# pathwise gradients of $\mathbb{E}[z^2]$ by $\mu$ and by
+# $b$, and estimate them from 100,000 draws at $\mu = 0.8$, $b = 0.7$.
+
+# %%
+# Your answer: two numbers.
+my_by_mu, my_by_b = None, None
+
+
+# %%
+def check_laplace(by_mu, by_b):
+    """Check an answer against E[z²] = μ² + 2 b²."""
+    if by_mu is None:
+        print("exercise 1: no answer yet")
+        return
+    assert abs(by_mu - 2 * 0.8) < 0.05, "by μ: 2 μ"
+    assert abs(by_b - 4 * 0.7) < 0.15, "by b: 4 b"
+    print("exercise 1: right")
+
+
+check_laplace(my_by_mu, my_by_b)
+
+# %% [markdown]
 # <details><summary>Solution</summary>
 #
+# With the noise $\varepsilon = -\mathrm{sign}(u) \log(1 - 2 |u|)$, $z = \mu + b \varepsilon$ as for
+# the Gaussian. So one draw's gradients are $2 z$ and $2 z \varepsilon$, with the means
+# $2 \mu = 1.6$ and $4 b = 2.8$.
+#
 # ```python
-# b = 0.7
 # u = rng.uniform(-0.5, 0.5, K)
 # noise = -np.sign(u) * np.log1p(-2 * np.abs(u))
-# z = mu + b * noise
+# z = 0.8 + 0.7 * noise
 # each = np.stack([2 * z, 2 * z * noise])
 # error = each.std(axis=1, ddof=1) / np.sqrt(K)
-# assert np.all(np.abs(each.mean(axis=1) - np.array([2 * mu, 4 * b])) < 4 * error)
+# my_by_mu, my_by_b = each.mean(axis=1)
+# check_laplace(my_by_mu, my_by_b)
+# assert np.all(np.abs(each.mean(axis=1) - np.array([1.6, 2.8])) < 4 * error)
 # ```
 # </details>
 #
-# **2.** A constant baseline must not depend on the draw it is subtracted from, or the estimate is
-# biased. With $K$ draws, the mean of the *other* $K - 1$ serves. Check for $f(z) = z^2$ and
-# $K = 5$ that it leaves the gradient by $\mu$ unbiased, with a smaller variance, and that the mean
-# of *all* draws scales the gradient by $1 - 1/K$.
+# ### Exercise 2: the baseline must not know the draw
 #
+# A constant may be subtracted from $f$ in the score-function estimate; a number that depends on the
+# same draw may not. Take $f(z) = z^2$ and $K = 5$ draws, 40,000 times over. Subtract from each $f$
+# the mean of the *other* four, and then the mean of *all* five. What is the mean estimate of the
+# gradient by $\mu$ either way, and what should it be?
+
+# %%
+# Your answer: two means.
+my_leave_one_out, my_of_all = None, None
+
+
+# %%
+def check_baselines(leave_one_out, of_all):
+    """Check an answer; the exact gradient is 2 μ."""
+    if leave_one_out is None:
+        print("exercise 2: no answer yet")
+        return
+    assert abs(leave_one_out - 2 * mu) < 0.05, "the others know nothing of the draw: no bias"
+    assert abs(of_all - 0.8 * 2 * mu) < 0.05, "the mean of all holds a fifth of the draw itself"
+    print("exercise 2: right")
+
+
+check_baselines(my_leave_one_out, my_of_all)
+
+# %% [markdown]
 # <details><summary>Solution</summary>
+#
+# The exact gradient is $2 \mu = 1.6$, and the mean of the others gives it, with a smaller variance
+# than no baseline. The mean of all gives $1.28$: one fifth of what is subtracted is the draw's own
+# $f$, so that the estimate is too small by the factor $1 - 1/K = 0.8$.
 #
 # ```python
 # eps = rng.standard_normal((40_000, 5))
@@ -752,26 +929,54 @@ assert np.all(by_score.var(0) > path.var(0))
 # plain = (f * eps / sigma).mean(axis=1)
 # leave_one_out = ((f - (total - f) / 4) * eps / sigma).mean(axis=1)
 # of_all = ((f - total / 5) * eps / sigma).mean(axis=1)
-# for estimates, expected in ((plain, 2 * mu), (leave_one_out, 2 * mu), (of_all, 0.8 * 2 * mu)):
+# for estimates, expected in ((plain, 1.6), (leave_one_out, 1.6), (of_all, 1.28)):
 #     error = estimates.std(ddof=1) / np.sqrt(len(estimates))
 #     assert abs(estimates.mean() - expected) < 4 * error
 # assert leave_one_out.var() < plain.var()
+# my_leave_one_out, my_of_all = leave_one_out.mean(), of_all.mean()
+# check_baselines(my_leave_one_out, my_of_all)
 # ```
 # </details>
 #
-# **3.** For a bit with $P(z = 1) = p$, the gradient of $\mathbb{E}[f(z)]$ by $p$ is $f(1) - f(0)$.
-# Check the score function's estimate of it with `tfd.Bernoulli`, for $f(z) = (z - 0.4)^2$.
+# ### Exercise 3: a full covariance
 #
+# Let $z = L \varepsilon$ with the lower triangular $L$ having the rows $(1, 0)$ and $(a, 1)$, and
+# let $f(z) = z_1 z_2$. Derive $\mathbb{E}[f(z)]$ and its derivative by $a$, and estimate that
+# derivative with `tf.GradientTape` from 100,000 draws.
+
+# %%
+# Your answer: the estimate of the derivative at a = 0.5.
+my_by_a = None
+
+
+# %%
+def check_by_a(by_a):
+    """Check an answer."""
+    if by_a is None:
+        print("exercise 3: no answer yet")
+        return
+    assert abs(by_a - 1) < 0.03, "E[f] is the covariance of z_1 and z_2, the entry (1, 2) of L Lᵀ"
+    print("exercise 3: right")
+
+
+check_by_a(my_by_a)
+
+# %% [markdown]
 # <details><summary>Solution</summary>
 #
+# $z_1 = \varepsilon_1$ and $z_2 = a \varepsilon_1 + \varepsilon_2$, so $\mathbb{E}[z_1 z_2] = a$,
+# which is the entry of $L L^\top$, and the derivative is $1$. A single draw's is $\varepsilon_1^2$,
+# whose mean is $1$ and whose variance is $2$.
+#
 # ```python
-# p = tf.Variable(np.full(K, 0.3))
-# bits = tfd.Bernoulli(probs=0.3, dtype=tf.float64).sample(K, seed=6)
+# eps = tf.constant(rng.standard_normal((K, 2)))
+# a = tf.Variable(np.float64(0.5))
 # with tf.GradientTape() as tape:
-#     log_q = tfd.Bernoulli(probs=p, dtype=tf.float64).log_prob(bits)
-# each = ((bits - 0.4) ** 2 * tape.gradient(log_q, p)).numpy()
-# error = each.std(ddof=1) / np.sqrt(K)
-# assert abs(each.mean() - (0.6**2 - 0.4**2)) < 4 * error
+#     z_1, z_2 = eps[:, 0], a * eps[:, 0] + eps[:, 1]
+#     value = tf.reduce_mean(z_1 * z_2)
+# my_by_a = float(tape.gradient(value, a))
+# check_by_a(my_by_a)
+# assert abs(my_by_a - 1) < 4 * np.sqrt(2 / K)
 # ```
 # </details>
 #
@@ -789,7 +994,8 @@ assert np.all(by_score.var(0) > path.var(0))
 #   [arXiv:1805.08498](https://arxiv.org/abs/1805.08498).
 # - C. J. Maddison, A. Mnih, Y. W. Teh. The Concrete Distribution. 2017.
 #   [arXiv:1611.00712](https://arxiv.org/abs/1611.00712).
-# - In the library: draws from the log-variance [`gaussian.py`](../tfvae/distributions/normal.py),
-#   the terms of
-#   the ELBO [`model.py`](../tfvae/models/vae.py), the check of posteriors and gradients that run
-#   through draws [`objectives/base.py`](../tfvae/objectives/base.py).
+# - In the library: draws from the log-variance
+#   [`distributions/normal.py`](../tfvae/distributions/normal.py), the terms of the ELBO
+#   [`models/vae.py`](../tfvae/models/vae.py), the check of posteriors and gradients that run
+#   through draws [`objectives/base.py`](../tfvae/objectives/base.py). Next: `05_likelihoods`, the
+#   first term of the ELBO.
