@@ -227,8 +227,8 @@ def main(
         if not (execute or compare or capped):
             if changed := keep_outputs(notebook, place):
                 sys.exit(
-                    f"error: {changed} cells of code in {stem} are not those whose outputs are in "
-                    f"{place.name}; --execute runs it and replaces them"
+                    f"error: the code of {stem} is not that of the outputs in {place.name} (cells "
+                    f"that differ: {changed}); --execute runs it and replaces them"
                 )
             write(notebook, place)
             continue
