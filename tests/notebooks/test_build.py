@@ -111,3 +111,18 @@ def test_seconds_are_not_compared():
     before, after = (notebook(text(f"{n} seconds"), tags=["timing"]) for n in (3, 30))
     assert outputs.differences(before, after) == []
     assert outputs.differences(notebook(text("a")), notebook()) == ["x: 0 outputs for 1"]
+
+
+def test_pictures_are_packed_and_keep_their_pixels():
+    pixels = np.zeros((40, 50, 4), "uint8")
+    pixels[..., 1], pixels[..., 3] = np.arange(50), 255
+    place = io.BytesIO()
+    Image.fromarray(pixels).save(place, "PNG", compress_level=0)
+    data = {"image/png": base64.b64encode(place.getvalue()).decode()}
+    shown = nbformat.v4.new_output("display_data", data=data)
+    made = notebook(shown)
+    build.pack_pictures(made)
+    packed = made.cells[0].outputs[0].data["image/png"]
+    assert len(packed) < len(base64.b64encode(place.getvalue()))
+    image = Image.open(io.BytesIO(base64.b64decode(packed)))
+    np.testing.assert_array_equal(np.asarray(image.convert("RGBA")), pixels)

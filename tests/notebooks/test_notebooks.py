@@ -19,7 +19,7 @@ import outputs  # noqa: E402
 SCRIPTS = build.scripts()
 every_notebook = pytest.mark.parametrize("script", SCRIPTS, ids=[s.stem for s in SCRIPTS])
 # A rerun of all takes half an hour: TFVAE_NOTEBOOKS=all asks for it. This one is quick.
-RERUN = [s for s in SCRIPTS if s.stem == "09_tables" or os.environ.get("TFVAE_NOTEBOOKS") == "all"]
+RERUN = [s for s in SCRIPTS if s.stem == "10_series" or os.environ.get("TFVAE_NOTEBOOKS") == "all"]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # Mathematics, code, links and numbers of equations are no findings.
 NO_PROSE = re.compile(
