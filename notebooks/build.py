@@ -1,34 +1,67 @@
-"""Run the notebooks, and keep what they put out beside their sources.
+"""Make the notebooks of their scripts.
 
-    python notebooks/build.py [NAME ...] [--mnist FOLDER] [--fashion-mnist FOLDER]
+    python notebooks/build.py [NAME ...]
+    python notebooks/build.py [NAME ...] --execute [--mnist FOLDER] [--fashion-mnist FOLDER]
+    python notebooks/build.py [NAME ...] --compare
 
-makes NAME.ipynb of every script NAME.py: the script is the source, in the percent format, and the
-notebook is the script with its outputs. Without folders the notebooks take the digits that come
-with scikit-learn. A cell's metadata may hold `capped="epochs = 1"`: with --capped those lines are
-added to the cell, so that the whole runs in seconds; nothing is kept then. Solutions of exercises
-are folded away in the text, `<details> ... </details>`; their code runs too, after the text.
+NAME.py is the source, in the percent format, and NAME.ipynb is the script with its outputs, below a
+badge that opens it on Colab and a cell that installs the library where it is missing and sets how
+figures look. The first line writes text anew and keeps all outputs; where code has changed it
+refuses, since outputs would no longer be those of the code. The second runs the notebooks and keeps
+what they put out. The third runs them and keeps nothing: it lists what came out otherwise than it
+is committed, by more than `outputs.py` tolerates.
+
+Without folders the notebooks take images that come with the library or with scikit-learn. A cell's
+metadata may hold `capped="epochs = 1"`: with --capped those lines are added to the cell, so that
+the whole runs in seconds; nothing is kept then. Solutions of exercises are folded away in the text,
+`<details> ... </details>`; their code runs too, after the text.
 """
 
+import base64
+import io
 import os
 import re
 import sys
 import tempfile
+import time
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import cyclopts
 import jupytext
 import nbformat
+import outputs
 from cyclopts import Parameter
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from PIL import Image
 from tqdm import tqdm
 from traitlets.config import Config
 
 FOLDER = Path(__file__).parent
 SOLUTION = re.compile(r"<details>.*?```python\n(.*?)```.*?</details>", re.DOTALL)
 SECONDS = 1800  # a cell that takes longer hangs
+# What a notebook needs besides the library, as an extra of it, and a module that it brings.
+EXTRAS = {"08_serving": ("onnx", "onnxruntime"), "14_weigh_your_elbo": ("compress", "constriction")}
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+SETUP = """\
+# Installs the library where it is missing, as on Colab, and sets how figures look.
+import importlib.util
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+if importlib.util.find_spec("{module}") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "{package}"], check=True)
+plt.close(plt.figure())  # Jupyter learns to show figures, those of the library too, with the first
+set_matplotlib_formats("retina")  # 144 dots an inch
+plt.rcParams.update({{"figure.dpi": 72, "font.size": 10, "axes.grid": True, "grid.alpha": 0.3}})
+plt.rcParams.update({{"axes.spines.top": False, "axes.spines.right": False}})
+plt.rcParams.update({{"image.cmap": "gray", "legend.frameon": False}})"""
 
 
 def scripts() -> list[Path]:
@@ -41,8 +74,31 @@ def solutions(markdown: str) -> list[str]:
     return SOLUTION.findall(markdown)
 
 
+def head(stem: str) -> tuple[NotebookNode, NotebookNode]:
+    """Make the cells that every notebook starts with: the badge, and what sets it up.
+
+    The badge leads to the notebook where pyproject.toml names a repository on GitHub, which is
+    where Colab can read it from, and to Colab's own page else.
+    """
+    with (FOLDER.parent / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    repository = project["urls"].get("Repository", "").rstrip("/").removesuffix(".git")
+    colab = "https://colab.research.google.com/"
+    note = ""
+    if repository.startswith("https://github.com/"):
+        path = repository.removeprefix("https://github.com/")
+        colab += f"github/{path}/blob/main/notebooks/{stem}.ipynb"
+    else:
+        note = f" (there: *Upload*, and this file, `{stem}.ipynb`)"
+    extra, module = EXTRAS.get(stem, ("", project["name"]))
+    package = f"{project['name']}[{extra}]" if extra else project["name"]
+    badge = nbformat.v4.new_markdown_cell(f"[![Open in Colab]({BADGE})]({colab}){note}", id="badge")
+    setup = nbformat.v4.new_code_cell(SETUP.format(module=module, package=package), id="setup")
+    return badge, setup
+
+
 def read(script: Path, capped: bool = False) -> NotebookNode:
-    """Read a script as a notebook that has not run.
+    """Read a script as a notebook that has not run, below its head.
 
     Args:
         script: a file in the percent format.
@@ -56,6 +112,10 @@ def read(script: Path, capped: bool = False) -> NotebookNode:
         cell.id = f"cell-{number}"
         if capped and "capped" in cell.metadata:
             cell.source += "\n" + cell.metadata["capped"]
+    badge, setup = head(script.stem)
+    first = next(n for n, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+    notebook.cells.insert(first, setup)
+    notebook.cells.insert(0, badge)
     notebook.metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},
@@ -98,13 +158,67 @@ def run(notebook: NotebookNode, title: str) -> None:
         client.on_cell_complete = lambda **_: bar.update()
         client.execute()
     notebook.cells = [cell for cell in cells if cell.id not in hidden]
+    number(notebook)
+    pack_pictures(notebook)
+    # What the kernel says of itself differs from one Python to the next.
+    notebook.metadata["language_info"] = {"name": "python"}
+
+
+def number(notebook: NotebookNode) -> None:
+    """Number the code cells in their order."""
     for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):
         cell.execution_count = count
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count
-    # What the kernel says of itself differs from one Python to the next.
-    notebook.metadata["language_info"] = {"name": "python"}
+
+
+def pack_pictures(notebook: NotebookNode) -> None:
+    """Pack the pictures of a notebook closer, each with the same pixels."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            picture = output.get("data", {}).get("image/png")
+            if picture is None:
+                continue
+            image = Image.open(io.BytesIO(base64.b64decode(picture)))
+            if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
+                image = image.convert("RGB")  # nothing shines through
+            place = io.BytesIO()
+            image.save(place, "PNG", optimize=True)
+            packed = base64.b64encode(place.getvalue()).decode()
+            if len(packed) < len(picture):
+                output["data"]["image/png"] = packed
+
+
+def keep_outputs(notebook: NotebookNode, place: Path) -> int:
+    """Take the outputs of a notebook that has run over to one with the same code.
+
+    Args:
+        notebook: one that has not run; gets the outputs.
+        place: the file of the one that has.
+
+    Returns:
+        How many code cells, the setup aside, are not as they were. Then no output is taken over.
+    """
+    cells = [c for c in notebook.cells if c.cell_type == "code" and c.id != "setup"]
+    if not place.exists():
+        return len(cells)
+    before = nbformat.read(place, as_version=4).cells
+    ran = [c for c in before if c.cell_type == "code" and c.id != "setup"]
+    changed = abs(len(cells) - len(ran))
+    changed += sum(a.source != b.source for a, b in zip(cells, ran, strict=False))
+    if not changed:
+        for cell, old in zip(cells, ran, strict=True):
+            cell.outputs = old.outputs
+        number(notebook)
+    return changed
+
+
+def write(notebook: NotebookNode, place: Path) -> None:
+    """Write a notebook, whole or not at all."""
+    partial = place.with_suffix(".ipynb.partial")
+    nbformat.write(notebook, partial)
+    partial.replace(place)
 
 
 def main(
@@ -112,9 +226,13 @@ def main(
     *,
     mnist: Annotated[str, Parameter(help="Folder of MNIST's IDX files.")] = "",
     fashion_mnist: Annotated[str, Parameter(help="Folder of Fashion-MNIST's IDX files.")] = "",
-    capped: Annotated[bool, Parameter(help="Short loops; keep no outputs.")] = False,
+    execute: Annotated[bool, Parameter(help="Run, and keep the outputs.")] = False,
+    compare: Annotated[bool, Parameter(help="Run, and compare with the outputs kept.")] = False,
+    capped: Annotated[bool, Parameter(help="Run with short loops; keep no outputs.")] = False,
 ) -> None:
-    """Run notebooks and write their outputs beside the scripts."""
+    """Make notebooks of their scripts; run them where that is asked for."""
+    if execute + compare + capped > 1:
+        sys.exit("error: --execute, --compare and --capped exclude each other")
     known = {script.stem: script for script in scripts()}
     unknown = [name for name in names or () if Path(name).stem not in known]
     if unknown:
@@ -126,16 +244,26 @@ def main(
                 sys.exit(f"error: {folder} is no folder; it should hold the four IDX files")
             os.environ[variable] = str(Path(folder).resolve())
     for stem in dict.fromkeys(Path(name).stem for name in names or known):
-        notebook = read(known[stem], capped)
+        notebook, place = read(known[stem], capped), known[stem].with_suffix(".ipynb")
+        if not (execute or compare or capped):
+            if changed := keep_outputs(notebook, place):
+                sys.exit(
+                    f"error: the code of {stem} is not that of the outputs in {place.name} (cells "
+                    f"that differ: {changed}); --execute runs it and replaces them"
+                )
+            write(notebook, place)
+            continue
+        start = time.monotonic()
         try:
             run(notebook, stem)
         except CellExecutionError as error:
             sys.exit(f"error: {stem} failed, nothing was kept:\n{error}")
-        if not capped:
-            place = known[stem].with_suffix(".ipynb")
-            partial = place.with_suffix(".ipynb.partial")
-            nbformat.write(notebook, partial)
-            partial.replace(place)
+        print(f"{stem}: {time.monotonic() - start:.0f} seconds")
+        if execute:
+            write(notebook, place)
+        elif compare:
+            found = outputs.differences(nbformat.read(place, as_version=4), notebook)
+            print("\n".join(found) or "as committed")
 
 
 if __name__ == "__main__":
