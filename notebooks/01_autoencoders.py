@@ -59,6 +59,8 @@ steps = 2000  # optimiser steps of each training, 128 images a step
 # code back to an image $\hat x = g(z) \in \mathbb{R}^D$. Both are networks, here of dense layers,
 # and they are trained together so that $\hat x$ comes close to $x$. Nobody says what the code
 # should be: it is whatever helps.
+#
+# ![Autoencoder: image, encoder, code, decoder, image](figures/autoencoder.svg)
 
 # %%
 sigma = 0.4
@@ -405,6 +407,8 @@ assert variety["N(0, I), codes times 10"] < variety["codes of test images"]
 # differ in what they know of that distribution. An *explicit* model has a formula for the density
 # $p(x)$, *tractable* where it can be computed and *approximate* where it has to be bounded; an
 # *implicit* one only draws from it.
+#
+# ![Map of generative models](figures/generative_models.svg)
 #
 # | | model and its $p(x)$ | $\log p(x)$ | draws |
 # | --- | --- | --- | --- |

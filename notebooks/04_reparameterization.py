@@ -204,6 +204,8 @@ for name, f in functions.items():
 # The randomness is in $\varepsilon$, whose distribution no parameter enters; the parameters are in
 # a function that can be differentiated. This is the reparameterisation.
 #
+# ![A draw blocks the gradient; the trick lets it pass](figures/reparameterisation.svg)
+#
 # **Step 2.** The mean is now over $\varepsilon$, and the derivative may go inside and act on $f$:
 #
 # $$\frac{\partial}{\partial \mu} \mathbb{E}_{\varepsilon}[f(\mu + \sigma \varepsilon)]
