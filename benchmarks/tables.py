@@ -1,6 +1,6 @@
 """Anomalies in tables: `tfvae.sklearn.VAEDetector` beside scikit-learn's ways, all by default.
 
-    python benchmarks/tables.py FOLDER [--tables 14 18] [--rows 2000] [--seeds 5]
+    python benchmarks/tables.py FOLDER [--tables 14 18] [--rows 10000] [--seeds 5]
         [--peers PYTHON]
 
 FOLDER holds tables of ADBench (npz files with X and y, y = 1 for an anomaly). Every way is fitted
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tables", nargs="*", help="numbers of tables; by default all")
     parser.add_argument("--ways", nargs="*", help="names of ways; by default all")
-    parser.add_argument("--rows", type=int, default=2000, help="of a table at most")
+    parser.add_argument("--rows", type=int, default=10_000, help="of a table at most")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peers", help="interpreter of an environment with pyod and torch")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/tables.json"))

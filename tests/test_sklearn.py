@@ -234,27 +234,11 @@ def test_rows_unlike_the_others_are_found(rng):
 
 def test_the_density_of_the_detector_is_one_of_the_tables_own_numbers(rng):
     x = 1000 + 50 * rng.standard_t(2, size=(300, 1))
-    detector = VAEDetector(steps=300, early_steps=None, num_samples=512, random_state=0).fit(x)
+    detector = VAEDetector(steps=300, num_samples=512, random_state=0).fit(x)
     far = 50 * np.sinh(np.linspace(-12, 12, 2001))
     grid = (1000 + far)[:, None]
     density = np.exp(detector.score_samples(grid))
     assert np.trapezoid(density, grid[:, 0]) == pytest.approx(1, abs=0.03)
-
-
-def test_a_row_that_either_training_finds_strange_is_strange(iris):
-    """The score is the lower one, with the two on one level over the training rows."""
-    options = {"steps": 200, "random_state": 0}
-    both = VAEDetector(early_steps=20, **options).fit(iris)
-    late = VAEDetector(early_steps=None, **options).fit(iris)
-    early = VAEDetector(early_steps=None, **options | {"steps": 20}).fit(iris)
-    x = np.concatenate([iris, iris + np.array([3.0, 0, 0, 0])])
-    one, other = late.score_samples(x), early.score_samples(x)
-    assert late.gap_ == 0
-    assert both.gap_ == pytest.approx(np.median(one[:150]) - np.median(other[:150]), abs=1e-3)
-    np.testing.assert_allclose(both.score_samples(x), np.minimum(one, other + both.gap_), atol=1e-3)
-    assert (both.score_samples(x) < one - 0.01).any()
-    with pytest.raises(InputError, match="early_steps"):
-        VAEDetector(early_steps=0).fit(iris)
 
 
 @pytest.mark.exhaustive

@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from tfvae.checks import checked_count, is_number
 from tfvae.errors import InputError
 from tfvae.models import VAE
-from tfvae.training.vectors import VectorConfig, VectorModel, Weights, vector_model
+from tfvae.training.vectors import VectorConfig, VectorModel, vector_model
 from tfvae.typing import ArrayLike
 
 __all__ = ["VAEDetector", "VAEImputer", "VAETransformer"]
@@ -179,15 +179,9 @@ class _Estimator(BaseEstimator):
     def _standardised(self, x: np.ndarray) -> np.ndarray:
         return self._scaled(self._transformed(x))
 
-    def _log_probs(self, x: np.ndarray, weights: Weights | None = None) -> np.ndarray:
-        """Return log p(x) `[N]` of rows in their own units, over what was observed of them.
-
-        Args:
-            x: `[N, D]`.
-            weights: of the model, by default those of the whole training.
-        """
-        weights = self._weights if weights is None else weights
-        found = self._model.log_probs(weights, self._standardised(x)).astype(np.float64)
+    def _log_probs(self, x: np.ndarray) -> np.ndarray:
+        """Return log p(x) `[N]` of rows in their own units, over what was observed of them."""
+        found = self._model.log_probs(self._weights, self._standardised(x)).astype(np.float64)
         return found + np.where(np.isnan(x), 0.0, self._log_abs_det_jacobian(x)).sum(axis=1)
 
     @property
@@ -286,11 +280,6 @@ class VAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Estimat
 class VAEDetector(OutlierMixin, _Estimator):
     """Which rows are unlike the others: those of low log p(x).
 
-    A model that is trained for long learns outliers too, where many are alike; one that has just
-    begun knows each column and little of how they belong together. So two are trained, of the same
-    kind: the score is ``min(log p(x), log p_early(x) + gap_)``, where ``gap_`` is the difference of
-    their medians over the training rows. A row is usual if both find it so.
-
     A column may hold values a thousand times as far out as the others, which would leave these
     undistinguished. So the model sees ``u = asinh((x − center_)/unit_)``, standardised: x near the
     median, a logarithm far out. log p(x) is of the table's own numbers, and counts the density that
@@ -299,20 +288,17 @@ class VAEDetector(OutlierMixin, _Estimator):
     Args:
         latent_dim: d; by default half of the columns, at most 16.
         contamination: the share of the training rows that are to be called outliers.
-        early_steps: of the second training; None for none, and a score that is log p(x) itself.
         network: as for `VAETransformer`, and so are the others.
         likelihood: of each column.
         objective: of training.
-        steps: of training, by default 1,000.
+        steps: of training, by default 3,000.
         batch_size: rows in a step.
         learning_rate: of Adam.
         num_samples: draws of z for log p(x).
         random_state: seed, or a `numpy.random.RandomState`.
 
     Attributes:
-        offset_: the score below which a row is an outlier.
-        gap_: the median of log p(x) over the training rows less that of log p_early(x), 0 where
-            there is no second training.
+        offset_: log p(x) below which a row is an outlier.
         center_: the median of each column.
         unit_: the interquartile range over that of the standard normal distribution, or the
             standard deviation of a column half of whose values are equal.
@@ -333,9 +319,8 @@ class VAEDetector(OutlierMixin, _Estimator):
         latent_dim: int | None = None,
         *,
         contamination: float = 0.1,
-        early_steps: int | None = 150,
         network: str | None = None,
-        likelihood: str = "student_t:scale=learned,df=learned,min_scale=0.05",
+        likelihood: str = "normal:scale=learned,min_scale=0.05",
         objective: str = "elbo",
         steps: int | None = None,
         batch_size: int | None = None,
@@ -355,9 +340,8 @@ class VAEDetector(OutlierMixin, _Estimator):
             random_state=random_state,
         )
         self.contamination = contamination
-        self.early_steps = early_steps
 
-    _least_steps = _most_steps = 1000
+    _least_steps = _most_steps = 3000
 
     def _transformed(self, x: np.ndarray, *, reset: bool = False) -> np.ndarray:
         """Return u = asinh((x − center)/unit), float64."""
@@ -376,41 +360,13 @@ class VAEDetector(OutlierMixin, _Estimator):
         share = self.contamination
         if not (is_number(share) and 0 < share <= 0.5):
             raise InputError(f"contamination is above 0, and at most 0.5; received {share!r}")
-        early = self.early_steps
-        if early is not None:
-            checked_count("early_steps", early)
         super()._fit(x, seed)
-        self._early, self.gap_ = None, 0.0
-        if early is not None:
-            rows = self._standardised(x)
-            self._early = self._model.train(
-                rows,
-                steps=min(early, self.n_steps_),
-                learning_rate=float(self.learning_rate),
-                seed=seed,
-            )
-            late, soon = (
-                np.median(self._model.log_probs(weights, rows))
-                for weights in (self._weights, self._early)
-            )
-            self.gap_ = float(late - soon)
-        self.offset_ = float(np.percentile(self._scores(x), 100 * share))
-
-    def _scores(self, x: np.ndarray) -> np.ndarray:
-        late = self._log_probs(x)
-        if self._early is None:
-            return late
-        early = self._log_probs(x, self._early)
-        return np.minimum(late, early + self.gap_)
+        self.offset_ = float(np.percentile(self._log_probs(x), 100 * share))
 
     def score_samples(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
-        """Return log p(x) `[N]` of rows, nats, in the table's own units, or what is lower.
-
-        That is log p_early(x) + gap_: where it is the lower one, a row is stranger than the model
-        that was trained for long finds it.
-        """
+        """Return log p(x) `[N]` of rows, nats, in the table's own units: low for outliers."""
         check_is_fitted(self)
-        return self._scores(self._checked(X, reset=False))
+        return self._log_probs(self._checked(X, reset=False))
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return ``score_samples(X) − offset_``, `[N]`, which is negative for outliers."""

@@ -193,7 +193,7 @@ def test_the_page_in_a_browser(trained, data):
     ):
         browser = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
         page = browser.new_page(viewport={"width": 1280, "height": 1200})
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         errors, hosts = [], set()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
@@ -207,12 +207,14 @@ def test_the_page_in_a_browser(trained, data):
 
         def typed(text):
             before = page.inner_html("#completed")
-            page.fill("#field-0 :is(input, textarea)", text)
+            field = page.locator("#field-0 :is(input, textarea)")
+            field.press("Control+a")
+            field.press_sequentially(text)
+            # What is shown in the end is the answer to the last letter.
             page.wait_for_function(
-                "old => document.querySelector('#completed .html-container, #completed')"
-                " && document.querySelector('#completed').innerHTML !== old",
-                arg=before,
+                "old => document.querySelector('#completed').innerHTML !== old", arg=before
             )
+            page.wait_for_timeout(3000)
 
         # It fills in while one types, and what it fills in follows from what was given.
         typed("155")
