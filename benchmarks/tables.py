@@ -11,6 +11,7 @@ detectors stand beside. What has been measured is in the output file, and is not
 """
 
 import argparse
+import itertools
 import tempfile
 import time
 from collections.abc import Callable
@@ -118,15 +119,13 @@ def main() -> None:
         ways |= {name: partial(by_peer, peer, name) for name in PEERS}
     found = Kept(options.out, "anomalies")
     paths = sorted(options.folder.glob("*.npz"), key=rows_of)
-    for seed in range(options.seeds):
+    paths = [one for one in paths if not options.tables or one.stem.split("_")[0] in options.tables]
+    for seed, name in itertools.product(range(options.seeds), options.ways or ways):
         for path in paths:
-            if options.tables and path.stem.split("_")[0] not in options.tables:
+            if seed and name in EXACT and rows_of(path) <= options.rows:
                 continue
-            for name in options.ways or ways:
-                if seed and name in EXACT and rows_of(path) <= options.rows:
-                    continue
-                key = f"{path.stem}|{name}|{seed}"
-                found.add(key, partial(measure, path, options.rows, ways[name], seed))
+            key = f"{path.stem}|{name}|{seed}"
+            found.add(key, partial(measure, path, options.rows, ways[name], seed))
 
 
 if __name__ == "__main__":
