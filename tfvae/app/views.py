@@ -71,7 +71,8 @@ STYLE = """
   .hover span { white-space: pre; }
   .scroll { overflow-x: auto; }
   .rows { width: 100%; font-size: var(--text-sm); }
-  .rows th { border: 0 !important; text-align: left; font-weight: 600; padding: 1px 10px 1px 0; white-space: nowrap; }
+  .rows th { border: 0 !important; text-align: left; font-weight: 600;
+    padding: 1px 10px 1px 0; white-space: nowrap; }
   .rows th:last-child { text-align: right; padding-right: 0; }
   .rows .given td:nth-child(2) { font-weight: 600; }
   .hover b { display: block; image-rendering: pixelated; background-repeat: no-repeat; }
