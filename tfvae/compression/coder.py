@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from tfvae.compression import container
 from tfvae.compression.container import Header, digest
-from tfvae.compression.latents import Latents, VAELatents
+from tfvae.compression.latents import Latents, latents_of
 from tfvae.compression.levels import LevelCoder
 from tfvae.compression.originals import checked_original, restored, way_back
 from tfvae.compression.stack import Stack, entropy_coder, known_words
@@ -224,7 +224,8 @@ def decompress_events(vae: VAE, data: bytes, *, progress: bool = False) -> Decom
 
 def model_digest(vae: VAE) -> bytes:
     """Return 8 bytes that tell the model from others: of its weights and families."""
-    families = (vae.posterior_family, vae.prior_family, vae.likelihood_family)
+    # Of a hierarchy q(z_1|x) and p(z_1); the other groups are told by their weights.
+    families = (vae.posterior_family.of_top(), vae.prior_family.of_top(), vae.likelihood_family)
     configs = [{**family.get_config(), "name": None} for family in families]
     kinds = [type(family).__name__ for family in families]
     text = json.dumps([kinds, configs], sort_keys=True, default=str)
@@ -283,14 +284,11 @@ def _bits(vae: VAE, levels: LevelCoder, numbers: np.ndarray, label: np.ndarray |
     x = levels.levels.values(numbers[few]).astype(np.float32)
     if len(x) == 0:
         return _BITS[0]
-    encoded = VAELatents(vae, 0).encoded(x, None if label is None else label[few])
-    return _bits_for(encoded)
-
-
-def _bits_for(encoded: dict[str, np.ndarray]) -> int:
-    if "log_var" not in encoded:
+    latents = latents_of(vae, _BITS[0])
+    log_vars = latents.log_vars(latents.encoded(x, None if label is None else label[few]))
+    if log_vars is None:
         return _BITS[0]
-    smallest = float(np.quantile(encoded["log_var"], 0.01)) / 2
+    smallest = float(np.quantile(log_vars, 0.01)) / 2
     return int(np.clip(math.ceil(_FINER - smallest / math.log(2)), *_BITS))
 
 
@@ -333,7 +331,7 @@ class Work:
     def __init__(self, vae: VAE, levels: LevelCoder, bits: int, latents: Latents | None = None):
         self._vae = vae
         self._levels = levels
-        self._latents = latents or VAELatents(vae, bits)
+        self._latents = latents or latents_of(vae, bits)
         self.known = 1024 + 4 * vae.latent_dim
 
     def _values(self, numbers: np.ndarray) -> np.ndarray:
