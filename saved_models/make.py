@@ -106,8 +106,10 @@ def publish(name: str, run_dir: Path) -> None:
 
 def round_weights(vae: Any) -> None:
     """Round a model's weights to their first `SIGNIFICANT_BITS`, so that they pack well."""
+    import keras
+
     for weight in vae.weights:
-        value = np.asarray(weight)
+        value = keras.ops.convert_to_numpy(weight)
         if np.issubdtype(value.dtype, np.floating):
             fraction, exponent = np.frexp(value)
             digits = np.round(np.ldexp(fraction, SIGNIFICANT_BITS))

@@ -115,7 +115,7 @@ np.savez({str(tmp_path / "found.npz")!r}, *score.log_prob(signatures, x, draws={
 @pytest.mark.few(1)
 def test_its_weights_are_rounded_and_packed(folder, vae):
     for weight in vae.weights:
-        value = np.asarray(weight)
+        value = weight.numpy()
         if np.issubdtype(value.dtype, np.floating):
             fraction, _ = np.frexp(value)
             digits = np.ldexp(fraction, make.SIGNIFICANT_BITS)
