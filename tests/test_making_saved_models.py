@@ -22,6 +22,7 @@ def make(tmp_path, monkeypatch):
     return module
 
 
+@pytest.mark.exhaustive
 def test_a_model_is_made_from_its_configuration(make, tmp_path, capsys):
     place, runs = tmp_path / "models" / "tiny", tmp_path / "runs"
     make.main("tiny", runs=runs)

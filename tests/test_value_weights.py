@@ -58,6 +58,7 @@ def test_an_optimal_scale_is_that_of_the_values_that_count(x):
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", [tfvae.VAE, tfvae.Autoencoder])
 def test_fit_and_the_loop_train_alike_and_weights_of_one_change_nothing(x, weight, kind):
     models = {}

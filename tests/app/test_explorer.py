@@ -158,6 +158,7 @@ def test_moving_a_slider_shows_what_that_z_decodes_to(page, trained, examples):
     np.testing.assert_allclose(pixels(after).astype(int), expected, atol=1)
 
 
+@pytest.mark.exhaustive
 def test_the_sliders_are_those_of_the_most_active_dimensions(page, examples):
     names = page.locator("[id^=slider-] label").all_inner_texts()
     order = np.argsort(-examples.codes.var(axis=0))
@@ -273,6 +274,7 @@ def test_two_images_are_interpolated(page, trained, examples):
     page.wait_for_selector("#interpolation .problem")
 
 
+@pytest.mark.exhaustive
 def test_the_map_shows_images_on_hovering_and_walks_from_a_click(page, trained, examples):
     points = page.locator("#map circle")
     assert points.count() == len(examples.images)

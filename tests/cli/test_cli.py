@@ -170,6 +170,7 @@ def test_the_card_of_a_run_tells_all_but_where_it_was(run):
     assert above == pytest.approx(card["anomaly"]["rate"], abs=1 / len(validation))
 
 
+@pytest.mark.exhaustive
 def test_a_model_without_its_run_needs_to_be_told_the_images(run, tmp_path):
     lone = tmp_path / "lone.keras"
     lone.write_bytes((run[0] / "model.keras").read_bytes())
@@ -198,6 +199,7 @@ def test_help_answers_before_tensorflow_could_load():
         assert command in tfvae_command("--help", cwd=".").stdout
 
 
+@pytest.mark.exhaustive
 def test_images_in_a_folder_train(tmp_path):
     write_images(tmp_path / "pictures" / "deep" / "er", count=20)
     forked_command(

@@ -48,6 +48,7 @@ def test_an_array_comes_back_bit_for_bit(place, tmp_path):
         assert "Traceback" not in err
 
 
+@pytest.mark.exhaustive
 def test_a_folder_comes_back_with_its_names_and_pixels(place, tmp_path):
     model = ("--model", place / "grey.keras")
     out, _ = within("compress", place / "pictures", tmp_path / "small", *model)

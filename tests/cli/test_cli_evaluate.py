@@ -78,6 +78,7 @@ def test_the_report_in_words(run):
     assert "2 of 2 units active" in out
 
 
+@pytest.mark.exhaustive
 def test_a_collapsed_model_is_told(tmp_path):
     folder = tmp_path / "run"
     options = ["--objective", "elbo:beta=1000", "--epochs", 8]
@@ -92,6 +93,7 @@ def test_a_collapsed_model_is_told(tmp_path):
     assert "gives their cross-entropy, no probability" in out
 
 
+@pytest.mark.exhaustive
 def test_known_factors_are_scored(tmp_path):
     data = datasets.load("shapes", image_size=8)
     vae = tfvae.VAE.for_images(data.image_shape, latent_dim=3, network="dense", seed=0)
@@ -103,6 +105,7 @@ def test_known_factors_are_scored(tmp_path):
     assert found.as_dict()["latent"]["disentanglement"]["mig"] == scores.mig
 
 
+@pytest.mark.exhaustive
 def test_dequantised_bytes_have_an_upper_bound_in_bits(rng, tmp_path):
     np.save(tmp_path / "bytes.npy", rng.integers(0, 256, (300, 4, 4), np.uint8))
     within(
@@ -152,6 +155,7 @@ def test_an_interrupted_evaluation_reports_what_it_has(run, tmp_path):
     assert b"Traceback" not in shown
 
 
+@pytest.mark.exhaustive
 def test_an_interrupt_after_the_first_figures_keeps_them(run, monkeypatch):
     folder, _ = run
     trained = runs.TrainedModel.open(folder)
@@ -175,6 +179,7 @@ def test_an_interrupt_after_the_first_figures_keeps_them(run, monkeypatch):
         assert json.dumps(found.as_dict())
 
 
+@pytest.mark.exhaustive
 def test_the_images_come_in_random_order(run):
     # Sorted by class, as some files are, the first of them would tell little of the rest.
     folder, _ = run

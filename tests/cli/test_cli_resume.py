@@ -51,7 +51,7 @@ def whole(tmp_path_factory):
     return folder / "run"
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_training_goes_on_to_the_same_end(whole, tmp_path, number):
     process = begun(tmp_path, "run", *LONG)
@@ -74,6 +74,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(whole, tmp_path, number):
     assert figures(tmp_path / "run") == figures(whole)
 
 
+@pytest.mark.exhaustive
 def test_resuming_a_finished_training_changes_nothing(whole):
     before = figures(whole)
     done = forked_command("train", "--resume", "run", "--json", cwd=whole.parent)
@@ -109,6 +110,7 @@ def test_the_options_of_a_run_are_those_it_had(whole):
     assert options["epochs"] == 40
 
 
+@pytest.mark.exhaustive
 def test_auto_precision_is_what_the_processor_multiplies(tmp_path):
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("this machine has a GPU")

@@ -140,6 +140,7 @@ def export_on_a_full_disk(folder):
     assert not list((folder / "out").iterdir())
 
 
+@pytest.mark.exhaustive
 def test_an_export_on_a_full_disk_is_one_line(tmp_path):
     assert processes.run(export_on_a_full_disk, tmp_path) == "done"
 

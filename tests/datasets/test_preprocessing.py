@@ -51,7 +51,7 @@ def encoded(mode, sides, kind, rng):
     return file.getvalue()
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("mode", "kind"),
     [(mode, "PNG") for mode in ("L", "RGB", "RGBA", "LA", "P", "1")]

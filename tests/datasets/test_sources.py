@@ -505,6 +505,7 @@ class TestTfds:
         assert "TFDS could not prepare fixed_squares" in text
         assert "TFDS_DATA_DIR" in text
 
+    @pytest.mark.exhaustive
     def test_real_mnist(self, test_data):
         source = open_source("mnist", manual_dir=test_data / "mnist", memory_limit=0)
         files = open_source(test_data / "mnist")

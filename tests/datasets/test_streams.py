@@ -33,6 +33,7 @@ def generated(batches, error=None):
     return tf.data.Dataset.from_generator(generator, output_signature=SPEC)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -7,8 +7,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
+from tensorflow.python.framework.ops import gradient_registry
 
 import tfvae
+from tfvae.training import train
 
 CALLS = 4  # the first ones are eager
 
@@ -166,3 +169,30 @@ def test_a_model_is_freed_with_its_last_reference_and_saved_without_its_graphs(t
     gc.collect()
     assert model() is None
     assert weight() is None
+
+
+def graphs_alive():
+    gc.collect()
+    # Keras has graphs of its own for all models.
+    return sum(
+        isinstance(one, FuncGraph) and not one.name.startswith("scratch")
+        for one in gc.get_objects()
+    )
+
+
+def test_neither_training_nor_calls_leave_graphs_or_gradients_behind():
+    """TensorFlow notes each silu's gradient, which holds its graph, and forgets none by itself."""
+    before, gradients = graphs_alive(), set(gradient_registry._registry)
+    vae, (x,) = make(), events(8)
+    vae.compile("adam")
+    vae.fit(x, validation_data=(x, x), verbose=0)
+    train(vae, tf.data.Dataset.from_tensors(x), progress=False)
+    for _ in range(CALLS):
+        vae.elbo(x, seed=0)
+    assert graphs_alive() > before
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(vae.elbo(x, seed=0).elbo)
+    assert all(one is not None for one in tape.gradient(loss, vae.encoder.trainable_variables))
+    del vae, tape, loss
+    assert graphs_alive() == before
+    assert set(gradient_registry._registry) == gradients

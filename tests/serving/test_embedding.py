@@ -436,7 +436,7 @@ def test_kills_at_any_moment_change_nothing(vae, data, whole, tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_kill_at_the_worst_moment_changes_nothing(moment, vae, data, whole, tmp_path):
     out = tmp_path / "embeddings.parquet"

@@ -24,6 +24,7 @@ def exported(tmp_path_factory):
     return vae, folder
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("place", ["", "model.keras", "saved_model", "versions", "versions/1"])
 def test_the_same_model_comes_from_everywhere(exported, place):
     vae, folder = exported

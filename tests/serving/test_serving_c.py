@@ -9,6 +9,8 @@ import tensorflow as tf
 from exported_model import inputs_for, png, shared
 from scripts import ROOT
 
+pytestmark = pytest.mark.exhaustive
+
 SOURCE = ROOT / "docs" / "serving" / "client.c"
 
 

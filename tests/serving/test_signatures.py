@@ -126,6 +126,7 @@ def test_an_images_score_depends_on_nothing_else_in_the_batch(signatures):
             np.testing.assert_allclose(value, whole[key][4:6], rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_equal_images_have_equal_scores(signatures):
     x = np.repeat(inputs_for("encode", 1)["images"], 5, axis=0)
     scores = call(signatures["anomaly_score"], {"images": x})["score"]

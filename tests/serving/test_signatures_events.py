@@ -167,6 +167,7 @@ def log_mean(log_weights):
     return np.log(mean) + log_weights.max(axis=0), error
 
 
+@pytest.mark.few(1)
 def test_a_density_at_any_z_is_that_of_the_draws(exported):
     """log q(z|x) of a z that comes back from a client, not out of the graph that drew it."""
     vae, _, served = exported

@@ -97,6 +97,7 @@ def test_a_worker_that_is_killed_ends_the_other_and_both_go_on(together, tmp_pat
             np.testing.assert_array_equal(other, value, err_msg=name)
 
 
+@pytest.mark.exhaustive
 def test_all_stop_where_one_is_to_stop(together, tmp_path):
     ends, facts = train_together(tmp_path, worker_1={"stop_at": 2})
     assert ends == ["done", "done"]

@@ -992,6 +992,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             seed = tf.random.experimental.stateless_fold_in(seed, replica)
         taken = self.differentiate(batch, seed, whole)
         loss = apply(self, taken, batch)
+        self._graphs.hold_gradients()
         return self._report(batch, loss, taken.losses)
 
     def differentiate(self, batch: Batch, seed: Tensor, share: Share) -> Differentiated:
@@ -1008,7 +1009,9 @@ class LatentVariableModel(keras.Model, abc.ABC):
         Raises:
             InputError: if there is nothing to train.
         """
-        return differentiate(self, batch, seed, share)
+        taken = differentiate(self, batch, seed, share)
+        self._graphs.hold_gradients()
+        return taken
 
     def regularisation(self) -> Tensor:
         """Sum what the networks' own layers add to the loss."""
@@ -1018,12 +1021,15 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """Evaluate a batch: ``loss`` is the negative ELBO, whatever the training objective is."""
         batch = self.tensors(data, guard=not self.runs_in_xla)
         losses = self.batch_losses(batch, _next_seed(self._validation_seeds), training=False)
+        self._graphs.hold_gradients()
         return self._report(batch, losses.validation_loss, losses, regularised=False)
 
     def predict_step(self, data: Data) -> Tensor:
         """Reconstruct a batch."""
         batch = self.tensors(data, guard=not self.runs_in_xla)
-        return self(batch.x, label=batch.label)
+        reconstruction = self(batch.x, label=batch.label)
+        self._graphs.hold_gradients()
+        return reconstruction
 
     def _report(
         self, batch: Batch, loss: Tensor, losses: Losses, regularised: bool = True

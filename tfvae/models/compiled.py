@@ -14,7 +14,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfvae.models.tensorflow_internals import call_function, take_apart
+from tfvae.models.tensorflow_internals import (
+    borrow_gradients,
+    call_function,
+    take_apart,
+)
 from tfvae.typing import Tensor
 
 # To trace a method takes as long as some ten calls, and most models are asked once or twice.
@@ -30,10 +34,12 @@ class _Graph:
 
     Args:
         function: what was traced. It has no reference to the method, and so none to the model.
+        gradients: what is to be freed with it; see `borrow_gradients`.
     """
 
-    def __init__(self, function: Any):
+    def __init__(self, function: Any, gradients: list[Any]):
         self._function = function
+        self._gradients = gradients
         self._captured = list(function.captured_inputs)
         weakref.finalize(self, take_apart, function.graph).atexit = False
 
@@ -52,12 +58,19 @@ class Graphs:
     def __init__(self) -> None:
         # Of what has not been traced yet, how often it was called; None of what cannot be traced.
         self._graphs: OrderedDict[Any, _Graph | int | None] = OrderedDict()
+        # Those of the graphs that train and test the model, which somebody else holds.
+        self._gradients: list[Any] = []
         self._lock = threading.RLock()
 
     def clear(self) -> None:
         """Forget all graphs, since what they were traced from has changed."""
         with self._lock:
             self._graphs.clear()
+            self._gradients.clear()
+
+    def hold_gradients(self) -> None:
+        """Let the gradients of a graph that is being traced live as long as the model."""
+        self._gradients += borrow_gradients()
 
     def run(
         self,
@@ -136,12 +149,14 @@ def _traced(
             for value in tf.nest.flatten(found)
             if value.dtype.is_floating
         ]
+        held.extend(borrow_gradients())
         return found, tf.reduce_all(tf.stack(finite))
 
+    held: list[Any] = []
     signature = [tf.TensorSpec(shape, dtype, name) for name, dtype, shape in specs]
     graph = tf.function(compute, input_signature=signature, autograph=False)
     try:
-        return _Graph(graph.get_concrete_function())
+        return _Graph(graph.get_concrete_function(), held)
     except Exception:  # whatever a network of the user's says to a symbolic tensor
         return None
 

@@ -4,10 +4,16 @@ They are those of TensorFlow 2.21, to which pyproject.toml pins the package; wit
 of TensorFlow look at these.
 """
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
+import tensorflow as tf
 from tensorflow.python.eager import context, execute, record
-from tensorflow.python.framework import func_graph
+from tensorflow.python.framework import func_graph, ops
+
+# How a function with a gradient of its own stands in a graph.
+_OPERATION, _ATTRIBUTE = "IdentityN", "_gradient_op_type"
 
 
 def may_be_recorded() -> bool:
@@ -28,6 +34,54 @@ def take_apart(graph: Any) -> None:
         graph: of a `tf.types.experimental.ConcreteFunction`.
     """
     func_graph.dismantle_func_graph(graph)
+    # These are left: tensors, which hold their graph too, and with it the memory of the weights.
+    for name in ("inputs", "outputs", "control_outputs"):
+        getattr(graph, name).clear()
+    graph._unfeedable_tensors.clear()
+    graph._function_captures = graph.structured_outputs = None
+
+
+def borrow_gradients() -> list[Callable[..., Any]]:
+    """Let the gradients of the graph that is being traced be freed; eagerly there are none.
+
+    For each call of a function with a gradient of its own, as silu is one, TensorFlow notes a
+    function that holds the graph, megabytes, and never forgets it.
+
+    Returns:
+        These functions: TensorFlow forgets each of them when nobody holds it any more. Whoever
+        runs the graph holds them.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    if tf.executing_eagerly() or not isinstance(graph, func_graph.FuncGraph):
+        return []
+    noted = ops.gradient_registry._registry
+    functions = []
+    for operation in graph.get_operations():
+        if operation.type != _OPERATION:
+            continue
+        try:
+            name = operation.get_attr(_ATTRIBUTE).decode()
+        except ValueError:  # an identity, and no more
+            continue
+        function = noted[name]["type"] if name in noted else None
+        if function is not None and not isinstance(function, _Borrowed):
+            functions.append(function)
+            noted[name]["type"] = _Borrowed(function, name)
+    return functions
+
+
+class _Borrowed:
+    """A function that somebody else holds, with whom it is forgotten."""
+
+    def __init__(self, function: Callable[..., Any], name: str):
+        noted = ops.gradient_registry._registry
+        self._function = weakref.ref(function, lambda _: noted.pop(name, None))
+
+    def __call__(self, *args: Any) -> Any:
+        function = self._function()
+        if function is None:
+            raise LookupError("the graph of this gradient has been freed")
+        return function(*args)
 
 
 def call_function(function: Any, inputs: list[Any], config: bytes) -> list[Any]:

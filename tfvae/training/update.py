@@ -9,6 +9,7 @@ from tfvae.errors import InputError
 from tfvae.models import LatentVariableModel, keras_internals
 from tfvae.models.batch import Batch
 from tfvae.models.step import Losses, is_short, scales_loss, weighed
+from tfvae.models.tensorflow_internals import borrow_gradients
 from tfvae.share import Share, share_of_worker, summed
 from tfvae.training.replicas import first, worker_of
 from tfvae.typing import Tensor
@@ -87,6 +88,7 @@ class Updates:
                 "of it: call train after the with block"
             )
         self.model = model
+        self._gradients: list[Any] = []  # of the graphs that take steps
         self.strategy = strategy = model.distribute_strategy
         self.replicas = strategy.num_replicas_in_sync
         self.worker, self.workers = worker_of(strategy)
@@ -132,6 +134,7 @@ class Updates:
         def update() -> Tensor:
             # Outside of replicas Keras neither sums the gradients again nor clips each's by itself.
             self.model.optimizer.apply(gradients, self.model.trainable_variables)
+            self._gradients += borrow_gradients()  # the optimizer's, of its sums over replicas
             self.model.follow(statistics)
             return problem
 
