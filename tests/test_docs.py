@@ -138,6 +138,7 @@ def test_scores_have_a_threshold_and_shares():
     assert names["share"].shape == names["x"].shape
 
 
+@pytest.mark.exhaustive
 def test_a_file_is_as_long_as_the_elbo_says():
     (example,) = blocks("python", "docs/compression.md")
     names = run(example, "docs/compression.md")

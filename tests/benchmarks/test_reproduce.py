@@ -386,6 +386,6 @@ def test_a_partial_row_in_bits_says_so(tmp_path, monkeypatch):
     (tmp_path / "grey.json").write_text(json.dumps(result))
     line = reproduce.table().splitlines()[-1]
     assert line.endswith(
-        "| 2.2500 ± 0.0100 | 1,000, 2,000 | 95.50 | -1.50 (0.00) | 7 of 1,200 | 12,345 | 1.50 "
-        "| 2 cores of a processor, float32 |"
+        "| 2.2500 ± 0.0100 | -27.75 | 1,000, 2,000 | 95.50 | -1.50 (0.00) | 7 of 1,200 | 12,345 "
+        "| 1.50 | 2 cores of a processor, float32 |"
     )

@@ -92,7 +92,7 @@ def test_from_training_to_the_loaded_export(run, tmp_path):
     np.testing.assert_allclose(vae.code(x, labels), trained.code(x, labels), atol=1e-5)
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 def test_options_of_a_run_come_back(run):
     kind, folder, data, *_ = run
     config = TrainConfig.read(folder / "run" / "config.toml")

@@ -110,7 +110,7 @@ LIKELIHOODS = {
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_each_likelihood_of_finitely_many_values(likelihood, dtype):
     vae = made(likelihood, shape=(3, 4))
     step = vae.likelihood_family.support.step or 1.0
@@ -126,7 +126,7 @@ def test_each_likelihood_of_finitely_many_values(likelihood, dtype):
 
 @pytest.mark.parametrize("posterior", components.POSTERIORS)
 @pytest.mark.parametrize("prior", components.PRIORS)
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_each_posterior_with_each_prior(posterior, prior):
     case = components.Case("bernoulli", posterior, prior, shape=(40,))
     vae = components.model(case)
