@@ -945,7 +945,7 @@ check_share(my_share)
 # from_widths = by_hand.sum(-1) - from_means
 # my_share = from_means.sum() / by_hand.sum()
 # check_share(my_share)
-# assert np.all(from_widths >= -1e-9) and 0 < my_share < 0.5
+# assert np.all(from_widths >= -1e-5) and 0 < my_share < 1
 # ```
 # </details>
 #

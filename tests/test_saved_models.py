@@ -74,6 +74,11 @@ def test_the_served_model_computes_what_keras_does(served, vae, events):
         rtol=1e-4,
         atol=1e-5,
     )
+    z = q.sample(seed=(0, 1))
+    joint = signatures["log_joint"](**{name: tf.constant(events), "z": z})["log_joint"]
+    expected = vae.log_likelihood(events, z) + vae.prior.log_prob(z)
+    # Of sums of up to 784 terms, each in float32.
+    np.testing.assert_allclose(joint, expected, rtol=1e-5, atol=1e-3)
     for one, other in zip(vae.weights, tfvae.load(served).weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -105,11 +110,15 @@ np.savez({str(tmp_path / "found.npz")!r}, *score.log_prob(signatures, x, draws={
     expected = log_prob(vae, [few], num_samples=draws, seed=1)
     # Of a mean of K weights the logarithm varies by about 1/ESS - 1/K.
     theirs = expected.effective_sample_sizes
-    error = np.sqrt(1 / sizes + 1 / theirs)
-    assert (np.abs(values - expected.log_probs) < 5 * error).all()
-    assert values.mean() == pytest.approx(
-        expected.log_prob, abs=4 * np.sqrt((error**2).sum()) / len(few)
-    )
+    # That holds where several draws carry the mean: of bytes often one does, and no spread of
+    # weights tells how far its logarithm is off. Their terms are compared in the test before.
+    known = np.minimum(sizes, theirs) >= 10
+    error = np.sqrt(1 / sizes + 1 / theirs)[known]
+    difference = (values - expected.log_probs)[known]
+    assert (np.abs(difference) < 5 * error).all()
+    assert abs(difference.sum()) <= 4 * np.sqrt((error**2).sum())
+    # In expectation it lies between the ELBO and log p(x).
+    assert np.mean(values > vae.elbo(few, num_samples=100, seed=0).elbo.numpy()) > 0.7
 
 
 @pytest.mark.few(1)

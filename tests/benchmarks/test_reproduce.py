@@ -271,8 +271,10 @@ def test_a_row_is_trained_scored_and_gone_on_with(tiny, tmp_path, monkeypatch, c
     line, shown = [x for x in capsys.readouterr().out.splitlines() if x.startswith("| `tiny`")]
     assert shown.endswith("tiny.png) |")
     marginal = second["evaluation"]["importance_sampling"]
-    assert "| 30.00 (nobody; K = 3) |" in line
-    assert f"| {-marginal['log_prob']:.2f} ± {marginal['standard_error']:.2f} | 3, 5 |" in line
+    assert "| 30.00 (nobody; K = 3; from memory) |" in line
+    nats = -marginal["log_prob"]
+    figures = f"{nats:.2f} ± {marginal['standard_error']:.2f} | {nats - 30:.2f} | 3, 5"
+    assert f"| {figures} |" in line
 
     tiny.write_text(TINY.replace("epochs = 3", "epochs = 4"))
     with pytest.raises(SystemExit, match="was begun with epochs 3, and is to go on with 4: remove"):
