@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from tfvae.compression import container
 from tfvae.compression.container import Header, digest
-from tfvae.compression.latents import Latents, latents_of
+from tfvae.compression.latents import latents_of
 from tfvae.compression.levels import LevelCoder
 from tfvae.compression.originals import checked_original, restored, way_back
 from tfvae.compression.stack import Stack, entropy_coder, known_words
@@ -21,7 +21,7 @@ from tfvae.models.vae import VAE
 from tfvae.typing import ArrayLike
 
 if TYPE_CHECKING:
-    from tfvae.compression.grid import Part
+    pass
 
 # Events that go through the networks at a time, and values of them.
 _MOST_EVENTS = 256
@@ -322,30 +322,26 @@ class Work:
         vae: the model.
         levels: what codes values.
         bits: cells of latents are 2^-bits wide.
-        latents: the model's latents, where they are not those of a `VAE`.
 
     Attributes:
         known: words that are on the stack at first.
     """
 
-    def __init__(self, vae: VAE, levels: LevelCoder, bits: int, latents: Latents | None = None):
+    def __init__(self, vae: VAE, levels: LevelCoder, bits: int):
         self._vae = vae
         self._levels = levels
-        self._latents = latents or latents_of(vae, bits)
+        self._latents = latents_of(vae, bits)
         self.known = 1024 + 4 * vae.latent_dim
 
     def _values(self, numbers: np.ndarray) -> np.ndarray:
         return self._levels.levels.values(numbers).astype(np.float32)
-
-    def _posterior(self, encoded: dict[str, np.ndarray], before: list[np.ndarray]) -> "Part":
-        return self._latents.posterior(encoded, before)
 
     def push(self, stack: Stack, numbers: np.ndarray, label: np.ndarray | None) -> None:
         """Push events."""
         encoded = self._latents.encoded(self._values(numbers), label)
         cells: list[np.ndarray] = []
         for _ in range(self._latents.groups):
-            cells.append(self._posterior(encoded, cells).pop(stack))
+            cells.append(self._latents.posterior(encoded, cells).pop(stack))
         self._levels.push(stack, self._latents.decoded(cells, label), numbers)
         for group in reversed(range(self._latents.groups)):
             self._latents.prior(len(numbers), label, cells[:group]).push(stack, cells[group])
@@ -365,7 +361,7 @@ class Work:
         numbers = self._levels.pop(stack, self._latents.decoded(cells, label), count)
         encoded = self._latents.encoded(self._values(numbers), label)
         for group in reversed(range(self._latents.groups)):
-            self._posterior(encoded, cells[:group]).push(stack, cells[group])
+            self._latents.posterior(encoded, cells[:group]).push(stack, cells[group])
         return numbers, label
 
     def push_all(

@@ -2,11 +2,11 @@
 
 Latents come in groups, of which a `VAE` has one. Of a hierarchy the posterior of a group may look
 at x and at the groups before it, and its prior at the groups before it: that is all that the coder
-asks, so that a model of several groups needs a `Latents` of its own and nothing else.
+asks.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -32,34 +32,15 @@ Arrays = dict[str, np.ndarray]
 _FARTHEST = 2.0**30
 
 
-class Latents(Protocol):
-    """The latents of a model.
-
-    Attributes:
-        groups: how many groups there are.
-    """
-
-    groups: int
-
-    def encoded(self, x: np.ndarray, label: np.ndarray | None) -> Arrays:
-        """Compute what the posteriors need of events `[B, *event_shape]`."""
-
-    def posterior(self, encoded: Arrays, before: Sequence[np.ndarray]) -> Part:
-        """Return q of a group, given the cells of those before it."""
-
-    def prior(self, rows: int, label: np.ndarray | None, before: Sequence[np.ndarray]) -> Part:
-        """Return p of a group for so many events, given the cells of those before it."""
-
-    def decoded(self, cells: Sequence[np.ndarray], label: np.ndarray | None) -> dict[str, Any]:
-        """Compute the parameters of p(x|z) at the cells of all groups."""
-
-
 class VAELatents:
     """The one group of latents of a `VAE`.
 
     Args:
         vae: a built model.
         bits: cells are 2^-bits wide.
+
+    Attributes:
+        groups: how many groups there are.
 
     Raises:
         InputError: if there is no way to push its posterior or its prior.
@@ -76,16 +57,16 @@ class VAELatents:
             vae.num_classes,
             bits,
         )
-        labels = [] if vae.num_classes is None else [tf.TensorSpec((None,), tf.int32)]
+        self._labels = [] if vae.num_classes is None else [tf.TensorSpec((None,), tf.int32)]
         shape = (None, *vae.event_shape)
         self._encode = tf.function(
             vae.posterior_parameters,
-            input_signature=[tf.TensorSpec(shape, tf.float32), *labels],
+            input_signature=[tf.TensorSpec(shape, tf.float32), *self._labels],
             autograph=False,
         )
         self._decode = tf.function(
             vae.likelihood_parameters,
-            input_signature=[tf.TensorSpec((None, vae.latent_dim), tf.float32), *labels],
+            input_signature=[tf.TensorSpec((None, vae.latent_dim), tf.float32), *self._labels],
             autograph=False,
         )
 
@@ -97,8 +78,7 @@ class VAELatents:
         """
         found = self._encode(tf.constant(x, tf.float32), *_given(label))
         arrays = {name: np.asarray(value) for name, value in found.items()}
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise InputError("the model's encoder puts out NaN or infinite values for these events")
+        _check_finite("encoder", arrays.values())
         _check_near(arrays.get("loc"))
         return arrays
 
@@ -147,14 +127,13 @@ class HierarchyLatents(VAELatents):
             name: tf.TensorSpec((None, *value.shape[1:]), value.dtype)
             for name, value in self._encode.get_concrete_function().structured_outputs.items()
         }
-        labels = [] if vae.num_classes is None else [tf.TensorSpec((None,), tf.int32)]
         self._posteriors: list[Any] = []
         self._priors: list[Any] = []
         for number in range(1, self.groups):
             before = tf.TensorSpec((None, sum(vae.group_sizes[:number])), tf.float32)
             for graphs, family, given in (
                 (self._posteriors, vae.posterior_family, [encoded]),
-                (self._priors, vae.prior_family, labels),
+                (self._priors, vae.prior_family, self._labels),
             ):
                 compute = _group_of(family, number)
                 graphs.append(
@@ -188,10 +167,7 @@ class HierarchyLatents(VAELatents):
 
     def _cells(self, found: tuple[tf.Tensor, tf.Tensor], bounded: bool = False) -> Part:
         loc, log_var = (np.asarray(value) for value in found)
-        if not (np.isfinite(loc).all() and np.isfinite(log_var).all()):
-            raise InputError(
-                "the model's way down puts out NaN or infinite values for these events"
-            )
+        _check_finite("decoder", (loc, log_var))
         _check_near(loc)
         scale = np.exp(0.5 * log_var.astype(np.float64))
         return DiagonalCells(loc, scale, self._bits, bounded=bounded)
@@ -286,6 +262,11 @@ class _TopCells:
 
 def _group_of(family: Any, number: int) -> Callable[..., Any]:
     return lambda before, *given: family.group(before, number, *given)
+
+
+def _check_finite(network: str, arrays: Iterable[np.ndarray]) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise InputError(f"the model's {network} puts out NaN or infinite values for these events")
 
 
 def _check_near(loc: np.ndarray | None) -> None:
