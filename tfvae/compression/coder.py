@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,9 +19,6 @@ from tfvae.compression.stack import Stack, entropy_coder, known_words
 from tfvae.errors import InputError
 from tfvae.models.vae import VAE
 from tfvae.typing import ArrayLike
-
-if TYPE_CHECKING:
-    pass
 
 # Events that go through the networks at a time, and values of them.
 _MOST_EVENTS = 256
