@@ -9,11 +9,12 @@
 #
 # Encoder, latent vector, decoder, ELBO, gradient step: the other notebooks take them one by one,
 # this one puts them together. It trains a convolutional VAE on digits with `fit`, writes the same
-# training out as a loop with `GradientTape`, shows that both take the same steps, and then looks at
-# what came out: samples, reconstructions, the map of the latent space, and what becomes of a
-# picture when one number of its latent vector is changed.
+# training out as a loop with `GradientTape`, and shows that both take the same steps. Then it looks
+# at what came out: a film of the training, samples, reconstructions, a map of the latent space, and
+# what becomes of a picture when one number of its latent vector is changed. At the end there are
+# pictures of a larger model that was trained for much longer.
 #
-# ![A VAE: encoder, mean and log-variance, a draw of z, decoder, and the terms of the
+# ![A VAE: encoder, mean and log-variance, a draw of z, decoder, and the two terms of the
 # ELBO](figures/vae.svg)
 #
 # ## Learning goals
@@ -26,7 +27,7 @@
 # %% [markdown]
 # ## The images
 #
-# The digits of scikit-learn, $8 \times 8$ pixels, are in the package. The environment variable
+# A part of MNIST, $28 \times 28$ pixels, comes with the library. The environment variable
 # `TFVAE_MNIST` may name a folder of MNIST's four IDX files instead, or be `mnist` to download them.
 #
 # A Bernoulli likelihood is a probability of pixels that are black or white. So each grey value
@@ -35,19 +36,21 @@
 # draw, the lower row another, of the same images.
 
 # %%
+import io
 import math
 import os
+from pathlib import Path
 
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
+from IPython.display import Image as Film
+from PIL import Image, ImageDraw
 
 import tfvae
 
-plt.rcParams["figure.dpi"] = 72
-plt.close(plt.figure())  # from its first figure on, Jupyter shows those of the library too
-name = os.environ.get("TFVAE_MNIST", "digits")
+name = os.environ.get("TFVAE_MNIST", "mnist-small")
 data = tfvae.datasets.load(name, binarize="dynamic", seed=0)
 train = data.train.subset(20_000)
 x_test, labels_test = data.test.arrays(limit=2000)
@@ -59,7 +62,7 @@ two_draws = [next(iter(train.batches(12, epoch=epoch)))[0] for epoch in (0, 1)]
 tfvae.plotting.image_rows(np.stack(two_draws), ["epoch 0", "epoch 1"])
 
 # %% tags=["parameters"] capped="steps = 60"
-steps = 1200  # optimiser steps of each training, 128 images a step
+steps = 580  # optimiser steps of each training, 128 images a step
 
 # %% [markdown]
 # ## Two networks
@@ -118,23 +121,24 @@ assert p.mean().shape == x.shape
 # notebook 4 is about. The density of the picture is the one on paper, a sum over pixels with their
 # probabilities $\pi_i(z)$ to be white:
 #
-# $$\log p(x|z) = \sum_i x_i \log \pi_i(z) + (1 - x_i) \log(1 - \pi_i(z)).$$
+# $$\log p(x|z) = \sum_i x_i \log \pi_i(z) + (1 - x_i) \log(1 - \pi_i(z)). \tag{6.1}$$
 
 # %%
 pi = p.mean().numpy().astype("float64")
 by_hand = np.sum(x * np.log(pi) + (1 - x) * np.log1p(-pi), axis=(1, 2, 3))
 print("by hand ", by_hand.round(3))
 print("by model", p.log_prob(x).numpy().round(3), "nats")
-np.testing.assert_allclose(p.log_prob(x), by_hand, rtol=1e-4)  # rounding of D float32 terms
+np.testing.assert_allclose(p.log_prob(x), by_hand, rtol=1e-4)  # (6.1), D terms in float32
 
 # %% [markdown]
 # ## The objective
 #
-# $$\mathrm{ELBO}(x) = \mathbb{E}_{q(z|x)}[\log p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, p(z)),$$
+# $$\mathrm{ELBO}(x) = \mathbb{E}_{q(z|x)}[\log p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, p(z)),
+# \tag{6.2}$$
 #
 # with the closed form of notebook 3 for the second term,
 #
-# $$\mathrm{KL} = \tfrac12 \sum_j \big(\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2\big).$$
+# $$\mathrm{KL} = \tfrac12 \sum_j \big(\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2\big). \tag{6.3}$$
 #
 # Before training a guess is worth about $D \log 2$ nats an image, a coin for each pixel.
 
@@ -146,6 +150,7 @@ def kl_by_hand(loc, log_var):
 
 untrained = vae.elbo(x_test, seed=1)
 parameters = vae.posterior_parameters(x_test)
+# (6.3): the KL as the library computes it; (6.2): the ELBO is the difference.
 np.testing.assert_allclose(
     untrained.kl, kl_by_hand(parameters["loc"], parameters["log_var"]), rtol=1e-4, atol=1e-4
 )
@@ -158,20 +163,26 @@ print(f"untrained ELBO {np.mean(untrained.elbo):.1f} nats, -D log 2 = {-D * math
 # ## Training with `fit`
 #
 # There is no loss to give to `compile`: the objective belongs to the model. `fit` takes a
-# `tf.data.Dataset` (or an array), another to validate on, and callbacks. The callback here keeps
-# the weights after the first few steps, for the comparison that follows.
+# `tf.data.Dataset` (or an array), another to validate on, and callbacks. The callback here does two
+# things: after the first few steps it keeps the weights, for the comparison that follows; and now
+# and then it decodes the same 24 latent vectors, for a film.
 
 # %%
 batch_size = 128
-learning_rate = 1e-3
+learning_rate = 2e-3
 epochs = math.ceil(steps / train.steps(batch_size))
 compared = 10
 weights_of_fit = []
+film_z = vae.prior.sample(24, seed=1)
+frames = {0: vae.decode(film_z).mean().numpy()}
 
 
-def keep_weights(batch, logs):
-    if batch + 1 == compared and not weights_of_fit:
+def watch(batch, logs):
+    step = int(vae.optimizer.iterations)
+    if step == compared:
         weights_of_fit.extend(variable.numpy() for variable in vae.trainable_variables)
+    if step % 10 == 0 and (step <= 100 or step % 100 == 0):
+        frames[step] = vae.decode(film_z).mean().numpy()
 
 
 vae.compile(keras.optimizers.Adam(learning_rate))
@@ -179,7 +190,7 @@ history = vae.fit(
     train.batches(batch_size, shuffle=True),
     validation_data=data.validation.subset(2000).batches(500),
     epochs=epochs,
-    callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=keep_weights)],
+    callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=watch)],
     verbose=0,
 ).history
 
@@ -191,7 +202,9 @@ for epoch in np.unique(np.linspace(0, epochs - 1, 6).astype(int)):
     )
 
 # %%
-tfvae.plotting.curves(history)
+figure = tfvae.plotting.curves(history)
+figure.set_size_inches(10, 2.8)
+figure
 
 # %% [markdown]
 # The ELBO goes up. At first the KL rises with it: $z$ starts to say something of $x$, which costs
@@ -211,6 +224,33 @@ print(
     f"{gain.mean():.1f} nats above the untrained model"
 )
 assert gain.mean() > 3 * gain.std() / math.sqrt(len(gain))
+
+# %% [markdown]
+# ### The film
+#
+# Twenty-four points of the latent space, the same in each picture, while the decoder learns. Before
+# the first step each pixel is white with probability one half, which is grey. Then come blots where
+# digits have their ink, then strokes, and then digits.
+
+
+# %%
+def frame(step, images):
+    """Draw images `[24, H, W, 1]` in two rows, with the step above them."""
+    height, width = images.shape[1:3]
+    rows = images[..., 0].reshape(2, 12, height, width).swapaxes(1, 2)
+    sheet = Image.fromarray((255 * rows.reshape(2 * height, 12 * width)).astype("uint8"))
+    page = Image.new("L", (sheet.width, sheet.height + 14), 255)
+    page.paste(sheet, (0, 14))
+    ImageDraw.Draw(page).text((2, 1), f"step {step}", fill=0)
+    return page.quantize(8)
+
+
+pages = [frame(step, images) for step, images in frames.items()]
+place = io.BytesIO()
+pauses = [300] * (len(pages) - 1) + [2000]  # milliseconds
+pages[0].save(place, "GIF", save_all=True, append_images=pages[1:], duration=pauses, loop=0)
+print(f"{len(pages)} pictures, {len(place.getvalue()) / 1000:.0f} kB")
+Film(data=place.getvalue(), format="gif", width=2 * pages[0].width)
 
 # %% [markdown]
 # ## The same training, written out
@@ -248,6 +288,7 @@ def train_step(x):
 for x, _ in train.batches(batch_size, shuffle=True, epoch=0).take(compared):
     loss = train_step(x)
     print(f"{loss:8.2f}", end="")
+assert np.isfinite(loss)
 
 # %% [markdown]
 # Are these the steps that `fit` has taken? The seed is the same, and the order of the data, so all
@@ -268,7 +309,7 @@ weights_of_loop = [variable.numpy() for variable in twin.trainable_variables]
 moved, apart = distance(weights_of_loop, start), distance(weights_of_loop, weights_of_fit)
 largest = max(np.abs(a - b).max() for a, b in zip(weights_of_loop, weights_of_fit, strict=True))
 print(f"moved in {compared} steps by {moved:.1e}, apart by {apart:.1e}, at most by {largest:.1e}")
-assert apart < 1e-3 * moved
+assert apart < 1e-2 * moved
 
 # %% [markdown]
 # `tfvae.training.train(model, tfvae.datasets.Batches(train, 128, shuffle=True), epochs=...)` is
@@ -378,16 +419,11 @@ tfvae.plotting.image_rows(np.stack(rows), names)
 # %% [markdown]
 # ## A latent space to look at
 #
-# With $d = 16$ a map of the codes can only be a shadow of them: their first two principal
-# components.
-
-# %%
-tfvae.plotting.latent_map(vae.code(x_test[:1500]), labels_test[:1500])
-
-# %% [markdown]
-# So train the same networks with $d = 2$, this time with `tfvae.training.train`. Each image is a
-# point now, and each point an image: on the right are the pictures that the plane decodes to, at
-# equal steps of the prior's quantiles, so that every picture stands for equally much of $p(z)$.
+# Sixteen numbers cannot be drawn on paper (notebook 11 draws a map of such codes that keeps
+# neighbours together). So train the same networks with $d = 2$, this time with
+# `tfvae.training.train`. Each image is a point now, and each point an image: on the right are the
+# pictures that the plane decodes to, at equal steps of the prior's quantiles, so that every picture
+# stands for equally much of $p(z)$.
 
 # %%
 vae2 = tfvae.VAE.for_images(data.image_shape, latent_dim=2, likelihood="bernoulli", seed=0)
@@ -399,19 +435,97 @@ after = vae2.elbo(x_test, seed=1).elbo.numpy()
 print(f"test ELBO with d = 2: {after.mean():.2f}, with d = {d}: {np.mean(trained.elbo):.2f} nats")
 assert (after - before).mean() > 3 * (after - before).std() / math.sqrt(len(after))
 
-manifold = vae2.decode(tfvae.plotting.quantile_grid(12)).mean()
-tfvae.plotting.latent_map(vae2.code(x_test[:1500]), labels_test[:1500], manifold)
+manifold = vae2.decode(tfvae.plotting.quantile_grid(10)).mean().numpy()
+manifold = manifold.round(1)  # a few shades will do, and make a smaller file
+figure = tfvae.plotting.latent_map(vae2.code(x_test[:1000]), labels_test[:1000], manifold)
+figure.set_size_inches(8.4, 3.9)
+figure
 
 # %% [markdown]
 # Look for neighbours: digits that are written alike lie side by side, and between them are pictures
 # that are a bit of both. The labels were used for nothing but the colours.
 #
+# ## After more than a minute
+#
+# How far does this go? The repository keeps a model of all of MNIST, `saved_models/mnist`: residual
+# networks, $d = 32$, a prior that is a flow, and 30 passes over 54,000 images, where ours has had 7
+# passes over 10,800. The test images are new to both. (Where the notebook runs without the
+# repository, the cell below takes the model from above once more.)
+
+# %%
+kept = Path("../saved_models/mnist/model.keras")
+long_trained = tfvae.load(kept) if kept.exists() and data.image_shape == (28, 28, 1) else vae
+few = x_test[:500]
+short, long = (model.elbo(few, num_samples=5, seed=2) for model in (vae, long_trained))
+print(f"trained here    : test ELBO {np.mean(short.elbo):.2f}, KL {np.mean(short.kl):.2f} nats")
+print(f"trained for long: test ELBO {np.mean(long.elbo):.2f}, KL {np.mean(long.kl):.2f} nats")
+assert np.mean(long.elbo) >= np.mean(short.elbo)
+tfvae.plotting.image_grid(long_trained.sample(48, seed=4), columns=12)
+
+# %% [markdown]
+# Most of these can be read at once, and their strokes have clean edges; a few are no digit. Its
+# walks go from one test image to another in each row, along the line between their codes.
+
+# %%
+pairs_of_long = [(labels.index(a), labels.index(b)) for a, b in ((6, 8), (1, 4), (7, 9), (0, 2))]
+walks = [long_trained.interpolate(x_test[a], x_test[b], steps=12) for a, b in pairs_of_long]
+tfvae.plotting.image_rows(np.stack(walks), ["6 to 8", "1 to 4", "7 to 9", "0 to 2"])
+
+# %% [markdown]
+# A question to every generator: does it make new digits, or has it learnt training images by heart?
+# Below each sample is the nearest training image, pixel by pixel, among the thousands that we have
+# here. If samples were copies, they would be closer to a training image than new digits are. So the
+# last line measures that: how far the nearest training image is from a *test* image that the model
+# has encoded and decoded. The samples are no closer: they are relatives, not copies.
+
+# %%
+originals, _ = train.arrays(limit=10_000)
+flat = originals.reshape(len(originals), -1)
+
+
+def nearest(images):
+    """Find the nearest training image of each, and how far away it is."""
+    images = np.reshape(images, (len(images), -1))
+    squares = (images**2).sum(axis=1)[:, None] - 2 * images @ flat.T + (flat**2).sum(axis=1)
+    return squares.argmin(axis=1), np.sqrt(squares.min(axis=1))
+
+
+samples = long_trained.sample(200, seed=5).numpy()
+places, of_samples = nearest(samples)
+_, of_tests = nearest(long_trained.reconstruct(x_test[:200]))
+print(f"samples to the nearest training image    : {of_samples.mean():.2f} on average")
+print(f"decoded test images to the nearest       : {of_tests.mean():.2f}")
+assert of_samples.mean() > 0.9 * of_tests.mean()
+tfvae.plotting.image_rows(np.stack([samples[:12], originals[places[:12]]]), ["samples", "nearest"])
+
+# %% [markdown]
 # ## Exercises
 #
-# **1. Another weight of the KL.** The objective `"elbo:beta=4"` minimises
-# $-(\mathbb{E}_q[\log p(x|z)] - 4\,\mathrm{KL})$ (Higgins et al. 2017). Make such a model and check
-# its loss against the two terms. What would you expect of its samples and reconstructions?
+# ### Exercise 1: another weight of the KL
 #
+# The objective `"elbo:beta=4"` minimises
+# $-(\mathbb{E}_q[\log p(x|z)] - 4\,\mathrm{KL})$ (Higgins et al. 2017). Make such a model and check
+# its loss against the two terms: `answer_1` is the loss of `x_test[:8]` at `seed=1`. What would you
+# expect of its samples and reconstructions?
+
+# %%
+# Your answer to exercise 1.
+answer_1 = None
+
+
+# %%
+def check_1(answer):
+    again = tfvae.VAE.for_images(
+        data.image_shape, latent_dim=d, likelihood="bernoulli", objective="elbo:beta=4", seed=0
+    )
+    terms = again.elbo(x_test[:8], seed=1)
+    np.testing.assert_allclose(answer, np.mean(4 * terms.kl - terms.log_likelihood), rtol=1e-3)
+    return "right"
+
+
+print("exercise 1:", "no answer yet" if answer_1 is None else check_1(answer_1))
+
+# %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -421,15 +535,38 @@ tfvae.plotting.latent_map(vae2.code(x_test[:1500]), labels_test[:1500], manifold
 # terms = beta_vae.terms(x_test[:8], seed=1)
 # _, log_likelihood, kl = beta_vae.elbo(x_test[:8], seed=1)
 # np.testing.assert_allclose(beta_vae.objective(terms), -(log_likelihood - 4 * kl), rtol=1e-5)
-# # Fewer nats are paid for in z: reconstructions lose detail, while codes lie closer to the prior.
+# answer_1 = float(np.mean(beta_vae.objective(terms)))
+# assert check_1(answer_1) == "right"
 # ```
+#
+# Each nat of $z$ has to save four nats of log-likelihood now. So fewer are bought: reconstructions
+# lose detail, while the codes lie closer to the prior, and samples are smoother.
 #
 # </details>
 #
-# **2. From one digit to another, number by number.** Take the codes of two digits, and replace the
-# numbers of the first by those of the second, one after the other, those with the most nats first.
-# Where does the picture turn into the other digit?
+# ### Exercise 2: from one digit to another, number by number
 #
+# Take the codes of two digits, and replace the
+# numbers of the first by those of the second, one after the other, those with the most nats first.
+# Where does the picture turn into the other digit? `answer_2` is the array of the pictures, from
+# the reconstruction of the first to that of the second, `[d + 1, H, W, 1]`, for the pair
+# `pairs[0]`.
+
+# %%
+# Your answer to exercise 2.
+answer_2 = None
+
+
+# %%
+def check_2(answer):
+    ends = vae.reconstruct(x_test[list(pairs[0])]).numpy()
+    np.testing.assert_allclose(np.asarray(answer)[[0, -1]], ends, atol=1e-4)
+    return "right"
+
+
+print("exercise 2:", "no answer yet" if answer_2 is None else check_2(answer_2))
+
+# %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -442,16 +579,40 @@ tfvae.plotting.latent_map(vae2.code(x_test[:1500]), labels_test[:1500], manifold
 # np.testing.assert_allclose(row[[0, -1]], ends, atol=1e-5)
 # distance = np.square(row - ends[1]).sum(axis=(1, 2, 3))
 # assert distance.argmin() == d
-# # tfvae.plotting.image_rows(row[None]) shows it.
+# answer_2 = row
+# assert check_2(answer_2) == "right"
 # ```
+#
+# `tfvae.plotting.image_rows(row[None])` shows it. The first few numbers do most of it: they are the
+# ones with the most nats. There is no one number that is "the digit"; the turn takes several.
 #
 # </details>
 #
-# **3. How fast does the picture change?** The slope $\partial g(z)/\partial z_j$ is the change of
+# ### Exercise 3: how fast does the picture change?
+#
+# The slope $\partial g(z)/\partial z_j$ is the change of
 # the picture $g(z)$ per unit of the number $z_j$; a `tf.autodiff.ForwardAccumulator` gives it.
 # Check that the slopes on the way from $z_j - \tfrac12$ to $z_j + \tfrac12$ add up to the
-# difference of the two pictures.
-#
+# difference of the two pictures. `answer_3` is the mean slope on the way, `[1, H, W, 1]`.
+
+# %%
+# Your answer to exercise 3.
+answer_3 = None
+
+
+# %%
+def check_3(answer):
+    direction = np.eye(d, dtype="float32")[j]
+    difference = picture(z + 0.5 * direction) - picture(z - 0.5 * direction)
+    np.testing.assert_allclose(
+        np.ravel(answer), np.ravel(difference), atol=0.02 * np.abs(difference).max()
+    )
+    return "right"
+
+
+print("exercise 3:", "no answer yet" if answer_3 is None else check_3(answer_3))
+
+# %% [markdown]
 # <details><summary>Solution</summary>
 #
 # ```python
@@ -465,7 +626,13 @@ tfvae.plotting.latent_map(vae2.code(x_test[:1500]), labels_test[:1500], manifold
 # # A slope of the decoder jumps where a leaky ReLU has its kink: an error of the jump over 200.
 # np.testing.assert_allclose(slopes.mean(axis=0), difference, atol=1e-2 * np.abs(slopes).max())
 # assert np.abs(difference).max() > 1e-3
+# answer_3 = slopes.mean(axis=0)
+# assert check_3(answer_3) == "right"
 # ```
+#
+# It is the fundamental theorem of calculus: the difference of the two pictures is the integral of
+# the slope on the way. So the slopes at a point tell what a small change of $z_j$ does to each
+# pixel, and many small changes in a row make the walks above.
 #
 # </details>
 #

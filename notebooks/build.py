@@ -183,6 +183,10 @@ def pack_pictures(notebook: NotebookNode) -> None:
             image = Image.open(io.BytesIO(base64.b64decode(picture)))
             if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
                 image = image.convert("RGB")  # nothing shines through
+            if image.mode == "RGB":
+                red, green, blue = (band.tobytes() for band in image.split())
+                if red == green == blue:
+                    image = image.convert("L")
             place = io.BytesIO()
             image.save(place, "PNG", optimize=True)
             packed = base64.b64encode(place.getvalue()).decode()
