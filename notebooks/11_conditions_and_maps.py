@@ -83,32 +83,44 @@ for name, found in {
     print(f"{name} ELBO {np.mean(found.elbo):.2f}, KL {np.mean(found.kl):.2f} nats")
 
 # %% [markdown]
-# The two rows are not the same bound: one is of $\log p(x|y)$, the other of $\log p(x)$. To tell
-# which of ten equally frequent digits an image shows takes $\log 10$, about 2.30 nats. A model that
-# is told can save as much at most.
+# The two rows are not bounds of the same thing: one is of $\log p(x|y)$, the other of $\log p(x)$.
+# To say which of ten equally frequent digits an image shows takes $\log 10$ nats. So much would the
+# label save a model that is perfect, and no more.
 
 # %%
-saved = np.mean(not_told.elbo(x_test, seed=2).kl) - np.mean(told.elbo(x_test, y_test, seed=2).kl)
-print(f"the label is worth at most log 10 = {np.log(10):.2f} nats; KL saved {saved:.2f} nats")
+with_label, without = told.elbo(x_test, y_test, seed=2), not_told.elbo(x_test, seed=2)
+print(f"information in a label: log 10 = {np.log(10):.2f} nats")
+print(f"saved: {np.mean(without.kl) - np.mean(with_label.kl):.2f} nats of KL, ", end="")
+print(f"{np.mean(with_label.elbo) - np.mean(without.elbo):.2f} nats of ELBO")
+assert np.mean(with_label.elbo) > np.mean(without.elbo)
+
+# %% [markdown]
+# In the KL the saving is about what it should be. In the ELBO it is larger than the label's
+# information. That is no contradiction, as our models are not perfect: the one that was not told
+# spends a part of its small network on finding out which digit it sees, and in as many steps it has
+# come less far.
 
 # %% [markdown]
 # ## The same hand writes ten digits
 #
-# In each row $z$ is fixed, in each column the label. If $z$ holds the style alone, the slant and
-# the thickness of a row stay while the digit changes.
+# The first column has test images. Each is encoded together with its label, and its $z$ is then
+# decoded with all ten labels: one hand in each row, one digit in each column. If $z$ holds the
+# style alone, the slant and the thickness of a row stay while the digit changes.
+
+# %% capped="hands = hands[:2]"
+hands = [25, 40, 43, 46, 48, 60]
 
 # %%
-styles = told.prior.sample(5, seed=3)
-grid = [told.decode(np.repeat(z[None], 10, axis=0), np.arange(10)).mean() for z in styles.numpy()]
-slant = told.code(x_test[:1], y_test[:1]).numpy()
-grid.insert(0, told.decode(np.repeat(slant, 10, axis=0), np.arange(10)).mean())
-tfvae.plotting.image_rows(
-    np.stack(grid), [f"a test {y_test[0]}", *[f"draw {i}" for i in range(1, 6)]]
-)
+grid = []
+for i in hands:
+    z = told.code(x_test[i : i + 1], y_test[i : i + 1])
+    ten = told.decode(np.repeat(z, 10, axis=0), np.arange(10)).mean()
+    grid.append(np.concatenate([x_test[i : i + 1], ten]))
+tfvae.plotting.image_rows(np.stack(grid), [f"a {y_test[i]}" for i in hands])
 
 # %% [markdown]
-# The first row has the $z$ of a test image: the other nine digits are written as its writer might
-# have written them.
+# Slants and widths stay in a row. Some digits come out better than others: few people write a 2 as
+# narrow as a 1, so that the decoder has hardly seen it.
 #
 # ## Bayes' rule makes a classifier of it
 #
@@ -166,7 +178,8 @@ plt.show()
 # The same divergence as in the ELBO, for another purpose.
 
 # %%
-z = not_told.code(x_test).numpy()
+points = 600
+z, y = not_told.code(x_test[:points]).numpy(), y_test[:points]
 
 
 def neighbours(z, i, perplexity):
@@ -189,7 +202,7 @@ for i in range(3):
     print(f"code {i}: sigma {sigma:.2f}, perplexity {found:.1f}, nearest has {p.max():.2f}")
 
 # %%
-pixels = x_test.reshape(len(x_test), -1)
+pixels = x_test[:points].reshape(points, -1)
 maps = {
     "PCA of codes": PCA(2).fit_transform(z),
     "t-SNE of codes": TSNE(perplexity=30, init="pca", random_state=0).fit_transform(z),
@@ -198,7 +211,7 @@ maps = {
 figure, panels = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
 for panel, (title, places) in zip(panels, maps.items(), strict=True):
     for digit in range(10):
-        of_digit = places[y_test == digit]
+        of_digit = places[y == digit]
         panel.plot(*of_digit.T, ".", ms=4, color=plt.cm.tab10(digit))
         middle = np.median(of_digit, axis=0)
         box = {
@@ -218,8 +231,8 @@ plt.show()
 # %%
 for name, places in {"pixels": pixels, "codes": z, **maps}.items():
     half = len(places) // 2
-    known = KNeighborsClassifier(5).fit(places[:half], y_test[:half])
-    print(f"{name:16} {places.shape[1]:4} numbers: {known.score(places[half:], y_test[half:]):.1%}")
+    known = KNeighborsClassifier(5).fit(places[:half], y[:half])
+    print(f"{name:16} {places.shape[1]:4} numbers: {known.score(places[half:], y[half:]):.1%}")
 
 # %% [markdown]
 # What a t-SNE map may be read for: *who is whose neighbour*. What it may not be read for: how far
@@ -228,9 +241,9 @@ for name, places in {"pixels": pixels, "codes": z, **maps}.items():
 
 # %%
 figure, panels = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
-for panel, perplexity in zip(panels, (3, 30, 200), strict=True):
-    places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(z[:600])
-    panel.scatter(*places.T, c=y_test[:600], cmap="tab10", s=8)
+for panel, perplexity in zip(panels, (3, 30, 130), strict=True):
+    places = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(z[:400])
+    panel.scatter(*places.T, c=y[:400], cmap="tab10", s=12)
     panel.set(title=f"perplexity {perplexity}", xticks=[], yticks=[])
 plt.show()
 
@@ -241,7 +254,8 @@ plt.show()
 #
 # If $z$ of the told model holds style alone, its codes should say
 # little about the digit. Compare: how often do the five nearest neighbours among the *told* model's
-# codes have the right label (first half known, second half asked, as above)? `answer_1` is that
+# codes have the right label (of the first `points` test images,
+# the first half known and the second half asked, as above)? `answer_1` is that
 # share.
 
 # %%
@@ -252,8 +266,8 @@ answer_1 = None
 # %%
 def check_1(answer):
     half = len(z) // 2
-    known = KNeighborsClassifier(5).fit(z[:half], y_test[:half])
-    assert 0 < answer < known.score(z[half:], y_test[half:]), "less than the codes not told"
+    known = KNeighborsClassifier(5).fit(z[:half], y[:half])
+    assert 0 < answer < known.score(z[half:], y[half:]), "less than the codes not told"
     return "right"
 
 
@@ -266,10 +280,10 @@ print("exercise 1:", "no answer yet" if answer_1 is None else check_1(answer_1))
 # and slant differ from digit to digit, and those are what $z$ describes.
 #
 # ```python
-# codes = told.code(x_test, y_test).numpy()
-# half = len(codes) // 2
-# known = KNeighborsClassifier(5).fit(codes[:half], y_test[:half])
-# answer_1 = known.score(codes[half:], y_test[half:])
+# codes = told.code(x_test[:points], y).numpy()
+# half = points // 2
+# known = KNeighborsClassifier(5).fit(codes[:half], y[:half])
+# answer_1 = known.score(codes[half:], y[half:])
 # print(f"told {answer_1:.1%}")
 # assert check_1(answer_1) == "right"
 # ```
