@@ -55,8 +55,6 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2, prediction_
 
 import tfvae
 
-tf.get_logger().setLevel("ERROR")  # or it tells where each export lies
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or it tells of each connection's end
 workplace = tempfile.TemporaryDirectory()
 folder = Path(workplace.name)
 
@@ -68,6 +66,8 @@ folder = Path(workplace.name)
 # the cut, with all their bits: they are what a camera or a scanner would send.
 
 # %%
+tf.get_logger().setLevel("ERROR")  # or it tells where each export lies
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or it tells of each connection's end
 source = os.environ.get("TFVAE_MNIST", "digits")
 sizes = {"validation": 0.2, "test": 0.2}
 data = tfvae.datasets.load(source, binarize="threshold", **sizes)
@@ -75,7 +75,7 @@ grey = tfvae.datasets.load(source, **sizes)
 
 
 def as_bytes(images):
-    """Give values in [0, 1] as bytes; halves go down, as they do where pixels are cut."""
+    """Return values in [0, 1] as bytes; halves go down, as they do where pixels are cut."""
     return np.ceil(255 * images - 0.5).astype(np.uint8)
 
 
@@ -197,9 +197,9 @@ for name in sorted(model.signatures):
 # %% [markdown]
 # ## 3. Without the library
 #
-# Another process, that imports TensorFlow and nothing else, loads the directory and calls it. It
-# writes what comes out, and says whether the library had a part in it. Keras, in this process,
-# gives the same numbers, up to the order in which 32-bit sums are taken.
+# Another process imports TensorFlow and nothing else, loads the directory and calls it. It writes
+# what comes out into files, and prints whether the library has been loaded. Keras, in this process,
+# gives the same numbers, but for rounding: 32-bit sums are taken in another order.
 
 # %%
 program = """
@@ -276,15 +276,15 @@ tfvae.plotting.image_rows([first, second, others], names)
 # ### Files
 #
 # `anomaly_score_png` takes the bytes of a file as they are. Decoding, resizing, scaling and the cut
-# at one half happen in the graph, so that a caller cannot do them otherwise than the training did.
-# The score of a file is that of its image.
+# at one half happen in the graph, so that a caller cannot do them in another way than the training
+# did. The score of a file is that of its image.
 
 # %%
 pixels = as_bytes(grey.test.arrays(limit=4)[0])
 
 
 def png(image):
-    """Give bytes `[H, W, 1]` as a PNG file."""
+    """Return bytes `[H, W, 1]` as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(image[..., 0]).save(file, "PNG")
     return file.getvalue()
@@ -298,8 +298,8 @@ print("scores, nats:", of_files.numpy().round(2))
 np.testing.assert_allclose(of_files, of_images, rtol=1e-5)
 
 # %% [markdown]
-# Pictures come back as PNG files too. And what is no picture is refused, before anything decodes
-# it.
+# Pictures come back as PNG files too. Bytes that are no picture are refused before anything decodes
+# them.
 
 # %%
 answer = model.signatures["reconstruct_png"](image_bytes=tf.constant(files))["image_bytes"]
@@ -325,9 +325,9 @@ tfvae.plotting.reconstructions(pixels / 255, pictures)
 # ```
 #
 # listens for REST on port 8501 and for gRPC on port 8500. A REST request is JSON: the signature's
-# name, and the inputs as nested lists. We need no server to see what it does: `rest_server` below
-# reads a body and calls the signature as the server does, and answers in its format, in which the
-# name is left out where there is one output.
+# name, and the inputs as nested lists. To see what a server does we need none: `rest_server` below
+# reads the body of a request, calls the signature and answers in the same format. (Where there is
+# one output only, its name is left out.)
 
 
 # %%
@@ -395,6 +395,7 @@ class Server(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 response = Server().Predict(request, None)
 images = tf.make_ndarray(response.outputs["images"])
+print("the answer:", images.shape, "as over REST")
 np.testing.assert_allclose(images, first[:2], atol=1e-6)
 
 # %% [markdown]
@@ -464,7 +465,7 @@ assert not [name for name in plain.signatures if name.endswith(("_png", "_uint8"
 # the posterior and gives
 #
 # $$\log p(x|\mu + \sigma\varepsilon) - \tfrac12\sum_i (\mu_i^2 + \sigma_i^2 - 1 -
-# \log\sigma_i^2).$$
+# \log\sigma_i^2). \tag{8.1}$$
 #
 # Each file is compared with Keras before anything is written; we compare again, with other noise
 # and with the formula written out.
@@ -476,7 +477,7 @@ noise = np.random.default_rng(1).normal(size=(4, vae.latent_dim)).astype(np.floa
 
 
 def onnx(name, **inputs):
-    """Run a file; give its first output."""
+    """Run a file, and return its first output."""
     session = onnxruntime.InferenceSession(folder / "onnx" / f"{name}.onnx")
     return session.run(None, inputs)[0]
 
@@ -488,7 +489,7 @@ pairs = {
     "sample": (onnx("sample", noise=noise), vae.decode(noise).mean()),
     "encode": (onnx("encode", images=few.numpy()), loc),
     "reconstruct": (onnx("reconstruct", images=few.numpy()), vae.reconstruct(few)),
-    "elbo": (onnx("elbo", images=few.numpy(), noise=noise), log_likelihood - kl),
+    "elbo": (onnx("elbo", images=few.numpy(), noise=noise), log_likelihood - kl),  # (8.1)
 }
 for name, (found, expected) in pairs.items():
     print(f"{name:12} largest difference {np.abs(found - expected).max():.1e}")
@@ -501,11 +502,11 @@ for name, (found, expected) in pairs.items():
 # probability itself is an integral, and the ELBO is below its logarithm, so the score is
 #
 # $$s(x) = -\frac1S\sum_{s=1}^S \log p(x|z_s) + \mathrm{KL}(q(z|x)\,\|\,p(z)), \qquad
-# z_s \sim q(z|x),$$
+# z_s \sim q(z|x), \tag{8.2}$$
 #
-# high for what the model finds improbable. The server takes few draws, always of the same noise, so
-# that equal images have equal scores. The cell checks one score against the ELBO of many other
-# draws: they differ by no more than their Monte Carlo errors allow.
+# which is high where the model finds an image improbable. The server takes few draws, always of the
+# same noise, so that equal images have equal scores. The cell checks one score against the ELBO of
+# many other draws: they differ by no more than their Monte Carlo errors allow.
 
 # %%
 scorer = model.signatures["anomaly_score"]
@@ -516,11 +517,11 @@ each = -model.signatures["elbo"](images=one, seed=fresh)["elbo"].numpy()
 score = float(scorer(images=few[:1])["score"][0])
 error = each.std(ddof=1) * np.sqrt(1 / draws + 1 / many)
 print(f"the score {score:.2f}; -ELBO of {many} draws {each.mean():.2f}, error {error:.2f} nats")
-assert abs(score - each.mean()) < 5 * error
+assert abs(score - each.mean()) < 5 * error  # (8.2)
 
 
 def scores(images, scorer=scorer):
-    """Give the score of each image, nats."""
+    """Return the score of each image, nats."""
     parts = [images[first : first + 500] for first in range(0, len(images), 500)]
     return np.concatenate([scorer(images=tf.constant(one))["score"] for one in parts])
 
@@ -535,7 +536,7 @@ own, other = scores(x), scores(strange)
 # with probability $\alpha$ as well: an alarm has a false-positive rate that is known beforehand.
 # Both shares scatter as binomials do, and their difference has the standard error
 #
-# $$\sqrt{\alpha(1-\alpha)\,(1/N_\mathrm{test} + 1/N_\mathrm{validation})}.$$
+# $$\sqrt{\alpha(1-\alpha)\,(1/N_\mathrm{test} + 1/N_\mathrm{validation})}. \tag{8.3}$$
 
 # %%
 threshold = anomaly.threshold
@@ -546,7 +547,7 @@ print(f"threshold {threshold:.1f} nats: above it {checked:.1%} of the validation
 print(f"{false_positives:.2%} of the test images (calibrated: {rate:.0%}, error {error:.2%}),")
 print(f"and {caught:.1%} of the images of {strange_name}")
 assert abs(checked - rate) <= 2 / anomaly.events
-assert abs(false_positives - rate) < 4 * error
+assert abs(false_positives - rate) < 4 * error  # (8.3)
 
 # %%
 figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
@@ -566,22 +567,26 @@ plt.show()
 # The area under it needs no threshold. It is the probability that a stranger scores higher than an
 # image of the own kind, $P(s(x_\mathrm{out}) > s(x_\mathrm{in}))$: the cell computes it both ways.
 #
-# Its error comes from the bootstrap: draw as many images of each set with replacement, compute it
-# anew, again and again, and take the standard deviation. It cannot be just anything. Pair the
-# images of the two sets up at random: the comparisons of the pairs are independent throws of a
-# coin of probability $A$, and their mean has the variance $A(1-A)/\min(N_\mathrm{in},
-# N_\mathrm{out})$. The area is the average over all ways to pair them up, and an average scatters
-# no more than what it is made of.
+# Its error comes from the bootstrap: draw as many images of each set with replacement, compute the
+# area anew, again and again, and take the standard deviation. There is a limit to compare it with.
+# Pair the images of the two sets up at random. Each pair is the throw of a coin that shows heads
+# with probability $A$, and the throws are independent, so that the mean of the pairs has the
+# variance
+#
+# $$\frac{A(1-A)}{\min(N_\mathrm{in}, N_\mathrm{out})}. \tag{8.4}$$
+#
+# The area is the average over all ways to pair them up. The standard deviation of an average is at
+# most that of its parts, so that the error is at most the root of (8.4).
 
 
 # %%
 def auroc(own, other):
-    """The area under the ROC curve."""
+    """Return the area under the ROC curve."""
     return roc_auc_score(np.repeat([0, 1], [len(own), len(other)]), np.concatenate([own, other]))
 
 
 def bootstrap(statistic, *samples, repeats=200, seed=0):
-    """Give a statistic's values on samples drawn with replacement."""
+    """Return a statistic's values on samples drawn with replacement."""
     rng = np.random.default_rng(seed)
     rows = [[rng.integers(0, len(one), len(one)) for one in samples] for _ in range(repeats)]
     return np.array(
@@ -595,8 +600,10 @@ error = bootstrap(auroc, some_own, some_other).std(ddof=1)
 in_pairs = np.mean(some_other[:, None] > some_own) + 0.5 * np.mean(some_other[:, None] == some_own)
 np.testing.assert_allclose(area, in_pairs, rtol=1e-9)
 print(f"AUROC {area:.4f} ± {error:.4f} (bootstrap)")
-# The bootstrap's own error, of 200 repeats, is 5 %.
-assert error <= 1.25 * np.sqrt(area * (1 - area) / min(len(some_own), len(some_other))) + 1e-12
+limit = np.sqrt(area * (1 - area) / min(len(some_own), len(some_other)))
+print(f"the root of (8.4) is {limit:.4f}")
+# (8.4), with room for the bootstrap's own error, which is 5 % with 200 repeats.
+assert error <= 1.25 * limit + 1e-12
 
 # %%
 figure, axes = plt.subplots(figsize=(4, 4), layout="constrained")
@@ -642,7 +649,7 @@ for name, values in zip(("own kind", "strangers"), both, strict=True):
 
 
 def areas(own, other):
-    """The AUROC of either score, and their difference."""
+    """Return the AUROC of either score, and their difference."""
     found = [auroc(own[:, column], other[:, column]) for column in range(2)]
     return [*found, found[0] - found[1]]
 
@@ -667,7 +674,7 @@ print(f"own kind above the threshold: {of_elbo:.1%} by -ELBO, {of_log_prob:.1%} 
 # Nothing so far promises that a stranger is improbable. A density may well be highest where no
 # image of the training lies: in high dimensions the mode of a distribution is not typical of it.
 # Nalisnick et al. (2019) found that models of one set of images give another set the *higher*
-# likelihood, and it takes no artifice to see it. We turn the task around. A second model learns the
+# likelihood. It is easy to see the same here: we turn the task around. A second model learns the
 # strangers, in all 256 grey levels, whose probabilities come from a discretised logistic; then the
 # digits are the strangers.
 
@@ -684,7 +691,7 @@ model_of_strangers.fit(reverse.train.batches(128, shuffle=True), epochs=epochs, 
 
 
 def reverse_scores(images, batch=250):
-    """Give the score of each image under the second model, nats."""
+    """Return the score of each image under the second model, nats."""
     return np.concatenate(
         [
             -model_of_strangers.elbo(images[first : first + batch], num_samples=8, seed=(0, 7)).elbo
@@ -721,8 +728,9 @@ plt.show()
 # are on the whole *more* probable than the model's own kind; one above it may still leave almost
 # all of them under the threshold. The scores differ first of all by how much there is to explain:
 # texture costs nats in every pixel, whatever the model has learned, and a smooth or empty image
-# costs next to none. The score of section 7 was right about its strangers because they had more
-# texture than the digits, or other edges; another kind would have been let through.
+# costs next to none. In section 7 the score was right, since plain patches and fragments of
+# photographs are unlike any digit, and a model of digits finds them improbable. That was a matter
+# of these two kinds of images, and no property of the score.
 #
 # The most and the least probable images of its own kind: how much is there in each to explain?
 
@@ -740,73 +748,159 @@ tfvae.plotting.image_rows(rows, ["most probable", "least probable"])
 #
 # ## Exercises
 #
-# **1. A line between two images.** The signature `interpolate` takes `start`, `end` and a `weight`
-# for each. Ask the served model for the two ends and the middle of a line, and check that its ends
-# are the reconstructions.
+# ### Exercise 1: a line between two images
 #
+# The signature `interpolate` takes `start`, `end` and a `weight` for each of its images. Ask the
+# served model for the two ends and the middle of the line from `few[0]` to `few[1]`. `answer_1` is
+# the array of the three pictures.
+
+# %%
+# Your answer to exercise 1.
+answer_1 = None
+
+
+# %%
+def check_1(answer):
+    ends = model.signatures["reconstruct"](images=few[:2])["images"]
+    np.testing.assert_allclose(np.asarray(answer)[[0, 2]], ends, atol=1e-5)
+    assert np.abs(answer[1] - answer[0]).max() > 1e-3, "the middle is another picture"
+    return "right"
+
+
+print("exercise 1:", "no answer yet" if answer_1 is None else check_1(answer_1))
+
+# %% [markdown]
 # <details><summary>Solution</summary>
+#
+# A batch of three: the same start and the same end three times, and the weights 0, one half and 1.
+# The line is drawn between the codes, not between pixels, so that at its ends stand the
+# reconstructions and not the images themselves.
 #
 # ```python
 # start, end = tf.repeat(few[:1], 3, axis=0), tf.repeat(few[1:2], 3, axis=0)
 # line = model.signatures["interpolate"](start=start, end=end, weight=tf.constant([0.0, 0.5, 1.0]))
-# reconstruct = model.signatures["reconstruct"]
-# ends = reconstruct(images=few[:2])["images"]
-# np.testing.assert_allclose(line["images"].numpy()[[0, 2]], ends, atol=1e-5)
-# assert np.abs(line["images"][1] - line["images"][0]).max() > 1e-3
+# answer_1 = line["images"].numpy()
+# assert check_1(answer_1) == "right"
 # ```
 # </details>
 #
-# **2. A file over REST.** JSON holds no bytes: a file is sent as `{"b64": ...}`. Write the body of
-# a request that scores the first of `files`, and check the answer against the score of its image.
+# ### Exercise 2: a file over REST
 #
+# JSON holds no bytes: a file is sent as `{"b64": ...}`. Write the body of a request that scores the
+# first of `files`, and send it to `rest_server`. `answer_2` is what comes back, parsed: a
+# dictionary.
+
+# %%
+# Your answer to exercise 2.
+answer_2 = None
+
+
+# %%
+def check_2(answer):
+    outputs = answer["outputs"]
+    assert set(outputs) == {"score", "threshold", "is_anomaly"}
+    np.testing.assert_allclose(outputs["score"], own[:1], rtol=1e-5)
+    assert outputs["is_anomaly"] == [bool(own[0] > threshold)]
+    return "right"
+
+
+print("exercise 2:", "no answer yet" if answer_2 is None else check_2(answer_2))
+
+# %% [markdown]
 # <details><summary>Solution</summary>
+#
+# Base64 writes three bytes as four letters, so that a file grows by a third on its way. The answer
+# has three parts: the score, the threshold it is compared with, and whether it lies above.
 #
 # ```python
 # text = base64.b64encode(files[0]).decode()
 # body = json.dumps(
 #     {"signature_name": "anomaly_score_png", "inputs": {"image_bytes": [{"b64": text}]}}
 # )
-# outputs = json.loads(rest_server(body))["outputs"]
-# assert set(outputs) == {"score", "threshold", "is_anomaly"}
-# np.testing.assert_allclose(outputs["score"], own[:1], rtol=1e-5)
-# assert outputs["is_anomaly"] == [bool(own[0] > threshold)]
+# answer_2 = json.loads(rest_server(body))
+# assert check_2(answer_2) == "right"
 # ```
 # </details>
 #
-# **3. Fewer or more alarms.** Calibrate for a false-positive rate of 10 % and for 20 %. Check the
-# rates on the test images, and that the threshold falls.
+# ### Exercise 3: fewer or more alarms
 #
+# Calibrate for a false-positive rate of 10 % and for one of 20 %, on the validation images.
+# `answer_3` is the pair of thresholds. Should they be higher or lower than the one of 5 %?
+
+# %%
+# Your answer to exercise 3.
+answer_3 = None
+
+
+# %%
+def check_3(answer):
+    held_out = len(data.validation)
+    for share, limit in zip((0.1, 0.2), answer, strict=True):
+        found = np.mean(own > limit)
+        spread = np.sqrt(share * (1 - share) * (1 / len(own) + 1 / held_out))  # (8.3)
+        assert abs(found - share) < 4 * spread, "not the rate on the test images"
+    return "right"
+
+
+print("exercise 3:", "no answer yet" if answer_3 is None else check_3(answer_3))
+
+# %% [markdown]
 # <details><summary>Solution</summary>
+#
+# Lower: the more alarms there may be, the lower is the score that raises one. A threshold is a
+# quantile of the scores of the validation images, and with (8.3) it can be tested on the test
+# images.
 #
 # ```python
 # held_out = scores(data.validation.arrays()[0])
-# thresholds = []
-# for share in (0.1, 0.2):
-#     thresholds.append(np.quantile(held_out, 1 - share))
-#     found = np.mean(own > thresholds[-1])
-#     spread = np.sqrt(share * (1 - share) * (1 / len(own) + 1 / len(held_out)))
-#     assert abs(found - share) < 4 * spread
-# assert threshold > thresholds[0] > thresholds[1]
+# answer_3 = [np.quantile(held_out, 1 - share) for share in (0.1, 0.2)]
+# print([f"{np.mean(own > limit):.1%}" for limit in answer_3])
+# assert check_3(answer_3) == "right" and threshold > answer_3[0] > answer_3[1]
 # ```
 # </details>
 #
-# **4. Too probable to be true.** Give the second model an alarm on both sides: half of the rate
-# above the upper quantile of the scores, half below the lower one. Check that it has the rate that
-# it should have on the images it was calibrated on. Does it catch the black image, and how many of
-# the digits?
+# ### Exercise 4: too probable to be true
 #
+# Build an alarm on both sides for the second model: half of the rate above the upper quantile of
+# the scores `home`, half below the lower one. Does it catch the black image, and how many of the
+# digits? `answer_4` is the pair of the lower and the upper limit.
+
+# %%
+# Your answer to exercise 4.
+answer_4 = None
+
+
+# %%
+def check_4(answer):
+    low, high = answer
+    assert low < np.median(home) < high
+    flagged = np.mean((home < low) | (home > high))
+    assert abs(flagged - rate) <= 2 / len(home), "not the rate it was made for"
+    return "right"
+
+
+print("exercise 4:", "no answer yet" if answer_4 is None else check_4(answer_4))
+
+# %% [markdown]
 # <details><summary>Solution</summary>
+#
+# The limits are two quantiles. The printed shares are those of the model's own kind, of the digits
+# and of the black image. An alarm on both sides catches what is too simple as well as what is too
+# complicated, but of strangers that are about as complicated as its own kind it still knows
+# nothing.
 #
 # ```python
 # low, high = np.quantile(home, [rate / 2, 1 - rate / 2])
 # both_sides = [(values < low) | (values > high) for values in (home, away, blank)]
 # print([f"{flags.mean():.1%}" for flags in both_sides])
-# assert abs(both_sides[0].mean() - rate) <= 2 / len(home)
+# answer_4 = low, high
+# assert check_4(answer_4) == "right"
 # ```
 # </details>
 
 # %%
 workplace.cleanup()
+print("the exported files are removed:", not folder.exists())
 
 # %% [markdown]
 # ## References
