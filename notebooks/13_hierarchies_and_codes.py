@@ -31,24 +31,23 @@ keras.utils.set_random_seed(0)  # of the order in which `fit` takes events
 # %% [markdown]
 # ## The images
 #
-# The $8 \times 8$ digits of scikit-learn, whose grey values have 17 levels. They get the
-# likelihood of notebook 12, with 17 levels instead of 256.
+# The hierarchy takes the part of MNIST that comes with the library, with black and white pixels.
+# The codes, further down, take the $8 \times 8$ digits of scikit-learn, which cost less time.
 
-# %% tags=["parameters"] capped="epochs, prior_epochs = 1, 1"
-epochs, prior_epochs = 30, 20
+# %% tags=["parameters"] capped="epochs, vq_epochs, prior_epochs = 1, 1, 1"
+epochs, vq_epochs, prior_epochs = 10, 30, 20  # passes over the training images
 
 # %%
-data = tfvae.datasets.load("digits", seed=0)
-x_train, _ = data.train.arrays()
-x_test, _ = data.test.arrays()
-likelihood = "discretized_logistic:levels=17"
-print(f"{len(data.train)} training images {data.image_shape}, {len(data.test)} test images")
+mnist = tfvae.datasets.load("mnist-small", binarize="static", seed=0)
+m_train, _ = mnist.train.arrays()
+m_test, labels = mnist.test.arrays()
+print(f"{len(mnist.train)} training images {mnist.image_shape}, {len(mnist.test)} test images")
 
 
-def fitted(model):
-    """Train a model on batches of 64 images."""
+def fitted(model, x, epochs, batch_size):
+    """Train a model on batches of images."""
     model.compile(keras.optimizers.Adam(2e-3))
-    model.fit(x_train, batch_size=64, epochs=epochs, verbose=0)
+    model.fit(x, batch_size=batch_size, epochs=epochs, verbose=0)
     return model
 
 
@@ -71,64 +70,69 @@ def fitted(model):
 # - \underbrace{\mathbb{E}_{q(z_1|x)}[
 # \mathrm{KL}(q(z_2|z_1, x) \,\|\, p(z_2|z_1))]}_{\mathrm{KL}_2}. \tag{13.1}$$
 #
-# Here $z_1$ is a vector of 6 numbers, and $z_2$ a map of $4 \times 4$ places with one number each.
+# Here $z_1$ has 4 numbers, and $z_2$ has 12. A group can collapse as a whole (notebook 7): if $z_2$
+# says everything from the start, $z_1$ is never needed, and the other way round. So the KL comes in
+# along a warm-up, and as long as it lasts `balance=true` makes the group that says more pay more.
 
 # %%
+warm_up = epochs * len(m_train) // 128 // 2
 ladder = fitted(
     tfvae.HierarchicalVAE.for_images(
-        data.image_shape,
-        groups="6,4x4x1",
-        network="conv:filters=16,hidden=64",
-        likelihood=likelihood,
+        mnist.image_shape,
+        groups="4,12",
+        network="dense:hidden=256",
+        likelihood="bernoulli",
+        objective=f"elbo:beta=linear(steps={warm_up}),balance=true",
         seed=0,
-    )
+    ),
+    m_train,
+    epochs,
+    batch_size=128,
 )
-terms = ladder.terms(x_test, seed=1)
+terms = ladder.terms(m_test, seed=1)
 by_group = terms.kl_by_group.numpy()
-parts = ladder.elbo(x_test, seed=1)
+parts = ladder.elbo(m_test, seed=1)
 # (13.1): the KL is the sum over groups, and the ELBO what is left of the log-likelihood.
 np.testing.assert_allclose(by_group.sum(axis=1), terms.kl, rtol=1e-4, atol=1e-3)
 np.testing.assert_allclose(
     parts.elbo, np.mean(terms.log_likelihood, axis=0) - by_group.sum(axis=1), rtol=1e-3, atol=0.05
 )
-flat = fitted(
-    tfvae.VAE.for_images(
-        data.image_shape,
-        latent_dim=22,
-        network="conv:filters=16,hidden=64",
-        likelihood=likelihood,
-        seed=0,
-    )
-)
-print(f"KL of the groups, nats: {by_group.mean(axis=0).round(2)}")
-print(f"ELBO of the ladder {np.mean(parts.elbo):.2f}, ", end="")
-print(f"of one vector of 22 {np.mean(flat.elbo(x_test, seed=1).elbo):.2f} nats")
+print(f"KL of the groups: {by_group.mean(axis=0).round(2)} nats")
+print(f"ELBO {np.mean(parts.elbo):.2f} nats, log-likelihood {np.mean(terms.log_likelihood):.2f}")
 
 # %% [markdown]
-# Which group says what? Hold the top group still and draw the one below it anew, several times.
-# What stays is the work of $z_1$, what changes that of $z_2$.
+# Both groups are in use. Which says what? Keep $z_1$ of a test image and draw $z_2$ anew, several
+# times. What stays is the work of $z_1$, and what changes is that of $z_2$.
 
 # %%
 rows = []
-for i in (0, 3, 5):
-    z = ladder.code(x_test[i : i + 1])
-    below = ladder.sample_below(z, 1, 10, seed=2).numpy()
-    rows.append(np.concatenate([x_test[i : i + 1], ladder.reconstruct(x_test[i : i + 1]), below]))
-tfvae.plotting.image_rows(np.stack(rows), ["", "", ""])
+shown = (0, 3, 1, 5, 4)
+for i in shown:
+    z = ladder.code(m_test[i : i + 1])
+    below = ladder.sample_below(z, 1, 10, seed=2).numpy()[0]
+    rows.append(np.concatenate([m_test[i : i + 1], ladder.reconstruct(m_test[i : i + 1]), below]))
+tfvae.plotting.image_rows(np.stack(rows), [f"a {labels[i]}" for i in shown])
 
 # %% [markdown]
 # Each row: a test image, its reconstruction, and ten images with the same $z_1$ and new draws of
-# $z_2$. How much they have in common is a matter of a number, too: the spread of the images with
-# $z_1$ held, as a part of the spread of images that share nothing.
+# $z_2$. Of the 7, the 2 and the 1 the digit stays as it is in nearly all draws, while its width and
+# its strokes change. With the $z_1$ of the 4 the draws are 4s and 9s, which are written much alike.
+# And the $z_1$ of the 0 has settled little: even the digit is left to $z_2$. So $z_1$ is no label.
+# Nobody told the model what its four numbers should mean; it keeps in them what is worth most.
+#
+# The same as a number: the variance of the images with $z_1$ kept (averaged over pixels), as a part
+# of the variance of images that share nothing. And the other way round, with $z_2$ of an image
+# kept and $z_1$ drawn anew? The model has no such draw: $z_2$ comes after $z_1$, and its
+# distribution depends on it.
 
 # %%
-free = ladder.sample(200, seed=3).numpy()
-held = [
-    ladder.sample_below(ladder.code(x_test[i : i + 1]), 1, 50, seed=4).numpy().var(axis=0).mean()
-    for i in range(10)
+free = ladder.sample(300, seed=3).numpy().var(axis=0).mean()
+kept = [
+    ladder.sample_below(ladder.code(m_test[i : i + 1]), 1, 50, seed=4).numpy()[0].var(axis=0).mean()
+    for i in range(20)
 ]
-share = np.mean(held) / free.var(axis=0).mean()
-print(f"with z1 held {share:.0%} of the variance of free draws is left")
+print(f"with z1 kept {np.mean(kept) / free:.0%} of the variance of free draws is left")
+assert np.mean(kept) < free
 
 # %% [markdown]
 # ## A codebook
@@ -142,7 +146,15 @@ print(f"with z1 held {share:.0%} of the variance of free draws is left")
 # gradient at $e_{c_p}$ is handed to $z_p$ unchanged (*straight through*), and a term
 # $\beta\|z_p - e_{c_p}\|^2$ keeps the two close, so that the lie is a small one.
 
+# The $8 \times 8$ digits have grey values of 17 levels. Each level gets a probability, that of the
+# real numbers which round to it under a logistic distribution (`discretized_logistic`). The map of
+# codes has $4 \times 4$ places.
+
 # %%
+data = tfvae.datasets.load("digits", seed=0)
+x_train, _ = data.train.arrays()
+x_test, _ = data.test.arrays()
+likelihood = "discretized_logistic:levels=17"
 vq = fitted(
     tfvae.VQVAE.for_images(
         data.image_shape,
@@ -150,7 +162,10 @@ vq = fitted(
         network="conv:filters=32",
         likelihood=likelihood,
         seed=0,
-    )
+    ),
+    x_train,
+    vq_epochs,
+    batch_size=64,
 )
 codes = vq.codes(x_test).numpy()
 vectors = vq.to_vectors(vq.encoder(x_test)).numpy()  # [images, 4, 4, C]
@@ -167,8 +182,9 @@ print(f"perplexity {usage.perplexity:.1f} of {32} codes")
 tfvae.plotting.code_use(usage, codes[:6], x_test[:6])
 
 # %% [markdown]
-# What is one code worth to the picture? Change one of them, and see that only a part of the image
-# changes: the code's place in the map is a place in the picture.
+# What is one code worth to the picture? Change the code at one place of the map, given by row and
+# column, and see how much each pixel changes. It is the pixels around that place: a place in
+# the map is a place in the picture.
 
 # %%
 before = vq.decode_codes(codes[:1]).mean().numpy()[0]
@@ -183,7 +199,7 @@ panels[0].imshow(before[..., 0])
 panels[0].set_title("as coded")
 for panel, values, place in zip(panels[1:], difference, ((0, 0), (1, 2), (3, 3)), strict=True):
     panel.imshow(values[..., 0], cmap="magma", vmin=0, vmax=0.6)
-    panel.set_title(f"change of the code at {place}")
+    panel.set_title(f"change by {place}")
 for panel in panels:
     panel.set_axis_off()
 plt.show()
@@ -224,26 +240,41 @@ print(f"+ ({np.mean(found.log_prior):.2f}) nats")
 
 # %%
 random = np.random.default_rng(0).integers(0, 32, (12, *codes.shape[1:]))
+flat = fitted(
+    tfvae.VAE.for_images(
+        data.image_shape,
+        latent_dim=16,
+        network="conv:filters=16,hidden=64",
+        likelihood=likelihood,
+        seed=0,
+    ),
+    x_train,
+    vq_epochs,
+    batch_size=64,
+)
 rows = [
     vq.decode_codes(random).mean(),
     vq.sample(12, seed=5),
-    ladder.sample(12, seed=5),
     flat.sample(12, seed=5),
+    x_test[:12],
 ]
-names = ["random codes", "VQ-VAE", "ladder", "one vector"]
+names = ["random codes", "codes of the prior", "VAE, one vector", "test images"]
 tfvae.plotting.image_rows(np.stack([np.asarray(row) for row in rows]), names)
 
 # %% [markdown]
-# May the three figures be compared? All are lower bounds of $\log p(x)$ of the same images. But the
-# bound (13.4) is as loose as the other codes are likely: it counts one single map of codes and
-# drops all others. An ELBO averages over what $z$ may have been. So a lower figure of the VQ-VAE
-# does not show that its *model* is worse.
+# The codes in the first row were drawn at random, those in the second from the learnt prior. The
+# third row is a VAE with one vector of 16 numbers, and the last has images of the test set. The
+# images of the second row have the contrast of real ones, and those of the VAE are greyer.
+#
+# May the bounds of the two models be compared? Both are lower bounds of $\log p(x)$ of the same
+# images. But (13.4) counts one single map of codes and drops all others, and the more likely the
+# others are, the more it is too low. An ELBO averages over what $z$ may have been. So if the figure
+# of the VQ-VAE is the lower one, that does not show that its *model* is worse.
 
 # %%
 print(f"{'':12}{'bound, nats':>14}{'bits per pixel':>17}")
 for name, value in {
     "one vector": np.mean(flat.elbo(x_test, seed=1).elbo),
-    "ladder": np.mean(parts.elbo),
     "VQ-VAE": np.mean(found.bound),
 }.items():
     print(f"{name:12}{value:14.2f}{-value / 64 / np.log(2):17.3f}")
@@ -286,9 +317,9 @@ print("exercise 1:", "no answer yet" if answer_1 is None else check_1(answer_1))
 #
 # ### Exercise 2: cooler samples
 #
-# `ladder.sample(n, temperature=t)` multiplies the standard deviations of all
-# groups by $t$. How does the variance of the samples (over samples, averaged over pixels) change
-# from $t = 1$ to $t = \frac12$? `answer_2` is the variance at $\frac12$ divided by that at 1.
+# `ladder.sample(n, temperature=t)` multiplies the standard deviations of all groups by $t$. How
+# does the variance of the samples (over samples, averaged over pixels) change from $t = 1$ to
+# $t = \frac12$? `answer_2` is the variance at $\frac12$ divided by that at 1.
 
 # %%
 # Your answer to exercise 2.
