@@ -45,14 +45,17 @@ class Published:
     Attributes:
         value: −log p(x) of the test images in nats, or bits per dimension.
         source: paper and table.
-        num_samples: K of its estimate.
+        num_samples: K of its estimate, None where it is exact.
         note: what of it differs from the row, in words.
+        checked: what the figure was compared with: where else than in the paper it can be read.
+            Without it the figure is from memory, and the table says so.
     """
 
     value: float
     source: str
-    num_samples: int
+    num_samples: int | None = None
     note: str = ""
+    checked: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,8 +321,9 @@ def table() -> str:
                 f"**{heading}**",
                 "",
                 f"| row | model | published | {'−log p(x)' if row.unit == 'nats' else row.unit} | "
-                "K, images | −ELBO | AIS less IS (gap) | epochs | parameters | hours | on |",
-                "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+                "above it | K, images | −ELBO | AIS less IS (gap) | epochs | parameters | hours | "
+                "on |",
+                f"| --- | --- |{' ---: |' * 9} --- |",
             ]
         published = row.published
         cells = [
@@ -343,21 +347,28 @@ def samples_table() -> str:
 
 
 def _cited(published: Published) -> str:
-    note = f"; {published.note}" if published.note else ""
-    return f"{published.value:.2f} ({published.source}; K = {published.num_samples:,}{note})"
+    words = [
+        published.source,
+        "" if published.num_samples is None else f"K = {published.num_samples:,}",
+        published.note,
+        f"as in {published.checked}" if published.checked else "from memory",
+    ]
+    return f"{published.value:.2f} ({'; '.join(filter(None, words))})"
 
 
 def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
     if result is None:
-        return ["not run yet", *[""] * 7]
+        return ["not run yet", *[""] * 8]
     found = result["evaluation"]
     marginal = found["importance_sampling"]
     error = marginal["standard_error"]
     if row.unit == "bits/dim":
         error /= result["dimensions"] * math.log(2)
-        figure = f"{marginal['bits_per_dimension']:.4f} ± {error:.4f}"
+        value = marginal["bits_per_dimension"]
+        figure = f"{value:.4f} ± {error:.4f}"
     else:
-        figure = f"{-marginal['log_prob']:.2f} ± {error:.2f}"
+        value = -marginal["log_prob"]
+        figure = f"{value:.2f} ± {error:.2f}"
     annealing = found.get("annealing")
     difference = ""
     if annealing is not None:
@@ -367,6 +378,7 @@ def _cells(row: Row, result: dict[str, Any] | None) -> list[str]:
     epochs, planned = result["epochs"], result["epochs_planned"]
     return [
         figure,
+        "" if row.published is None else f"{value - row.published.value:+.2f}",
         f"{marginal['num_samples']:,}, {marginal['events']:,}",
         f"{-found['elbo']:.2f}",
         difference,

@@ -1,14 +1,15 @@
 """Holes, made-up rows and log p(x) of tables, beside other packages.
 
-    python benchmarks/table_models.py holes TABLES [--seeds 5]
+    python benchmarks/table_models.py holes TABLES [--seeds 5] [--tables iris wine]
     python benchmarks/table_models.py rows TABLES [--seeds 5] [--peers PYTHON]
-    python benchmarks/table_models.py log-p TABLES [--seeds 5]
 
 TABLES is a folder with diamonds.csv and flchain.csv; the others are scikit-learn's. PYTHON is an
-interpreter that has ctgan. What has been measured is in the output file, and is not measured again.
+interpreter that has ctgan. The second measures log p(x) too, of the same models. What has been
+measured is in the output file, and is not measured again; `table_pages.py` prints it.
 """
 
 import argparse
+import functools
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,14 +30,15 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - makes 
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import cross_val_predict
-from table_results import kept, run_peer
+from table_results import Kept, Peer
 
 import tfvae
 from tfvae.sklearn import VAEImputer
 
 _MOST_ROWS = 5_000
+HOLES = ("iris", "wine", "breast_cancer", "diabetes", "diamonds")
 # What a model of made-up rows foretells of real ones.
-TARGETS = {"diamonds": "price", "flchain": "death"}
+TARGETS: dict[str, str] = {"diamonds": "price", "flchain": "death"}
 
 
 # --- holes ----------------------------------------------------------------------------------------
@@ -118,8 +120,11 @@ def table(name: str, folder: Path, seed: int) -> tuple[pd.DataFrame, pd.DataFram
     return frame[:half], frame[half:]
 
 
-def train(frame: pd.DataFrame, seed: int) -> tuple[tfvae.VAE, tfvae.datasets.Dataset]:
-    """Return a model of a table with the library's defaults, and its data."""
+@functools.lru_cache(maxsize=1)
+def trained(name: str, folder: Path, seed: int) -> tuple[tfvae.VAE, tfvae.datasets.Dataset, float]:
+    """Return a model of a table with the library's defaults, its data, and the processor time."""
+    frame, _ = table(name, folder, seed)
+    begun = time.process_time()
     data = tfvae.datasets.load(frame, seed=seed, validation=0.05, test=0.05)
     vae = tfvae.VAE.for_events(
         data.event_shape, likelihood=data.schema.likelihood(), missing=data.missing, seed=seed
@@ -133,43 +138,55 @@ def train(frame: pd.DataFrame, seed: int) -> tuple[tfvae.VAE, tfvae.datasets.Dat
         )
     )
     vae.fit(batches, epochs=epochs, verbose=0)
-    return vae, data
+    return vae, data, time.process_time() - begun
 
 
-def by_vae(frame: pd.DataFrame, seed: int, *, ex_post: bool) -> pd.DataFrame:
-    """Return as many rows as a frame has, made up by this library."""
-    vae, data = train(frame, seed)
+Made = tuple[pd.DataFrame, float]
+
+
+def by_vae(name: str, folder: Path, seed: int, *, ex_post: bool) -> Made:
+    """Return as many rows as there were to learn from, made up, and the processor time."""
+    vae, data, seconds = trained(name, folder, seed)
+    begun = time.process_time()
     if ex_post:
         prior = tfvae.evaluation.fit_prior(vae, data.train.batches(256), "gaussian_mixture")
         vae = vae.with_prior(prior)
-    x = vae.sample(len(frame), mean=False, seed=seed)
-    return data.schema.to_frame(x, within_range=True)
+    x = vae.sample(len(table(name, folder, seed)[0]), mean=False, seed=seed)
+    return data.schema.to_frame(x, within_range=True), seconds + time.process_time() - begun
 
 
-def by_tvae(frame: pd.DataFrame, seed: int, python: str) -> pd.DataFrame:
-    """Return as many rows as a frame has, made up by ctgan's TVAE."""
-    categories = [
-        name for name in frame if frame[name].dtype.kind not in "f" and _is_few(frame[name])
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        source, out = Path(folder) / "x.csv", Path(folder) / "y.csv"
+def by_tvae(name: str, folder: Path, seed: int, *, peer: Peer) -> Made:
+    """Return as many rows as there were to learn from, made up by ctgan's TVAE.
+
+    Numbers are rounded to the digits that the table has, and moved into its range, as SDV does
+    with what this package makes up, and as this library's rows are.
+    """
+    frame, _ = table(name, folder, seed)
+    categories = [column for column in frame if _is_few(frame[column])]
+    with tempfile.TemporaryDirectory() as place:
+        source, out = Path(place) / "x.csv", Path(place) / "y.csv"
         frame.to_csv(source, index=False)
-        run_peer(python, "rows", seed, len(frame), source, out, ",".join(categories))
-        return pd.read_csv(out)
+        seconds = peer.ask("rows", seed, len(frame), source, out, categories)
+        made_up = pd.read_csv(out, dtype={column: frame[column].dtype for column in categories})
+    for column in frame.columns.difference(categories):
+        values = frame[column]
+        digits = next(n for n in range(17) if np.allclose(values, values.round(n)))
+        made_up[column] = made_up[column].clip(values.min(), values.max()).round(digits)
+    return made_up, seconds
 
 
 def _is_few(values: pd.Series) -> bool:
-    return values.dtype.kind not in "iu" or values.nunique() <= 10
+    """Whether a column is one of categories: of text, or of few whole numbers."""
+    kind = values.dtype.kind
+    return kind != "f" and (kind not in "iu" or values.nunique() <= 10)
 
 
 def compare(
-    name: str, folder: Path, make: Callable[[pd.DataFrame, int], pd.DataFrame], seed: int
+    name: str, folder: Path, make: Callable[[str, Path, int], Made], seed: int
 ) -> dict[str, float]:
     """Return how like real rows made-up ones are: four figures, and the time to make them."""
     learnt, held_out = table(name, folder, seed)
-    begun = time.perf_counter()
-    made_up = make(learnt, seed)
-    seconds = time.perf_counter() - begun
+    made_up, seconds = make(name, folder, seed)
     levels = {
         column: sorted(map(str, set(learnt[column]) | set(held_out[column])))
         for column in learnt
@@ -241,8 +258,8 @@ def _foretold(learnt: np.ndarray, real: np.ndarray, target: int, is_class: bool)
 
 def log_p(name: str, folder: Path, seed: int) -> dict[str, float]:
     """Return the mean of log p(x) of held-out rows, in the table's own units, and its error."""
-    learnt, held_out = table(name, folder, seed)
-    vae, data = train(learnt, seed)
+    _, held_out = table(name, folder, seed)
+    vae, data, _ = trained(name, folder, seed)
     x = data.schema.to_events(held_out[:2000], unseen="missing" if data.missing else "refuse")
     found = tfvae.evaluation.log_prob(vae, x, num_samples=500, seed=seed)
     values = np.asarray(found.log_probs, float) + data.schema.log_abs_det_jacobian(x)
@@ -256,34 +273,38 @@ def log_p(name: str, folder: Path, seed: int) -> dict[str, float]:
 def main() -> None:
     """Measure what has not been measured."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["holes", "rows", "log-p"])
+    parser.add_argument("what", choices=["holes", "rows"])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--tables", nargs="*", help="names of tables; by default all")
+    parser.add_argument("--ways", nargs="*", help="names of ways to make rows up; by default all")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--peers", help="interpreter of an environment with ctgan")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/tables.json"))
     options = parser.parse_args()
     folder = options.folder
-    with kept(options.out, options.what) as found:
+    if options.what == "holes":
+        holes = Kept(options.out, "holes")
         for seed in range(options.seeds):
-            if options.what == "holes":
-                for name in ("iris", "wine", "breast_cancer", "diabetes", "diamonds"):
-                    for share in (0.2, 0.5):
-                        for way in imputers(seed):
-                            key = f"{name}|{share}|{way}|{seed}"
-                            found.add(key, partial(fill, name, folder, share, way, seed))
-                continue
-            for name in TARGETS:
-                if options.what == "log-p":
-                    found.add(f"{name}|{seed}", partial(log_p, name, folder, seed))
-                    continue
-                ways: dict[str, Callable[[pd.DataFrame, int], pd.DataFrame]] = {
-                    "vae": partial(by_vae, ex_post=False),
-                    "vae, ex-post mixture": partial(by_vae, ex_post=True),
-                }
-                if options.peers:
-                    ways["tvae"] = partial(by_tvae, python=options.peers)
-                for way, make in ways.items():
-                    found.add(f"{name}|{way}|{seed}", partial(compare, name, folder, make, seed))
+            for name in options.tables or HOLES:
+                for share in (0.2, 0.5):
+                    for way in imputers(seed):
+                        key = f"{name}|{share}|{way}|{seed}"
+                        holes.add(key, partial(fill, name, folder, share, way, seed))
+        return
+    ways: dict[str, Callable[[str, Path, int], Made]] = {
+        "vae": partial(by_vae, ex_post=False),
+        "vae, ex-post mixture": partial(by_vae, ex_post=True),
+    }
+    if options.peers:
+        ways["tvae"] = partial(by_tvae, peer=Peer(options.peers))
+    ways = {way: make for way, make in ways.items() if way in (options.ways or ways)}
+    rows, found = Kept(options.out, "rows"), Kept(options.out, "log-p")
+    for seed in range(options.seeds):
+        for name in options.tables or TARGETS:
+            for way, make in ways.items():
+                rows.add(f"{name}|{way}|{seed}", partial(compare, name, folder, make, seed))
+            if "vae" in ways:
+                found.add(f"{name}|{seed}", partial(log_p, name, folder, seed))
 
 
 if __name__ == "__main__":

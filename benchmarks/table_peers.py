@@ -1,14 +1,20 @@
 """What other packages do with a table: PyOD's detectors and the TVAE of `ctgan`.
 
-`benchmarks/tables.py` runs this file with an interpreter that has them, as they need PyTorch:
+`table_results.Peer` runs this file with an interpreter that has them, as they need PyTorch. It
+reads one line of JSON for each thing to do, and answers with a line that has the seconds of
+processor time that it took:
 
-    python table_peers.py detect NAME SEED IN.npy OUT.npy
-    python table_peers.py rows SEED COUNT IN.csv OUT.csv COLUMN,COLUMN
+    ["detect", NAME, SEED, "IN.npy", "OUT.npy"]
+    ["rows", SEED, COUNT, "IN.csv", "OUT.csv", ["COLUMN", ...]]
 
 The second makes rows up as those of a file are, of which the named columns are categories.
 """
 
+import contextlib
+import json
 import sys
+import time
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +24,15 @@ def detect(name: str, seed: int, x: np.ndarray) -> np.ndarray:
     import torch
 
     torch.manual_seed(seed)
+    detector: Any
     if name == "ecod":
         from pyod.models.ecod import ECOD
 
         detector = ECOD()
+    elif name == "pyod pca":
+        from pyod.models.pca import PCA
+
+        detector = PCA(random_state=seed)
     elif name == "pyod vae":
         from pyod.models.vae import VAE
 
@@ -34,7 +45,7 @@ def detect(name: str, seed: int, x: np.ndarray) -> np.ndarray:
     return np.asarray(detector.decision_scores_)
 
 
-def rows(seed: int, count: int, source: str, categories: list[str]) -> "object":
+def rows(seed: int, count: int, source: str, categories: list[str]) -> Any:
     """Return rows that a TVAE makes up, a frame."""
     import pandas as pd
     import torch
@@ -42,21 +53,30 @@ def rows(seed: int, count: int, source: str, categories: list[str]) -> "object":
 
     np.random.seed(seed)  # noqa: NPY002 - where ctgan draws from
     torch.manual_seed(seed)
-    model = TVAE(cuda=False) if "cuda" in TVAE.__init__.__code__.co_varnames else TVAE()
+    model = TVAE(enable_gpu=False)
+    model.set_random_state(seed)
     model.fit(pd.read_csv(source), categories)
     return model.sample(count)
 
 
-def main() -> None:
-    """Do what the arguments say."""
-    what, *arguments = sys.argv[1:]
-    if what == "detect":
-        name, seed, source, out = arguments
-        np.save(out, detect(name, int(seed), np.load(source)))
+def do(request: list[Any]) -> None:
+    """Do what a line asks for."""
+    if request[0] == "detect":
+        _, name, seed, source, out = request
+        np.save(out, detect(name, seed, np.load(source)))
     else:
-        seed, count, source, out, categories = arguments
-        made_up = rows(int(seed), int(count), source, [c for c in categories.split(",") if c])
-        made_up.to_csv(out, index=False)
+        _, seed, count, source, out, categories = request
+        rows(seed, count, source, categories).to_csv(out, index=False)
+
+
+def main() -> None:
+    """Answer each line."""
+    answers = sys.stdout
+    for line in sys.stdin:
+        begun = time.process_time()
+        with contextlib.redirect_stdout(sys.stderr):  # what the packages print
+            do(json.loads(line))
+        print(json.dumps(time.process_time() - begun), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -650,7 +650,7 @@ assert np.all(np.abs(careful - exact) <= 4 * eps * offsets)
 # $\log \sigma^2$ and keeps the latter. We train a small VAE on the MNIST digits that come with the
 # package and look at what its encoder puts out.
 
-# %% tags=["parameters"] capped="epochs, images = 2, 1500"
+# %% tags=["parameters"] capped="epochs, images = 6, 6000"
 epochs, images = 20, 6000
 
 # %%

@@ -13,6 +13,9 @@
 # what came out: samples, reconstructions, the map of the latent space, and what becomes of a
 # picture when one number of its latent vector is changed.
 #
+# ![A VAE: encoder, mean and log-variance, a draw of z, decoder, and the terms of the
+# ELBO](figures/vae.svg)
+#
 # ## Learning goals
 #
 # - Which tensor goes where: from image to features, to $q(z|x)$, to $z$, to $p(x|z)$.

@@ -102,14 +102,16 @@ for line in found.warnings:
 tfvae.plotting.diagnosis(found)
 
 # %% [markdown]
-# `tfvae.evaluation.diagnose` looks at every dimension. A dimension is an *active unit*
-# if the mean of $q(z|x)$ in it varies over the images. Here none does. Above the bars of the KL,
-# below where
-# the codes lie: all at the prior's own mean.
+# `tfvae.evaluation.diagnose` looks at every dimension. A dimension is an *active unit* if the mean
+# of $q(z|x)$ in it varies over the images. Here none does. Mind the axis of the first panel: its
+# bars look tall, but together they are the rate that the cell above has printed, 0.0006 nats. The
+# other panel shows where the codes lie: all at the prior's own mean.
 #
-# No schedule can cure this model. A warm-up would let the KL rise for a while, and when β is back
-# at its end the optimum is the collapsed one again. The cure is another objective: a smaller β, or
-# the noise scale that the data have.
+# The warning names two cures, a warm-up and free bits. It looks at the model alone and cannot know
+# *why* nothing is in $z$: these are cures of the other cause, which comes next. Here the objective
+# itself is the matter. A warm-up would let the KL rise for a while, and when β is back at its end
+# the optimum is the collapsed one again. What helps here is another objective: a smaller β, or the
+# noise scale that the data have.
 #
 # ### The optimiser got stuck in it
 #

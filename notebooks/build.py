@@ -17,6 +17,8 @@ the whole runs in seconds; nothing is kept then. Solutions of exercises are fold
 `<details> ... </details>`; their code runs too, after the text.
 """
 
+import base64
+import io
 import os
 import re
 import sys
@@ -34,6 +36,7 @@ from cyclopts import Parameter
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from PIL import Image
 from tqdm import tqdm
 from traitlets.config import Config
 
@@ -156,6 +159,7 @@ def run(notebook: NotebookNode, title: str) -> None:
         client.execute()
     notebook.cells = [cell for cell in cells if cell.id not in hidden]
     number(notebook)
+    pack_pictures(notebook)
     # What the kernel says of itself differs from one Python to the next.
     notebook.metadata["language_info"] = {"name": "python"}
 
@@ -167,6 +171,23 @@ def number(notebook: NotebookNode) -> None:
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count
+
+
+def pack_pictures(notebook: NotebookNode) -> None:
+    """Pack the pictures of a notebook closer, each with the same pixels."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            picture = output.get("data", {}).get("image/png")
+            if picture is None:
+                continue
+            image = Image.open(io.BytesIO(base64.b64decode(picture)))
+            if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
+                image = image.convert("RGB")  # nothing shines through
+            place = io.BytesIO()
+            image.save(place, "PNG", optimize=True)
+            packed = base64.b64encode(place.getvalue()).decode()
+            if len(packed) < len(picture):
+                output["data"]["image/png"] = packed
 
 
 def keep_outputs(notebook: NotebookNode, place: Path) -> int:
@@ -227,8 +248,8 @@ def main(
         if not (execute or compare or capped):
             if changed := keep_outputs(notebook, place):
                 sys.exit(
-                    f"error: {changed} cells of code in {stem} are not those whose outputs are in "
-                    f"{place.name}; --execute runs it and replaces them"
+                    f"error: the code of {stem} is not that of the outputs in {place.name} (cells "
+                    f"that differ: {changed}); --execute runs it and replaces them"
                 )
             write(notebook, place)
             continue

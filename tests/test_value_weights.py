@@ -29,6 +29,7 @@ def weight(rng):
     return (rng.uniform(0, 2, (20, *SHAPE)) * (rng.random((20, *SHAPE)) < 0.7)).astype("float32")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("likelihood", ["normal", "laplace:scale=learned", "student_t"])
 def test_terms_sum_the_weighted_log_probabilities_of_values(x, weight, likelihood):
     vae = make(likelihood)

@@ -218,7 +218,7 @@ def test_an_uploaded_digit_shows_the_elbo_of_the_model(page, trained):
     np.testing.assert_array_equal(inverted, 255 - image)
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
@@ -309,6 +309,7 @@ def test_the_map_shows_images_on_hovering_and_walks_from_a_click(page, trained, 
     np.testing.assert_allclose(pixels(after).astype(int), expected, atol=1)
 
 
+@pytest.mark.exhaustive
 def test_nothing_is_asked_of_other_hosts(page, url):
     move(page, 0)
     page.wait_for_timeout(300)

@@ -8,7 +8,7 @@ from scripts import ROOT, benchmark
 
 PAGES = "\n".join(
     (ROOT / "docs" / name).read_text("utf-8")
-    for name in ("results.md", "benchmarks.md", "evaluate.md", "serve.md")
+    for name in ("results.md", "benchmarks.md", "evaluate.md", "serve.md", "tables.md")
 )
 
 
@@ -32,6 +32,14 @@ def test_the_pages_have_the_table_of_the_results(combinations):
 def test_the_pages_have_the_table_of_starts():
     kept = json.loads((ROOT / "benchmarks" / "starts.json").read_text())
     assert benchmark("starts").table(kept["rows"]) in PAGES
+
+
+def test_the_pages_have_what_was_measured_on_tables():
+    pages = benchmark("table_pages")
+    found = pages.tables(json.loads(pages.RESULTS.read_text()))
+    assert {"anomalies", "holes"} <= set(found)
+    for table in found.values():
+        assert table in PAGES
 
 
 @pytest.mark.exhaustive

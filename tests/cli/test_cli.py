@@ -181,6 +181,7 @@ def test_a_model_without_its_run_needs_to_be_told_the_images(run, tmp_path):
     assert json.loads(done.stdout)["events"] == 180
 
 
+@pytest.mark.exhaustive
 def test_help_answers_before_tensorflow_could_load():
     code = (
         "import sys, tfvae.cli.main\n"
@@ -226,6 +227,7 @@ def test_real_mnist(test_data, tmp_path):
     assert score["standard_error"] < 0.5
 
 
+@pytest.mark.exhaustive
 def test_encode_writes_codes_and_goes_on(run, tmp_path):
     import pyarrow.parquet
 

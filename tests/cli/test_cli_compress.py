@@ -77,6 +77,7 @@ def test_binarised_events_come_back_as_such(place, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "back.npy"), expected)
 
 
+@pytest.mark.exhaustive
 def test_mistakes_are_one_line(place, tmp_path):
     model, colour = (("--model", place / f"{name}.keras") for name in ("grey", "colour"))
     small, out = tmp_path / "small", tmp_path / "out.npy"

@@ -50,7 +50,7 @@ def test_a_run_keeps_the_families_it_was_given(conditional):
     assert "label" in signatures["sample"].structured_input_signature[1]
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

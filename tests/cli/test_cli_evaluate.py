@@ -60,6 +60,7 @@ def test_everything_about_a_run(run, tmp_path):
     assert json.loads(again.stdout)["importance_sampling"] == importance
 
 
+@pytest.mark.exhaustive
 def test_the_report_in_words(run):
     folder, _ = run
     out, err = within(

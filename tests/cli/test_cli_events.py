@@ -92,7 +92,7 @@ def test_from_training_to_the_loaded_export(run, tmp_path):
     np.testing.assert_allclose(vae.code(x, labels), trained.code(x, labels), atol=1e-5)
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 def test_options_of_a_run_come_back(run):
     kind, folder, data, *_ = run
     config = TrainConfig.read(folder / "run" / "config.toml")
@@ -167,10 +167,16 @@ def test_pictures_and_numbers_by_the_ending(run, tmp_path, command):
 @pytest.mark.exhaustive
 def test_scores_and_filled_holes(run, tmp_path):
     kind, folder, data, *_ = run
-    within("score", folder / "run", "--data", data, "--out", tmp_path / "s.csv", "--rate", 0.1)
+    within(
+        "score", folder / "run", "--data", data, "--out", tmp_path / "s.csv", "--rate", 0.1,
+        "--by-value", tmp_path / "v.npy",
+    )  # fmt: skip
     scores = pd.read_csv(tmp_path / "s.csv")
-    assert list(scores.columns) == ["row", "score", "is_anomaly"]
+    more = ["columns"] if kind == "table" else []
+    assert list(scores.columns) == ["row", "score", "is_anomaly", *more]
     assert len(scores) == 120
+    shares = np.load(tmp_path / "v.npy")
+    assert shares.shape == (120, *TrainedModel.open(folder / "run").vae.event_shape)
     assert 0 < scores["is_anomaly"].sum() < 60
     out, _ = within(
         "score", folder / "run", "--out", tmp_path / "p.csv", "--method", "log_prob", "--json",
@@ -224,7 +230,7 @@ def test_ones_own_events_are_all_taken(run, tmp_path):
         )  # fmt: skip
         assert json.loads(out)["n"] == 1
         line = refused("explore", folder / "run")
-        assert "tfvae explore shows images; this model's events are volumes (4, 6, 5, 1)" in line
+        assert "shows images and tables; this model's events are volumes (4, 6, 5, 1)" in line
 
 
 @pytest.mark.exhaustive

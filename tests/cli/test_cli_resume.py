@@ -103,6 +103,7 @@ def test_two_workers_train_one_model(whole, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "run"]
 
 
+@pytest.mark.exhaustive
 def test_the_options_of_a_run_are_those_it_had(whole):
     options = tomllib.loads((whole / "config.toml").read_text())
     assert options["average"] == 0.99

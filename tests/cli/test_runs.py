@@ -162,6 +162,7 @@ def test_a_training_that_cannot_be_written_can_be_gone_on_with(config, monkeypat
     assert job.resume(config.run_dir).score is not None
 
 
+@pytest.mark.exhaustive
 def test_a_run_directory_removed_while_it_trains_is_said(config, monkeypatch):
     import shutil
 

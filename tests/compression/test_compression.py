@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import special
 from tensorflow_probability import distributions as tfd
 
 import tfvae
-from tfvae import VAE, InputError
+from tfvae import VAE, HierarchicalVAE, InputError
 from tfvae.compression import (
     compress,
     compress_events,
@@ -21,7 +22,6 @@ from tfvae.compression import (
     stack,
 )
 from tfvae.compression.grid import DiagonalCells, MixtureCells, TriangularCells
-from tfvae.compression.latents import VAELatents
 from tfvae.compression.lattice import FlowCells
 
 NETWORK = "dense:hidden=8"
@@ -110,7 +110,7 @@ LIKELIHOODS = {
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_each_likelihood_of_finitely_many_values(likelihood, dtype):
     vae = made(likelihood, shape=(3, 4))
     step = vae.likelihood_family.support.step or 1.0
@@ -126,7 +126,7 @@ def test_each_likelihood_of_finitely_many_values(likelihood, dtype):
 
 @pytest.mark.parametrize("posterior", components.POSTERIORS)
 @pytest.mark.parametrize("prior", components.PRIORS)
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_each_posterior_with_each_prior(posterior, prior):
     case = components.Case("bernoulli", posterior, prior, shape=(40,))
     vae = components.model(case)
@@ -426,34 +426,28 @@ def test_far_cells_of_a_prior_come_back():
         part.push(coder, cells * 2**10)
 
 
-def test_several_groups_are_coded_one_given_the_other(bits):
-    """What a hierarchy needs: a group whose posterior and prior look at the groups before it."""
-    from tfvae.compression import coder
-
-    vae, x = bits
-
-    class Two(VAELatents):
-        groups = 2
-
-        def posterior(self, encoded, before):
-            if not before:
-                return super().posterior(encoded, before)
-            loc = before[0] * 2.0**-10 + encoded["loc"]
-            return DiagonalCells(loc, np.full_like(loc, 0.1), 10, bounded=True)
-
-        def prior(self, rows, label, before):
-            if not before:
-                return super().prior(rows, label, before)
-            return DiagonalCells(before[0] * 2.0**-10, np.full(before[0].shape, 0.5), 10)
-
-        def decoded(self, cells, label):
-            return super().decoded(cells[1:], label)
-
-    work = coder.Work(vae, coder.LevelCoder(vae), 10, Two(vae, 10))
-    words = stack.known_words(2000)
-    pile = stack.Stack(words)
-    numbers = x[:50].astype(np.int32)
-    work.push(pile, numbers, None)
-    found, _ = work.pop(pile, 50)
-    np.testing.assert_array_equal(found, numbers)
-    np.testing.assert_array_equal(pile.words(), words)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("classes", [3, None])
+@pytest.mark.parametrize("groups", ["3,2,2x2x2", "2,3"])
+def test_the_groups_of_a_hierarchy_are_coded_one_given_the_others(groups, classes):
+    rng = np.random.default_rng(0)
+    logits = 3 * rng.normal(size=(600, 3)) @ rng.normal(size=(3, 64))
+    x = (rng.random((600, 64)) < special.expit(logits)).astype(np.float32).reshape(-1, 8, 8, 1)
+    label = None if classes is None else rng.integers(0, classes, 600).astype(np.int32)
+    vae = HierarchicalVAE.for_events(
+        (8, 8, 1), groups=groups, network="conv:filters=8x8,hidden=16", num_classes=classes, seed=0
+    )
+    vae.compile(keras.optimizers.Adam(0.01))
+    keras.utils.set_random_seed(0)
+    vae.fit(x if label is None else (x, label), epochs=8, batch_size=50, verbose=0)
+    done = compress_events(vae, x, label)
+    same(decompress(vae, done.data), x)
+    # More than is forgiven below.
+    assert np.mean(vae.elbo(x, label, seed=0).kl) > 1
+    of_labels = 0 if classes is None else len(x) * math.log2(classes)
+    carried = done.bits - done.start_up_bits - done.header_bits
+    assert carried == pytest.approx(bits_of(vae, x, label) + of_labels, rel=0.01)
+    for weight in vae.decoder.posterior_heads[0].weights:
+        weight.assign(weight + 0.01)
+    with pytest.raises(InputError, match="another model"):
+        decompress(vae, done.data)

@@ -563,6 +563,7 @@ class TestStreaming:
         with pytest.raises(tf.errors.InvalidArgumentError), input_errors():
             tf.debugging.assert_equal(1, 2)
 
+    @pytest.mark.exhaustive
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
     def test_constant_memory(self, tmp_path):
         """Reading through a file of 400 MB makes the process larger by a small part of that."""

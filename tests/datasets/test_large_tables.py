@@ -98,6 +98,7 @@ def test_what_is_wrong_far_down_is_refused(tmp_path):
         table_source(tmp_path / "z.csv", memory_limit=0)
 
 
+@pytest.mark.exhaustive
 def test_memory_does_not_grow_with_the_table(tmp_path, monkeypatch):
     monkeypatch.setattr(large_tables, "_SAMPLE", 2000)
     monkeypatch.setattr(table_files, "_CHUNK_BYTES", 2**16)

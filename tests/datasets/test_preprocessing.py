@@ -184,6 +184,7 @@ def test_value_ranges_are_those_of_a_folder(rng, value_range):
     assert 0 < assert_same(files, 1, value_range=value_range) < len(files) / 2
 
 
+@pytest.mark.exhaustive
 def test_values_outside_of_the_range_are_refused_as_by_a_folder(rng):
     files = kinds_of_files(rng)
     assert len(files) / 4 < assert_same(files, 1, value_range=(0, 200))
@@ -206,6 +207,7 @@ def test_a_grey_file_is_grey_in_colour(colour, rng):
     np.testing.assert_array_equal(found[..., 0], found[..., 2])
 
 
+@pytest.mark.exhaustive
 def test_batches_of_files_of_any_size(grey, rng):
     files = [encoded("RGB", sides, "PNG", rng) for sides in SIDES]
     whole = grey(tf.constant(files)).numpy()

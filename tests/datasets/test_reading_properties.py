@@ -170,6 +170,7 @@ CELLS = st.one_of(
 )
 
 
+@pytest.mark.exhaustive
 @settings(often, max_examples=40)
 @given(
     st.lists(NAMES, min_size=1, max_size=4, unique_by=str.lower),

@@ -509,6 +509,33 @@ def test_log_p_of_the_table_adds_the_jacobian(rng):
         assert abs(np.trapezoid(density, grid) - 1) < 1e-3
 
 
+def test_units_that_changed_by_a_factor_are_pointed_out(rng):
+    frame = pd.DataFrame(
+        {
+            "height": rng.normal(170, 10, 300),
+            "income": np.exp(rng.normal(8, 1, 300)),
+            "visits": rng.poisson(4, 300),
+            "sex": rng.choice(["F", "M"], 300),
+            "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 99, 300), "D"),
+        }
+    )
+    schema = Schema.from_frame(frame)
+    assert schema.remarks(schema.to_events(frame)) == ()
+    other = frame.assign(
+        height=frame["height"] / 100,
+        income=frame["income"] * 1000,
+        since=frame["since"] + pd.Timedelta("999D"),
+    )
+    height, income, since = schema.remarks(schema.to_events(other))
+    assert "100% of 'height' lie outside the range of training" in height
+    assert "about 0.01 times as large" in height
+    assert "about 1,000 times as large" in income
+    assert since.startswith("100% of 'since'")
+    # A few rows may lie anywhere.
+    assert schema.remarks(schema.to_events(other[:4])) == ()
+    assert schema.remarks(schema.to_events(pd.concat([frame, other]))) == ()
+
+
 def test_made_up_rows_stay_within_the_range(mixed):
     schema = Schema.from_frame(mixed)
     events = schema.to_events(mixed)

@@ -207,7 +207,7 @@ def test_a_network_of_convolutions_is_as_independent_of_chunks(rng):
 
 
 # A sum over all classes is exact for the one that is left out: tests/test_relaxed_categorical.py.
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "case", [one for one in SLOW_CASES if one.posterior != CLASSES_POSTERIOR], ids=str
 )
@@ -267,6 +267,7 @@ def test_one_graph_does_for_every_block(vae, x, monkeypatch):
     assert len(traced) == 1
 
 
+@pytest.mark.exhaustive
 def test_many_short_evaluations_are_no_cause_for_a_warning(vae, x, caplog):
     for _ in range(6):
         evaluation.log_prob(vae, [x[:5]], num_samples=2)

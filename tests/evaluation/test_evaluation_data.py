@@ -68,7 +68,7 @@ def forms(split):
 FORMS = list(forms(tfvae.datasets.load("shapes", image_size=4).test.subset(4)))
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_figures(form, data, vae, conditional):
     expected = evaluation.log_prob(conditional, data.test.batches(20, epoch=0), num_samples=3)

@@ -90,6 +90,7 @@ def test_annealing_finds_log_p_of_the_observed_values(shape, rng):
     assert np.max(errors) < 0.1
 
 
+@pytest.mark.exhaustive
 def test_both_bounds_enclose_log_p_of_series_that_the_model_draws(rng):
     model = linear_gaussian(rng)
     vae = linear_vae.with_missing(model, (2, 2))
@@ -217,6 +218,7 @@ def test_the_report_of_a_table_and_of_series(array, title, unit, tmp_path):
 # --- what people read -----------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_estimates_print_as_one_line(rng):
     model = linear_gaussian(rng)
     vae = linear_vae.with_missing(model, (D,))

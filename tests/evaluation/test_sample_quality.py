@@ -157,6 +157,7 @@ def test_nothing_depends_on_the_size_of_the_blocks(rng, levels):
         np.testing.assert_array_equal(np.concatenate(found), counts)
 
 
+@pytest.mark.exhaustive
 def test_memory_stays_below_the_matrix_of_distances(rng):
     real, generated = rng.normal(size=(2, 5000, 3))
     tracemalloc.start()

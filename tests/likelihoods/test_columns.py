@@ -401,7 +401,7 @@ def test_a_saved_model_loads_without_this_library(rng, tmp_path):
         loaded.signatures["encode"](x=tf.constant(x))
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("prior", ["mixture:components=3", "realnvp"])
 @pytest.mark.parametrize("objective", ["iwae:num_samples=3", "stl", "beta_tc:dataset_size=100"])
 def test_priors_and_objectives_train(prior, objective, rng):
@@ -411,6 +411,7 @@ def test_priors_and_objectives_train(prior, objective, rng):
     assert np.isfinite(history["loss"]).all()
 
 
+@pytest.mark.exhaustive
 def test_an_autoencoder_of_rows(rng):
     autoencoder = Autoencoder.for_events((6,), latent_dim=2, likelihood=Columns(MIXED), seed=0)
     autoencoder.compile("adam")

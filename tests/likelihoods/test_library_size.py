@@ -61,6 +61,7 @@ def test_draws_share_their_size_out_and_a_missing_one_is_the_mean():
     np.testing.assert_allclose(masked, [rest], rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_a_model_of_them_trains_saves_and_draws(rng, tmp_path):
     total = rng.poisson(50, 300)
     x = np.stack([total, *rng.multinomial(1, [0.5, 0.3, 0.2], 300).T * total], axis=1)

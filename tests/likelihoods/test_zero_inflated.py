@@ -42,6 +42,7 @@ def test_probabilities_are_those_of_the_mixture(kind):
     np.testing.assert_allclose(tf.reduce_sum(tf.exp(p.log_prob(grid)), axis=0), 1, rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_a_column_of_them_learns_its_share_of_zeros(rng):
     n = rng.poisson(6, 1000) * (rng.random(1000) > 0.4)
     x = np.stack([n, rng.normal(size=1000)], axis=1).astype("float32")

@@ -89,6 +89,7 @@ def make(optimizer):
     return vae
 
 
+@pytest.mark.exhaustive
 def test_models_are_compiled_with_it_and_go_on_from_files_of_either(tmp_path):
     x = np.random.default_rng(0).normal(size=(64, 6)).astype("float32")
     vae = make("adam")

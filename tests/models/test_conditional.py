@@ -336,7 +336,7 @@ def seeds(count):
     return np.stack([np.full(count, 5), np.arange(count)], axis=1).astype("int32")
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("batch", [1, 7])
 def test_every_signature_takes_labels(exported, batch):
     vae, signatures = exported

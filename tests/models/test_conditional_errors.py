@@ -90,7 +90,7 @@ def test_what_is_no_label_is_refused_by_training(data, kind, compile_options):
         assert re.search(message, refusal(attempt))
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("as_data_set", [False, True], ids=["arrays", "data set"])
 @pytest.mark.parametrize("kind", ["floats", "one-hot", "column", "list", "dictionary"])
 def test_labels_may_be_written_in_many_ways(data, kind, as_data_set):

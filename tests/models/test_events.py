@@ -75,7 +75,7 @@ def test_walks_in_latent_space_have_the_shape_of_events(shape, cls):
     np.testing.assert_allclose(ends, model.reconstruct(x[:2]), atol=1e-5)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @RANKS
 @pytest.mark.parametrize(
     ("missing", "posterior"), [(False, "normal"), (True, "coupling")], ids=["whole", "with holes"]
@@ -114,6 +114,7 @@ def test_plain_keras_models_of_a_conditional_model_take_one_hot_labels():
     np.testing.assert_allclose(vae.keras_decoder()([codes, one_hot]), vae(x, y), atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_a_model_of_ones_own_lstm_and_convolutions():
     """What a user of Keras would write for series."""
     steps, channels, d = 9, 2, 3

@@ -43,7 +43,7 @@ def slices(*parts):
 # --- targets --------------------------------------------------------------------------------------
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("cls", [tfvae.VAE, tfvae.Autoencoder])
 def test_a_target_is_what_the_likelihood_is_evaluated_at(x, cls):
     noisy = np.where(np.random.default_rng(1).random(x.shape) < 0.2, 1 - x, x)
@@ -90,6 +90,7 @@ def test_a_target_of_another_shape_is_refused(x, target):
             attempt()
 
 
+@pytest.mark.exhaustive
 def test_a_target_is_checked_as_events_are(x):
     with pytest.raises(InputError, match=r"values in \[0, 1\]; received values from 0 to 2"):
         make().fit(x, 2 * x, verbose=0)

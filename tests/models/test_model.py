@@ -155,6 +155,7 @@ def test_images_of_weight_zero_give_no_gradient(x):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.exhaustive
 def test_metrics_compare_images_with_reconstructions(x):
     vae = compiled(metrics=["mse"], weighted_metrics=["mae"])
     report = vae.evaluate(x, verbose=0, return_dict=True)
@@ -198,6 +199,7 @@ def test_training_under_xla_is_right_and_repeatable(x):
     np.testing.assert_allclose(report["kl"], expected["kl"], rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_callbacks_do_their_jobs(x, tmp_path):
     vae = compiled()
     rates = []
@@ -564,7 +566,7 @@ def test_an_autoencoder_reconstructs_and_cannot_sample(x):
         model.sample(4)
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("likelihood", ["bernoulli", "normal:scale=per_value"])
 def test_half_precision_keeps_losses_in_float32_and_trains(x, precision, likelihood):

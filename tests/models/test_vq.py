@@ -480,6 +480,7 @@ def flat_encoder():
     return keras.Sequential([keras.Input((4, 2)), keras.layers.Flatten(), keras.layers.Dense(6)])
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -2,6 +2,7 @@ import io
 import subprocess
 import sys
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
@@ -37,6 +38,13 @@ def test_originals_stand_above_their_reconstructions():
     shown = picture(plotting.reconstructions(originals, originals + 0.5))
     assert np.allclose(shown[0, [0, 3]], [0.1, 0.2])
     assert np.allclose(shown[3, [0, 3]], [0.6, 0.7])
+
+
+def test_the_grid_of_a_style_is_not_drawn_over_pictures():
+    with mpl.rc_context({"axes.grid": True}):
+        figure = plotting.image_rows(np.zeros((2, 3, 4, 4, 1)), ["a", "b"])
+    lines = [*figure.axes[0].get_xgridlines(), *figure.axes[0].get_ygridlines()]
+    assert not any(line.get_visible() for line in lines)
 
 
 def test_rows_are_labelled():

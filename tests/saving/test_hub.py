@@ -126,6 +126,7 @@ def test_what_was_fetched_is_there_without_the_hub(hub, run):
     assert "\n" not in str(info.value) and address
 
 
+@pytest.mark.exhaustive
 def test_an_exported_model_is_pushed_and_loaded(hub, vae, tmp_path):
     vae.export(tmp_path / "saved")
     push(tmp_path / "saved", "hf://me/served", licence="apache-2.0", private=False)

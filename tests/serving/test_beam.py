@@ -61,7 +61,7 @@ def run(elements, transform):
     return dict(FOUND)
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("batch_size", [1, 7, 256])
 def test_codes_are_those_of_the_model_whatever_the_batch(batch_size, plain, images):
     vae, path = plain

@@ -273,6 +273,7 @@ def test_finished_parts_are_not_made_again(vae, data, whole, monkeypatch, tmp_pa
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.exhaustive
 def test_a_damaged_part_is_made_again(vae, data, whole, monkeypatch, tmp_path):
     out = tmp_path / "embeddings.parquet"
     interrupted(vae, data, out, monkeypatch, after=100)

@@ -212,6 +212,7 @@ def test_versions_do_not_mix_with_anything_else(exported, tmp_path):
         assert sorted(place.rglob("*")) == before
 
 
+@pytest.mark.exhaustive
 def test_a_version_that_fails_leaves_the_ones_before(exported, tmp_path, monkeypatch):
     vae, path = exported
     shutil.copytree(path, tmp_path / "vae" / "1")

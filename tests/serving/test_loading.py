@@ -53,6 +53,7 @@ def test_what_is_loaded_draws_what_the_graph_draws(exported):
     )
 
 
+@pytest.mark.exhaustive
 def test_the_newest_version_is_taken(tmp_path):
     for seed in (1, 2):
         vae = tfvae.VAE.for_images((4, 4, 1), latent_dim=2, network="dense", seed=seed)
@@ -62,6 +63,7 @@ def test_the_newest_version_is_taken(tmp_path):
     np.testing.assert_array_equal(first.sample(1, seed=1), newest.sample(1, seed=1))
 
 
+@pytest.mark.exhaustive
 def test_what_is_loaded_trains_on(exported):
     again = tfvae.load(exported[1] / "saved_model")
     again.compile("adam")

@@ -120,7 +120,7 @@ def noise_of(distribution, z):
     return ((z - distribution.mean()) / distribution.stddev()).numpy()
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["encode", "decode", "reconstruct"])
 def test_networks_compute_as_in_keras_at_any_batch_size(model, exported, name):
     function = session(exported.path, name)

@@ -37,7 +37,7 @@ def in_python():
     return of_batch
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("batch", [1, 3, 257])
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_every_signature_gives_what_it_gives_in_python(in_python, addresses, protocol, batch):

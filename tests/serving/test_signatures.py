@@ -172,6 +172,7 @@ def test_the_score_is_the_negative_elbo(rng):
     np.testing.assert_allclose(many["log_prob"], model.log_marginal(x), atol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_a_threshold_has_its_share_of_images_above_it(exported, rng):
     vae, _ = exported
     x = rng.random((500, *SHAPE)).astype("float32")
@@ -194,6 +195,7 @@ def test_a_rate_needs_enough_images(exported):
         calibrate(exported[0], [np.zeros((4, *SHAPE), "float32")])
 
 
+@pytest.mark.exhaustive
 def test_many_threads_get_their_own_answers(signatures):
     given = [inputs_for("elbo", 1 + index % 3) for index in range(64)]
     for index, one in enumerate(given):
@@ -299,6 +301,7 @@ def test_colour_and_more_channels():
     assert not {name for name in names if name.endswith("_png")}
 
 
+@pytest.mark.exhaustive
 def test_without_preprocessing_there_are_no_bytes(tmp_path):
     vae = tfvae.VAE.for_images((4, 4, 1), latent_dim=2, network="dense")
     vae.export(tmp_path / "plain", card=Card())

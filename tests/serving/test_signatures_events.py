@@ -167,7 +167,7 @@ def log_mean(log_weights):
     return np.log(mean) + log_weights.max(axis=0), error
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 def test_a_density_at_any_z_is_that_of_the_draws(exported):
     """log q(z|x) of a z that comes back from a client, not out of the graph that drew it."""
     vae, _, served = exported
@@ -196,6 +196,7 @@ def test_the_parameters_of_a_normal_posterior_say_all_of_it(rng):
     np.testing.assert_allclose(found["log_posterior"](x, z)["log_posterior"], by_hand, rtol=1e-5)
 
 
+@pytest.mark.few(1)
 def test_nothing_in_the_graphs_needs_python(exported):
     saved = saved_model_pb2.SavedModel.FromString((exported[1] / "saved_model.pb").read_bytes())
     graph = saved.meta_graphs[0].graph_def

@@ -129,6 +129,7 @@ def values_of(vae):
     return [keras.ops.convert_to_numpy(variable) for variable in variables]
 
 
+@pytest.mark.exhaustive
 def test_a_damaged_newest_is_passed_over_and_trained_again(data, tmp_path, capsys):
     options = {"checkpoint_dir": tmp_path, "steps_per_call": 1, "progress": False}
     once, again = compiled(), compiled()
@@ -187,6 +188,7 @@ def train_on_a_full_disk(directory):
         )
 
 
+@pytest.mark.exhaustive
 def test_a_training_on_a_full_disk_ends_with_its_last_checkpoints(tmp_path):
     assert processes.run(train_on_a_full_disk, tmp_path) == "done"
     checkpoints = Checkpoints(tmp_path)

@@ -207,6 +207,7 @@ def test_a_loss_that_is_not_finite_ends_a_training_in_float16_as_well():
     assert model.optimizer.inner_optimizer.iterations == BAD
 
 
+@pytest.mark.exhaustive
 def test_foreign_images_end_a_training_before_they_reach_the_weights():
     model, snapshot = tfvae.VAE.for_images(SHAPE, latent_dim=2, network="dense"), Snapshot()
     model.compile("adam")

@@ -150,6 +150,7 @@ def train_slowly(arrays, folder, begun, go_on):
     train(compiled(), batches(arrays), checkpoint_dir=folder, callbacks=[waiting], progress=False)
 
 
+@pytest.mark.exhaustive
 def test_two_trainings_do_not_share_a_directory(arrays, tmp_path):
     begun, finish = processes.event(), processes.event()
     first = processes.start(train_slowly, arrays, tmp_path, begun, finish)

@@ -38,7 +38,7 @@ def events(folder):
     return found
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("labelled", [False, True])
 def test_pictures_and_codes_are_written_for_tensorboard(x, tmp_path, labelled):
     labels = [0, 1, 2, 1] * 10 if labelled else None
@@ -90,7 +90,7 @@ def test_metrics_are_a_row_an_epoch_and_replaced_from_where_a_training_goes_on(x
         assert len(rows()) == 3
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("shape", [(5,), (12, 2), (4, 4, 4, 1)])
 def test_pictures_of_other_events(rng, tmp_path, shape):
     x = rng.normal(size=(40, *shape)).astype("float32")

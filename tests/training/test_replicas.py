@@ -77,7 +77,7 @@ def test_every_case_has_moved_its_weights_and_validated(all_results):
     assert_moved_and_validated(all_results, CASES)
 
 
-@pytest.mark.few(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_couples_batch_is_refused_in_one_line(results, name):
     message = json.loads((results / "messages.json").read_text())[name]

@@ -49,6 +49,7 @@ def test_fit_and_the_loop_give_the_same_weights(data, network, steps_per_call):
         np.testing.assert_allclose(history.history[name], values, rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_the_loop_goes_on_where_an_optimiser_was(data):
     once, twice = compiled(), compiled()
     train(once, data, epochs=4, progress=False)

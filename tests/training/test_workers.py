@@ -51,6 +51,7 @@ def together(tmp_path_factory):
     return directory, facts
 
 
+@pytest.mark.exhaustive
 def test_two_processes_train_as_one_does(together, tmp_path):
     directory, _ = together
     assert processes.run(job, 0, (), tmp_path) == "done"

@@ -168,8 +168,8 @@ def check_images(vae: "VAE") -> None:
     spec = vae.event_spec
     if spec.rank != 3:
         raise InputError(
-            f"tfvae explore shows images; this model's events are {spec.noun} {spec.shape}: use "
-            "tfvae sample or tfvae reconstruct"
+            f"tfvae explore shows images and tables; this model's events are {spec.noun} "
+            f"{spec.shape}: use tfvae sample or tfvae reconstruct"
         )
 
 

@@ -14,6 +14,9 @@ import numpy as np
 
 from tfvae.app import server, views
 from tfvae.app.explorable import CompiledVAE, Examples, LatentModel, check_images
+from tfvae.app.parts import Parts
+from tfvae.app.row_explorer import row_page
+from tfvae.app.rows import RowModel, Rows
 from tfvae.datasets.image_files import decode_image
 from tfvae.datasets.options import PictureOptions
 from tfvae.errors import InputError
@@ -72,10 +75,25 @@ def launch(
     Raises:
         InputError: if gradio is not installed, the address cannot be had, or a password is needed.
     """
+    _serve(
+        lambda: page(model, examples, title=title),
+        title,
+        host=host,
+        port=port,
+        password=password,
+        open_browser=open_browser,
+    )
 
-    def make() -> Any:
-        return page(model, examples, title=title)
 
+def _serve(
+    make: Callable[[], Any],
+    title: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    password: str | None = None,
+    open_browser: bool = False,
+) -> None:
     try:
         with (
             _ended_by_signals(),
@@ -117,51 +135,47 @@ def explore(trained: "TrainedModel", data: DataOptions | None = None, **options:
     """Serve the page of a run directory or a model file until Ctrl-C.
 
     Args:
-        trained: the model; with its run's validation images, if it is a run's.
-        data: other images.
+        trained: the model, of images or of a table; with its run's validation images or rows, if
+            it is a run's.
+        data: other images or rows.
         **options: those of `launch`, but `title`.
 
     Raises:
-        InputError: as `launch`, if the model is not one of images, or if the run's images cannot be
+        InputError: as `launch`, if the model is one of other events, or if the run's data cannot be
             read.
     """
-    check_images(trained.vae)
     config = trained.config
-    model = CompiledVAE(trained.vae, dequantized=config is not None and config.dequantize)
     place = trained.path if config is None else trained.path.parent
+    title = f"tfvae explore {place.name}"
+    if trained.schema is not None and not trained.has_codes:
+        rows = RowModel(trained.vae, trained.schema)
+        some = Rows.of_run(trained, rows, data)
+        _serve(lambda: row_page(rows, some, title=title), title, **options)
+        return
+    check_images(trained.vae)
+    model = CompiledVAE(trained.vae, dequantized=config is not None and config.dequantize)
     examples = Examples.of_run(trained, model, data)
-    launch(model, examples, title=f"tfvae explore {place.name}", **options)
+    launch(model, examples, title=title, **options)
 
 
-class _Explorer:
+class _Explorer(Parts):
     """The parts of one page, each laid out and wired by a method of its own."""
 
     def __init__(self, gr: Any, model: LatentModel, examples: Examples):
-        self._gr = gr
+        super().__init__(gr)
         self._model = model
         self._examples = examples
         self._dimensions = examples.most_active(model, _MOST_SLIDERS)
-        # The cheapest way from a control to the page and back: no queue, no progress to draw.
-        # Controls that move on before the answer has come are asked again once, for the last.
-        # Nothing is offered to other programs.
-        self._live = {
-            "queue": False,
-            "show_progress": "hidden",
-            "trigger_mode": "always_last",
-            "api_visibility": "private",
-        }
 
     def lay_out(self, title: str) -> None:
         """Put the parts in their places."""
-        gr, model = self._gr, self._model
+        gr, model = self.gr, self._model
         height, width, channels = model.image_shape
         facts = f"images {height} x {width} x {channels}, {model.latent_dim} latent dimensions"
         if model.num_classes is not None:
             facts += f", conditional on {model.num_classes} labels"
         facts += f"; {len(self._examples.images):,} {self._examples.name}"
-        self._words(
-            f"<style>{views.STYLE}</style><h2>{views.escaped(title)}</h2>{views.hint(facts)}"
-        )
+        self.title(title, facts)
         with gr.Row():
             with gr.Column(min_width=380):
                 shown, at = self._sliders()
@@ -182,7 +196,7 @@ class _Explorer:
         Returns:
             The controls that show a label and z, and the function that gives what they show.
         """
-        gr, model, dimensions = self._gr, self._model, self._dimensions
+        gr, model, dimensions = self.gr, self._model, self._dimensions
 
         def walk(z: np.ndarray, label: int | None, *values: float) -> str:
             moved = z.copy()
@@ -197,13 +211,13 @@ class _Explorer:
 
         first = self._example(0)
         _, _, *values, picture = at(self._examples.codes[0], first.label)
-        with self._card():
+        with self.card():
             text = "sliders of the latent dimensions whose codes vary most"
-            self._words(_heading("Walk", text))
+            self.heading("Walk", text)
             z = gr.State(self._examples.codes[0])
             with gr.Row():
                 with gr.Column(min_width=200, scale=3):
-                    image = self._html(picture, "decoded")
+                    image = self.html(picture, "decoded")
                 with gr.Column(min_width=120, scale=2):
                     label = self._label("label y", "walk", value=first.label)
                     origin = gr.Button("Origin", elem_id="origin")
@@ -234,37 +248,37 @@ class _Explorer:
 
         shown = [label, z, *sliders, image]
         walked = [z, label, *sliders]
-        gr.on([one.input for one in sliders], walk, walked, image, **self._live)
-        origin.click(to_origin, label, shown, **self._live)
-        draw.click(draw_z, label, shown, **self._live)
+        gr.on([one.input for one in sliders], walk, walked, image, **self.live)
+        origin.click(to_origin, label, shown, **self.live)
+        draw.click(draw_z, label, shown, **self.live)
         if model.num_classes is not None:
-            label.input(walk, walked, image, **self._live)
+            label.input(walk, walked, image, **self.live)
         return shown, at
 
     def _map(self, shown: list[Any], at: Callable[..., list[Any]]) -> None:
-        gr, model, examples = self._gr, self._model, self._examples
-        with self._card():
+        gr, model, examples = self.gr, self._model, self._examples
+        with self.card():
             text = f"{examples.name}; point at one to see it, click to walk from there"
-            self._words(_heading("Latent map", text))
+            self.heading("Latent map", text)
             points = views.latent_map(model, examples)
-            picture = self._html(points, "map", js_on_load=views.MAP_SCRIPT)
+            picture = self.html(points, "map", js_on_load=views.MAP_SCRIPT)
 
         # Gradio tells by its type that the argument is the event.
         def choose(event: gr.EventData) -> list[Any]:  # type: ignore[name-defined]
             row = examples.row(event.index)
             return at(examples.codes[row], self._example(row).label)
 
-        picture.select(choose, None, shown, **self._live)
+        picture.select(choose, None, shown, **self.live)
 
     def _samples(self) -> None:
-        gr, model = self._gr, self._model
-        with self._card():
-            self._words(_heading("Samples", "z drawn from the prior, decoded"))
-            with self._controls():
+        gr, model = self.gr, self._model
+        with self.card():
+            self.heading("Samples", "z drawn from the prior, decoded")
+            with self.controls():
                 seed = gr.Number(0, label="seed", precision=0, min_width=80, elem_id="seed")
                 label = self._label("label y", "samples", some_of_each=True)
                 again = gr.Button("New seed", min_width=80, elem_id="new-seed")
-            picture = self._html(views.samples(model, 0, None), "samples")
+            picture = self.html(views.samples(model, 0, None), "samples")
 
         def draw(seed: int | None, label: int | None) -> str:
             chosen = None if label == -1 else label
@@ -274,17 +288,17 @@ class _Explorer:
             following = 0 if seed is None or not 0 <= seed < _MOST_SEED else seed + 1
             return following, draw(following, label)
 
-        seed.input(draw, [seed, label], picture, **self._live)
-        again.click(draw_again, [seed, label], [seed, picture], **self._live)
+        seed.input(draw, [seed, label], picture, **self.live)
+        again.click(draw_again, [seed, label], [seed, picture], **self.live)
         if model.num_classes is not None:
-            label.input(draw, [seed, label], picture, **self._live)
+            label.input(draw, [seed, label], picture, **self.live)
 
     def _reconstruction(self) -> None:
-        gr, model, examples = self._gr, self._model, self._examples
-        with self._card():
+        gr, model, examples = self.gr, self._model, self._examples
+        with self.card():
             text = f"an image of yours, PNG or JPEG, or one of the {examples.name}"
-            self._words(_heading("Reconstruction", text))
-            with self._controls():
+            self.heading("Reconstruction", text)
+            with self.controls():
                 upload, number, chosen = self._choice("image", 0)
                 label = self._label("label y", "image", value=chosen.value.label)
                 invert = gr.Checkbox(False, label="invert the upload", min_width=80)
@@ -296,8 +310,8 @@ class _Explorer:
                     image = model.admitted(1 - image if invert else image)
                 return _told(lambda: views.reconstruction(model, image, label))
 
-            score = self._html(show(chosen.value, label.value, False), "reconstruction")
-            self._words(notes)
+            score = self.html(show(chosen.value, label.value, False), "reconstruction")
+            self.words(notes)
 
         def take(data: bytes | None, label: int | None, invert: bool) -> tuple[Any, str]:
             try:
@@ -313,18 +327,18 @@ class _Explorer:
                 return gr.skip(), gr.skip(), views.problem(error)
             return picked, picked.label, show(picked, picked.label, invert)
 
-        upload.upload(take, [upload, label, invert], [chosen, score], **self._live)
-        number.input(pick, [number, invert], [chosen, label, score], **self._live)
-        invert.input(show, [chosen, label, invert], score, **self._live)
+        upload.upload(take, [upload, label, invert], [chosen, score], **self.live)
+        number.input(pick, [number, invert], [chosen, label, score], **self.live)
+        invert.input(show, [chosen, label, invert], score, **self.live)
         if model.num_classes is not None:
-            label.input(show, [chosen, label, invert], score, **self._live)
+            label.input(show, [chosen, label, invert], score, **self.live)
 
     def _interpolation(self) -> None:
-        gr, model = self._gr, self._model
-        with self._card():
+        gr, model = self.gr, self._model
+        with self.card():
             text = "the straight line between two codes; at either end the image itself"
-            self._words(_heading("Interpolation", text))
-            with self._controls():
+            self.heading("Interpolation", text)
+            with self.controls():
                 ends = [
                     self._choice("first", 0),
                     self._choice("second", min(1, len(self._examples.images) - 1)),
@@ -339,7 +353,7 @@ class _Explorer:
                 return views.interpolation(model, images, known, label)
 
             chosen = [state for _, _, state in ends]
-            picture = self._html(
+            picture = self.html(
                 draw(label.value, *(state.value for state in chosen)), "interpolation"
             )
 
@@ -355,25 +369,12 @@ class _Explorer:
 
         for at, (upload, number, state) in enumerate(ends):
             shown = [state, picture]
-            upload.upload(change(self._uploaded, at), [upload, label, *chosen], shown, **self._live)
-            number.input(change(self._example, at), [number, label, *chosen], shown, **self._live)
+            upload.upload(change(self._uploaded, at), [upload, label, *chosen], shown, **self.live)
+            number.input(change(self._example, at), [number, label, *chosen], shown, **self.live)
         if model.num_classes is not None:
-            label.input(draw, [label, *chosen], picture, **self._live)
+            label.input(draw, [label, *chosen], picture, **self.live)
 
     # --- what the parts share -------------------------------------------------------------------
-
-    def _card(self) -> Any:
-        return self._gr.Column(elem_classes="tfvae-card")
-
-    def _controls(self) -> Any:
-        return self._gr.Row(elem_classes="tfvae-controls")
-
-    def _words(self, text: str) -> None:
-        self._gr.HTML(text, elem_classes="tfvae", apply_default_css=False)
-
-    def _html(self, value: str, name: str, **options: Any) -> Any:
-        options.setdefault("js_on_load", None)
-        return self._gr.HTML(value, elem_id=name, elem_classes="tfvae", padding=True, **options)
 
     def _label(
         self, name: str, part: str, *, value: int | None = 0, some_of_each: bool = False
@@ -381,17 +382,17 @@ class _Explorer:
         """Return the control for a label; for a model without, a state that is always None."""
         classes = self._model.num_classes
         if classes is None:
-            return self._gr.State(None)
+            return self.gr.State(None)
         choices: list[Any] = [(str(label), label) for label in range(classes)]
         if some_of_each:
             choices, value = [("some of each", -1), *choices], -1
-        return self._gr.Dropdown(
+        return self.gr.Dropdown(
             choices, value=value, label=name, min_width=110, elem_id=f"label-{part}"
         )
 
     def _choice(self, name: str, row: int) -> tuple[Any, Any, Any]:
         """Return the controls to choose an image, and the state of the one that is chosen."""
-        gr = self._gr
+        gr = self.gr
         number = gr.Number(
             row, label=f"{name}: no.", precision=0, min_width=90, elem_id=f"number-{name}"
         )
@@ -436,10 +437,6 @@ class _Chosen:
     image: np.ndarray
     label: int | None
     is_upload: bool = False
-
-
-def _heading(title: str, text: str) -> str:
-    return f"<h3>{views.escaped(title)}</h3>{views.hint(text)}"
 
 
 def _told(show: Callable[[], str]) -> str:

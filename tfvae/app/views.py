@@ -18,7 +18,7 @@ EXTENT = 3.0
 _STEPS = 12
 _THUMBNAIL = 32
 # Matplotlib's ten colours, as on the pictures of a run.
-_COLOURS = (
+COLOURS = (
     *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd"),
     *("#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
 )
@@ -68,6 +68,13 @@ STYLE = """
     border-radius: 6px; box-shadow: 0 2px 10px rgba(0, 0, 0, 0.25);
     font-size: var(--text-sm); }
   .hover div { display: flex; gap: 8px; }
+  .hover span { white-space: pre; }
+  .scroll { overflow-x: auto; }
+  .rows { width: 100%; font-size: var(--text-sm); }
+  .rows th { border: 0 !important; text-align: left; font-weight: 600;
+    padding: 1px 10px 1px 0; white-space: nowrap; }
+  .rows th:last-child { text-align: right; padding-right: 0; }
+  .rows .given td:nth-child(2) { font-weight: 600; }
   .hover b { display: block; image-rendering: pixelated; background-repeat: no-repeat; }
 }
 """
@@ -220,7 +227,38 @@ def interpolation(
 
 def latent_map(model: LatentModel, examples: Examples, size: int = 640) -> str:
     """Show where images lie in latent space, with thumbnails of all to show on hovering."""
-    points, names = plane(examples.codes)
+    labels = [None] * len(examples.codes) if examples.labels is None else examples.labels.tolist()
+    names = [
+        f"no. {row}" if label is None else f"no. {row}, label {int(label)}"
+        for row, label in enumerate(labels)
+    ]
+    points = scattered(examples.codes, [_colour(label) for label in labels], names, size)
+    condition = examples.condition(model, slice(None))
+    back = model.decode(examples.codes, condition)
+    columns = int(np.ceil(np.sqrt(len(names))))
+    sheets = (_tiled(_thumbnails(images), columns, gap=0) for images in (examples.images, back))
+    thumbnails = "".join(
+        f"<b style=\"background-image: url('{_url(sheet)}')\"></b>" for sheet in sheets
+    )
+    return (
+        f'<div class="map" data-columns="{columns}" data-rows="{-(-len(names) // columns)}">'
+        f"{points}{_legend(examples.labels)}"
+        f'<div class="hover"><div>{thumbnails}</div><span></span></div></div>'
+    )
+
+
+def scattered(
+    codes: np.ndarray, colours: Sequence[str], names: Sequence[str], size: int = 640
+) -> str:
+    """Show where latent vectors `[N, d]` lie, each a circle with its colour and name.
+
+    Args:
+        codes: the vectors.
+        colours: of CSS.
+        names: what to show on hovering.
+        size: the width of the drawing.
+    """
+    points, axes = plane(codes)
     points = points - (points.min(axis=0) + points.max(axis=0)) / 2
     margin = 28
     # One scale for both axes: distances are what a map is for.
@@ -228,28 +266,15 @@ def latent_map(model: LatentModel, examples: Examples, size: int = 640) -> str:
     height = int(np.ptp(points[:, 1]) * scale) + 2 * margin
     places = points * scale * (1, -1) + (size / 2, height / 2)
     radius = float(np.clip(120 / np.sqrt(len(points)), 3.5, 8))
-    circles = []
-    for row, (x, y) in enumerate(places):
-        label = None if examples.labels is None else int(examples.labels[row])
-        name = f"no. {row}" if label is None else f"no. {row}, label {label}"
-        circles.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{_colour(label)}" '
-            f'data-name="{name}"/>'
-        )
-    condition = examples.condition(model, slice(None))
-    back = model.decode(examples.codes, condition)
-    columns = int(np.ceil(np.sqrt(len(points))))
-    sheets = (_tiled(_thumbnails(images), columns, gap=0) for images in (examples.images, back))
-    thumbnails = "".join(
-        f"<b style=\"background-image: url('{_url(sheet)}')\"></b>" for sheet in sheets
+    circles = "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{colour}" '
+        f'data-name="{html.escape(name)}"/>'
+        for (x, y), colour, name in zip(places, colours, names, strict=True)
     )
     return (
-        f'<div class="map" data-columns="{columns}" data-rows="{-(-len(points) // columns)}">'
-        f'<svg viewBox="0 0 {size} {height}" role="img" aria-label="latent map">'
-        f"{''.join(circles)}"
-        f'<text x="{size - 8}" y="{height - 8}" text-anchor="end">{names[0]}</text>'
-        f'<text x="8" y="16">{names[1]}</text></svg>{_legend(examples.labels)}'
-        f'<div class="hover"><div>{thumbnails}</div><span></span></div></div>'
+        f'<svg viewBox="0 0 {size} {height}" role="img" aria-label="latent map">{circles}'
+        f'<text x="{size - 8}" y="{height - 8}" text-anchor="end">{axes[0]}</text>'
+        f'<text x="8" y="16">{axes[1]}</text></svg>'
     )
 
 
@@ -278,17 +303,22 @@ def one_label(model: LatentModel, label: int | None) -> np.ndarray | None:
 
 
 def _colour(label: int | None) -> str:
-    return _COLOURS[(label or 0) % len(_COLOURS)]
+    return COLOURS[int(label or 0) % len(COLOURS)]
 
 
 def _legend(labels: np.ndarray | None) -> str:
-    if labels is None or len(np.unique(labels)) > 2 * len(_COLOURS):
+    if labels is None or len(np.unique(labels)) > 2 * len(COLOURS):
         return ""
-    entries = "".join(
-        f'<span><i style="background: {_colour(label)}"></i>{label}</span>'
-        for label in map(int, np.unique(labels))
+    return legend([(_colour(label), str(label)) for label in map(int, np.unique(labels))])
+
+
+def legend(entries: Sequence[tuple[str, str]]) -> str:
+    """Say what colours of CSS mean."""
+    words = "".join(
+        f'<span><i style="background: {colour}"></i>{html.escape(name)}</span>'
+        for colour, name in entries
     )
-    return f'<div class="legend">{entries}</div>'
+    return f'<div class="legend">{words}</div>'
 
 
 def _terms(score: Score) -> str:

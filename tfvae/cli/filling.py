@@ -15,6 +15,7 @@ from tfvae.cli.outputs import (
     save_events,
     save_table,
     show,
+    tell,
 )
 from tfvae.cli.start import open_model
 from tfvae.errors import InputError
@@ -78,6 +79,7 @@ def impute(
     import numpy as np
 
     found = trained.events(reading)
+    tell(found.notes)
     labels = None if vae.num_classes is None else found.labels
     filled = _filled(trained, found.x, labels, draws, num_samples, seed)
     observed = ~np.isnan(found.x)

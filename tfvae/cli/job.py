@@ -275,7 +275,7 @@ class _Job:
             prior.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
         vae.compile(
             FusedAdam(
-                _learning_rate(config, steps * self.epochs // config.accumulate),
+                learning_rate(config, steps * self.epochs // config.accumulate),
                 global_clipnorm=config.clip_norm,
                 gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
                 use_ema=config.average is not None,
@@ -362,7 +362,7 @@ class _Job:
             )
         steps = self.data.train.steps(self.batch_size)
         with self.strategy.scope():
-            optimizer = codes.prior_optimizer(_learning_rate(config, steps * epochs))
+            optimizer = codes.prior_optimizer(learning_rate(config, steps * epochs))
             stage = vq.training_prior(optimizer)
             stage.__enter__()
         try:
@@ -614,7 +614,7 @@ def _dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def _learning_rate(config: TrainConfig, updates: int) -> Any:
+def learning_rate(config: TrainConfig, updates: int) -> Any:
     """Return the step size, or its schedule over so many updates."""
     rate, warm_up = config.learning_rate, config.warm_up
     if warm_up >= updates:

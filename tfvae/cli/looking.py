@@ -380,9 +380,10 @@ def explore(
     ] = False,
     data: DataOptions = DataOptions(),  # noqa: B008 - frozen
 ) -> None:
-    """Open a page to explore the latent space of images: sliders, samples, a map, your own images.
+    """Open a page to explore the latent space of images or of a table.
 
-    Ctrl-C ends it.
+    Of images sliders, samples, a map and your own images; of a table a form that is filled in as
+    you type, a map by column, and made-up rows. Ctrl-C ends it.
     """
     from tfvae.app import server as web
 

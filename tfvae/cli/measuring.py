@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from tfvae.cli.options import AsJson, BatchSize, Model, Overwrite, Seed
-from tfvae.cli.outputs import check_out, save_picture, save_table, show
+from tfvae.cli.outputs import check_out, save_events, save_picture, save_table, show, tell
 from tfvae.cli.start import open_model
 from tfvae.errors import InputError
 from tfvae.saving.config import DataOptions, real, whole
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from tfvae.saving.run import TrainedModel
 
 Method = Literal["elbo", "log_prob"]
+
+# Columns that are named for a row, and what they have to add, in nats.
+_MOST_COLUMNS, _LEAST_SHARE = 3, 0.5
+# Rows that tell what is usual of a column.
+_MOST_USUAL = 2000
 
 
 def evaluate(
@@ -122,6 +127,13 @@ def score(
     num_samples: Annotated[
         int, whole("Draws of z for each event, of --method log_prob.", least=1)
     ] = 100,
+    by_value: Annotated[
+        Path | None,
+        Parameter(
+            help="Also write what each value adds to the score, nats: an .npy or .npz file with a "
+            "number for each column, time step and channel, pixel and channel, or voxel."
+        ),
+    ] = None,
     rate: Annotated[
         float | None,
         real(
@@ -140,15 +152,24 @@ def score(
 
     Columns: row, file where each event is a file, score, and is_anomaly where a
     threshold is known: the score that so many of the run's validation events are above.
+    Of a table also columns: those that add most to the score, in nats above what is usual
+    of them, the median of the run's validation rows.
     """
     check_out(out, overwrite, endings=(".csv",))
+    if by_value is not None:
+        check_out(by_value, overwrite, "--by-value", endings=(".npy", ".npz"))
     reading = named_by(data, reading)
     trained = open_model(model, codes=True)
     if method == "log_prob" and trained.has_codes:
         raise InputError("a VQVAE has a bound of log p(x): leave out --method, or take elbo")
+    if by_value is not None and trained.has_codes:
+        raise InputError(
+            "--by-value draws z from q(z|x), which a VQVAE does not have: leave it out"
+        )
     import pandas as pd
 
     found = trained.events(reading)
+    tell(found.notes)
     labels = None if trained.vae.num_classes is None else found.labels
     scores = _scores(trained.vae, found.x, labels, method, num_samples, seed)
     threshold, why = _threshold(trained, method, num_samples, rate, seed)
@@ -158,8 +179,19 @@ def score(
     columns["score"] = scores
     if threshold is not None:
         columns["is_anomaly"] = scores > threshold
+    is_table = trained.schema is not None and not trained.has_codes
+    if by_value is not None or (is_table and trained.vae.likelihood_family.takes_missing):
+        from tfvae.evaluation import score_by_value
+
+        shares = score_by_value(trained.vae, found.x, labels, seed=seed)
+        if by_value is not None:
+            save_events(by_value, overwrite, {"score": shares}, _no_picture)
+        if is_table:
+            columns["columns"] = _weightiest(trained, shares, seed)
     save_table(out, overwrite, pd.DataFrame(columns))
     facts = {"out": str(out), "events": len(scores), "method": method, "threshold": threshold}
+    if found.notes:
+        facts["notes"] = list(found.notes)
     if threshold is None:
         text = f"wrote {out}: {len(scores):,} scores, nats; no threshold: {why}"
     else:
@@ -169,6 +201,44 @@ def score(
             f"threshold {threshold:.6g}, {why}"
         )
     show(facts, as_json, text)
+
+
+def _weightiest(trained: "TrainedModel", shares: "np.ndarray", seed: int) -> list[str]:
+    """Return for each row the columns that add most to its score, and how much, as words.
+
+    Args:
+        trained: the model of a table.
+        shares: of the scores of rows, `[N, D]`.
+        seed: of the draws of z.
+    """
+    import numpy as np
+
+    from tfvae.evaluation import score_by_value
+
+    assert trained.schema is not None
+    names = [column.name for column in trained.schema.columns]
+    usual = shares
+    if trained.config is not None:
+        try:
+            x, labels = trained.data(DataOptions()).validation.arrays(limit=_MOST_USUAL)
+        except InputError:
+            pass  # the run's data are gone: the rows themselves tell what is usual
+        else:
+            given = None if trained.vae.num_classes is None else labels
+            usual = score_by_value(trained.vae, x, given, seed=seed) if len(x) else shares
+    above = shares - np.median(usual, axis=0)
+    return [
+        ", ".join(
+            f"{names[place]} +{row[place]:.1f}"
+            for place in np.argsort(-row)[:_MOST_COLUMNS]
+            if row[place] >= _LEAST_SHARE
+        )
+        for row in above
+    ]
+
+
+def _no_picture() -> Any:
+    raise InputError("scores by value are written as numbers")
 
 
 def named_by(data: str | None, reading: DataOptions) -> DataOptions:

@@ -1,7 +1,8 @@
 """Where the results of a command go: standard output, pictures, and files of numbers."""
 
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,12 @@ NUMBERS = (".npy", ".npz", ".csv")
 def show(facts: Mapping[str, Any], as_json: bool, text: str) -> None:
     """Print what a command has done, as JSON or in words."""
     print(json.dumps(without_nan(dict(facts))) if as_json else text)
+
+
+def tell(notes: Sequence[str]) -> None:
+    """Print what a user should hear of the data, on standard error."""
+    for note in notes:
+        print(f"tfvae: {note}", file=sys.stderr)
 
 
 def check_out(

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,16 +12,13 @@ from tqdm import tqdm
 
 from tfvae.compression import container
 from tfvae.compression.container import Header, digest
-from tfvae.compression.latents import Latents, VAELatents
+from tfvae.compression.latents import latents_of
 from tfvae.compression.levels import LevelCoder
 from tfvae.compression.originals import checked_original, restored, way_back
 from tfvae.compression.stack import Stack, entropy_coder, known_words
 from tfvae.errors import InputError
 from tfvae.models.vae import VAE
 from tfvae.typing import ArrayLike
-
-if TYPE_CHECKING:
-    from tfvae.compression.grid import Part
 
 # Events that go through the networks at a time, and values of them.
 _MOST_EVENTS = 256
@@ -224,7 +221,8 @@ def decompress_events(vae: VAE, data: bytes, *, progress: bool = False) -> Decom
 
 def model_digest(vae: VAE) -> bytes:
     """Return 8 bytes that tell the model from others: of its weights and families."""
-    families = (vae.posterior_family, vae.prior_family, vae.likelihood_family)
+    # Of a hierarchy q(z_1|x) and p(z_1); the other groups are told by their weights.
+    families = (vae.posterior_family.of_top(), vae.prior_family.of_top(), vae.likelihood_family)
     configs = [{**family.get_config(), "name": None} for family in families]
     kinds = [type(family).__name__ for family in families]
     text = json.dumps([kinds, configs], sort_keys=True, default=str)
@@ -283,14 +281,11 @@ def _bits(vae: VAE, levels: LevelCoder, numbers: np.ndarray, label: np.ndarray |
     x = levels.levels.values(numbers[few]).astype(np.float32)
     if len(x) == 0:
         return _BITS[0]
-    encoded = VAELatents(vae, 0).encoded(x, None if label is None else label[few])
-    return _bits_for(encoded)
-
-
-def _bits_for(encoded: dict[str, np.ndarray]) -> int:
-    if "log_var" not in encoded:
+    latents = latents_of(vae, _BITS[0])
+    log_vars = latents.log_vars(latents.encoded(x, None if label is None else label[few]))
+    if log_vars is None:
         return _BITS[0]
-    smallest = float(np.quantile(encoded["log_var"], 0.01)) / 2
+    smallest = float(np.quantile(log_vars, 0.01)) / 2
     return int(np.clip(math.ceil(_FINER - smallest / math.log(2)), *_BITS))
 
 
@@ -324,30 +319,26 @@ class Work:
         vae: the model.
         levels: what codes values.
         bits: cells of latents are 2^-bits wide.
-        latents: the model's latents, where they are not those of a `VAE`.
 
     Attributes:
         known: words that are on the stack at first.
     """
 
-    def __init__(self, vae: VAE, levels: LevelCoder, bits: int, latents: Latents | None = None):
+    def __init__(self, vae: VAE, levels: LevelCoder, bits: int):
         self._vae = vae
         self._levels = levels
-        self._latents = latents or VAELatents(vae, bits)
+        self._latents = latents_of(vae, bits)
         self.known = 1024 + 4 * vae.latent_dim
 
     def _values(self, numbers: np.ndarray) -> np.ndarray:
         return self._levels.levels.values(numbers).astype(np.float32)
-
-    def _posterior(self, encoded: dict[str, np.ndarray], before: list[np.ndarray]) -> "Part":
-        return self._latents.posterior(encoded, before)
 
     def push(self, stack: Stack, numbers: np.ndarray, label: np.ndarray | None) -> None:
         """Push events."""
         encoded = self._latents.encoded(self._values(numbers), label)
         cells: list[np.ndarray] = []
         for _ in range(self._latents.groups):
-            cells.append(self._posterior(encoded, cells).pop(stack))
+            cells.append(self._latents.posterior(encoded, cells).pop(stack))
         self._levels.push(stack, self._latents.decoded(cells, label), numbers)
         for group in reversed(range(self._latents.groups)):
             self._latents.prior(len(numbers), label, cells[:group]).push(stack, cells[group])
@@ -367,7 +358,7 @@ class Work:
         numbers = self._levels.pop(stack, self._latents.decoded(cells, label), count)
         encoded = self._latents.encoded(self._values(numbers), label)
         for group in reversed(range(self._latents.groups)):
-            self._posterior(encoded, cells[:group]).push(stack, cells[group])
+            self._latents.posterior(encoded, cells[:group]).push(stack, cells[group])
         return numbers, label
 
     def push_all(

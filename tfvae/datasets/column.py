@@ -17,6 +17,8 @@ COLUMN_KINDS = ("number", "fraction", "count", "category", "ordered", "boolean",
 _WITH_LEVELS = ("category", "ordered", "boolean")
 _DAY = 86_400
 MOST_NAMES = 6
+# Of fewer values it is no wonder where they lie.
+_FEW = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +124,36 @@ class Column:
         if self.log:
             logs -= self.center + self.scale * np.asarray(events, np.float64)
         return np.where(np.isnan(events), 0.0, logs)
+
+    def remark(self, events: np.ndarray) -> str:
+        """Say that most values lie outside the range that the table of the schema had, or nothing.
+
+        Args:
+            events: `[N]`, NaN where a value is missing.
+        """
+        present = np.asarray(events, np.float64)[~np.isnan(events)]
+        if self.kind in _WITH_LEVELS or len(present) < _FEW:
+            return ""
+        with np.errstate(over="ignore"):
+            numbers, center = self.center + self.scale * present, self.center
+            if self.log:
+                numbers, center = np.exp(numbers), np.exp(center)
+        slack = 1e-5 * max(abs(self.low), abs(self.high))  # float32
+        outside = (numbers < self.low - slack) | (numbers > self.high + slack)
+        if outside.mean() <= 0.5:
+            return ""
+        words = (
+            f"{outside.mean():.0%} of {in_a_line(self.name)!r} lie outside the range of training"
+        )
+        if self.kind == "date":
+            return words
+        words += f", {self.low:g} to {self.high:g}"
+        middle = float(np.median(numbers))
+        factor = middle / center if center else 0.0
+        if factor > 0 and not 0.5 < factor < 2:
+            times = f"{factor:,.0f}" if factor >= 10 else f"{factor:.2g}"
+            words += f", and are about {times} times as large as those"
+        return f"{words}: are the units the same?"
 
     def _check_counts(self, numbers: np.ndarray) -> None:
         present = numbers[~np.isnan(numbers)]

@@ -212,6 +212,21 @@ class Schema:
             axis=0,
         )
 
+    def remarks(self, events: np.ndarray) -> tuple[str, ...]:
+        """Say of which columns most values lie outside the range that the schema's table had.
+
+        So numbers in other units are noticed, such as metres where there were centimetres.
+
+        Args:
+            events: `[N, D]`, as `to_events` returns them.
+
+        Returns:
+            A phrase for each such column, none where there is nothing to say.
+        """
+        events = np.asarray(events)
+        found = (column.remark(events[:, place]) for place, column in enumerate(self.columns))
+        return tuple(phrase for phrase in found if phrase)
+
     def to_config(self) -> dict[str, Any]:
         """Return what `from_config` makes the same schema of, in types that JSON knows."""
         return dataclasses.asdict(self)

@@ -9,8 +9,8 @@ p(x) is that of the observed ones.
 ``diagnose`` looks at the latent space, ``linear_probe``, ``nearest_neighbours`` and
 ``disentanglement_scores`` at what the codes tell, ``compare_samples`` at samples; ``fit_prior``
 fits a density to the codes of a trained model; ``sample_given`` draws events in which some values
-are given. ``bound`` is what is known of the log p(x) of a `VQVAE`, and ``code_usage`` how it uses
-its codes.
+are given. ``score_by_value`` says what each value adds to an anomaly score. ``bound`` is what is
+known of the log p(x) of a `VQVAE`, and ``code_usage`` how it uses its codes.
 
 Data is, for all of them, a split of a data set, an array of events, a pair ``(x, labels)`` or
 batches; see `tfvae.evaluation.batches.event_batches`. Names load on first use.
@@ -29,6 +29,7 @@ _NAMES = {
     "bidirectional_log_prob": "annealed",
     "BoundEstimate": "codes",
     "CodeUsage": "codes",
+    "score_by_value": "by_value",
     "bound": "codes",
     "code_usage": "codes",
     "ELBOEstimate": "estimates",
@@ -76,6 +77,7 @@ __all__ = [
     "log_prob",
     "nearest_neighbours",
     "sample_given",
+    "score_by_value",
 ]
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
         annealed_log_prob,
         bidirectional_log_prob,
     )
+    from tfvae.evaluation.by_value import score_by_value
     from tfvae.evaluation.codes import BoundEstimate, CodeUsage, bound, code_usage
     from tfvae.evaluation.diagnostics import Diagnosis, diagnose
     from tfvae.evaluation.disentanglement import disentanglement_scores

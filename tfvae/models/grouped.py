@@ -85,6 +85,12 @@ class TopDownPosterior(Posterior):
         """Return the z whose groups are at their means, each given those above it, `[B, d]`."""
         return distribution.center(self._top.code(distribution.top))
 
+    def group(self, before: Tensor, number: int, parameters: dict[str, Tensor]) -> Any:
+        """Compute μ and log σ² of q(z_l|z_<l, x), each `[B, d_l]`; see `TopDown.group`."""
+        condition = [parameters[_LABEL]] if _LABEL in parameters else []
+        features = parameters[f"{_FEATURES}{number + 1}"]
+        return self._network().group(number, before, features, condition)
+
     def starts(
         self,
         parameters: dict[str, Tensor],
@@ -219,6 +225,12 @@ class TopDownPrior(Prior):
         lower = _Lower(self._network(), {_LABEL: tf.one_hot(label, self._num_classes)})
         top = self._top.distribution(label)
         return _grouped(top, lower, label.shape, tf.shape(label), "prior")
+
+    def group(self, before: Tensor, number: int, label: Tensor | None = None) -> Any:
+        """Compute μ and log σ² of p(z_l|z_<l), each `[B, d_l]`; see `TopDown.group`."""
+        classes = self._num_classes
+        condition = [] if classes is None else [tf.one_hot(label, classes)]
+        return self._network().group(number, before, None, condition)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

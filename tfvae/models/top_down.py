@@ -239,6 +239,30 @@ class TopDown(keras.layers.Layer):
         z = tf.concat(found, axis=-1) if rest is None else tf.concat([top, rest], axis=-1)
         return Descent(z, log_prior, log_posterior, kls, state if finish else None)
 
+    def group(
+        self,
+        number: int,
+        before: Tensor,
+        features: Tensor | None = None,
+        condition: Sequence[Tensor] = (),
+    ) -> tuple[Tensor, Tensor]:
+        """Compute one group's distribution given those before it, in inference.
+
+        Args:
+            number: l − 1, from 1 to L − 1.
+            before: z_1 … z_(l−1), `[N, d_1 + … + d_(l−1)]`.
+            features: h_l, for q; None for p.
+            condition: one-hot labels `[N, num_classes]` of a conditional model, in a list.
+
+        Returns:
+            μ and log σ² of p(z_l|z_<l), or of q(z_l|z_<l, x), each `[N, d_l]`.
+        """
+        state = before
+        for step, z in enumerate(tf.split(before, self.sizes[:number], axis=-1)):
+            state = self._step(step, state, z, condition, False)
+        p = self._prior(number, state, False)
+        return p if features is None else self._posterior(number, state, features, p, False)
+
     def _goes_on(self, number: int, finish: bool) -> bool:
         return finish or number < len(self.sizes) - 1
 

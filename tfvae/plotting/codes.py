@@ -82,6 +82,7 @@ def _draw_maps(figure: Any, maps: np.ndarray, images: np.ndarray | None, size: i
     for one in axes.flat:
         one.set_xticks([])
         one.set_yticks([])
+        one.grid(visible=False)
     if images is not None:
         axes[0, 0].set_ylabel("x", fontsize=9)
     for level in range(depth):

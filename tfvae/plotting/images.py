@@ -121,6 +121,7 @@ def draw(axes: Any, picture: np.ndarray) -> None:
         picture = np.where(holes.any(-1, keepdims=True), _HOLE, picture)
     grey = mpl.colormaps["gray"].with_extremes(bad=_HOLE)
     axes.imshow(picture, cmap=grey, vmin=0, vmax=1, interpolation="nearest")
+    axes.grid(visible=False)  # that of a style would be drawn over the picture
     axes.set_axis_off()
 
 

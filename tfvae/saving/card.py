@@ -25,6 +25,8 @@ LICENCES = {
     "mnist-small": "CC BY-SA 3.0 (Yann LeCun, Corinna Cortes, Christopher J. C. Burges)",
     "fashion_mnist": "MIT (Zalando SE)",
     "kmnist": "CC BY-SA 4.0 (ROIS-DS Center for Open Data in the Humanities)",
+    "diamonds": "MIT (ggplot2)",
+    "japanese_vowels": "CC BY 4.0 (UCI Machine Learning Repository, Japanese Vowels)",
 }
 # The same in the words of model hubs.
 _HUB_LICENCES = {
@@ -105,10 +107,10 @@ class Card:
         """Write card.json and README.md.
 
         Args:
-            folder: of the SavedModel.
+            folder: of the model.
             vae: the model.
             signatures: what each gives, and the shapes and types of its inputs and outputs; see
-                `tfvae.serving.signatures.Signature.described`.
+                `tfvae.serving.signatures.Signature.described`. None where there is no SavedModel.
         """
         facts = {
             **dataclasses.asdict(self),
@@ -247,7 +249,16 @@ def _readme(facts: dict[str, Any], noun: str) -> str:
     lines += _section("Training", facts["training"])
     lines += _section("Test data (nats for each event)", facts["metrics"])
     lines += _section("Anomalies (nats)", facts["anomaly"] or {})
-    lines += ["## Signatures", "", f"An event is one of the {noun}. The batch B is any."]
+    lines += _signatures_section(facts, noun)
+    return "\n".join(lines) + "\n"
+
+
+def _signatures_section(facts: dict[str, Any], noun: str) -> list[str]:
+    """Return how to call a SavedModel; nothing for a card that lies beside a `.keras` file."""
+    if not facts["signatures"]:
+        return []
+    model = facts["model"]
+    lines = ["## Signatures", "", f"An event is one of the {noun}. The batch B is any."]
     if model["missing"]:
         lines[-1] += (
             " NaN in an event means that the value was not observed; densities are those of the "
@@ -274,7 +285,7 @@ def _readme(facts: dict[str, Any], noun: str) -> str:
         "",
         "and `tfvae.load` gives the model back, all of its methods.",
     ]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _section(title: str, facts: dict[str, Any]) -> list[str]:

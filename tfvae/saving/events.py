@@ -22,12 +22,14 @@ class Events:
         labels: `[N]`, or None.
         names: of the files that they come from, if each has its own.
         class_names: the name of each label, where they have names.
+        notes: what a user should hear of them, each a phrase.
     """
 
     x: np.ndarray
     labels: np.ndarray | None = None
     names: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of_split(cls, split: datasets.Split, limit: int | None = None) -> "Events":
@@ -118,7 +120,9 @@ def all_events(
     noise = "static" if options.dequantize else "none"
     draws = "static" if options.binarize == "dynamic" else options.binarize or "none"
     split = datasets.Split(source, rows, binarize=draws, noise=noise, seed=options.seed)
-    return Events.of_split(split, limit)
+    found = Events.of_split(split, limit)
+    notes = source.notes if schema is None else (*source.notes, *schema.remarks(found.x))
+    return dataclasses.replace(found, notes=notes)
 
 
 def _picture(path: Path, options: TrainConfig, event_shape: Shape) -> Events:

@@ -1,0 +1,55 @@
+"""What the pages are made of."""
+
+from typing import Any
+
+from tfvae.app import views
+
+
+class Parts:
+    """Makes the parts of a page.
+
+    Args:
+        gr: gradio.
+
+    Attributes:
+        gr: gradio.
+        live: options of an event: the cheapest way from a control to the page and back, without a
+            queue and progress to draw. Controls that move on before the answer has come are asked
+            again once, for the last. Nothing is offered to other programs.
+    """
+
+    def __init__(self, gr: Any):
+        self.gr = gr
+        self.live = {
+            "queue": False,
+            "show_progress": "hidden",
+            "trigger_mode": "always_last",
+            "api_visibility": "private",
+        }
+
+    def title(self, title: str, facts: str) -> None:
+        """Lay out the head of the page."""
+        self.words(
+            f"<style>{views.STYLE}</style><h2>{views.escaped(title)}</h2>{views.hint(facts)}"
+        )
+
+    def heading(self, title: str, text: str) -> None:
+        """Lay out the head of a part."""
+        self.words(f"<h3>{views.escaped(title)}</h3>{views.hint(text)}")
+
+    def card(self) -> Any:
+        """Return the frame of a part."""
+        return self.gr.Column(elem_classes="tfvae-card")
+
+    def controls(self) -> Any:
+        """Return a row for controls."""
+        return self.gr.Row(elem_classes="tfvae-controls")
+
+    def words(self, text: str) -> None:
+        """Lay out HTML that stays as it is."""
+        self.gr.HTML(text, elem_classes="tfvae", apply_default_css=False)
+
+    def html(self, value: str, name: str, **options: Any) -> Any:
+        """Return HTML that controls change."""
+        options.setdefault("js_on_load", None)
+        return self.gr.HTML(value, elem_id=name, elem_classes="tfvae", padding=True, **options)
