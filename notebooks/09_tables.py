@@ -28,6 +28,8 @@ from sklearn.metrics import roc_auc_score
 
 import tfvae
 
+keras.utils.set_random_seed(0)  # of the order in which `fit` takes rows
+
 # %% [markdown]
 # ## The table
 #
