@@ -347,8 +347,9 @@ tfvae.plotting.image_rows(
 #
 # If 16 numbers describe a digit, then other 16 numbers should describe another digit, one that
 # nobody has written yet. A generative model is a recipe for new images: draw a $z$, decode it. We
-# have a decoder. But which $z$? Let us draw from $N(0, I)$. An autoencoder does not know of any
-# better distribution, so we also try the Gaussian with the mean and covariance of its own codes.
+# have a decoder. But which $z$? Nothing in the loss says. So let us draw from $N(0, I)$, the
+# simplest distribution there is; and then, to be fair, from the Gaussian that has the mean and the
+# covariance of the codes.
 
 # %%
 f, g = autoencoders[16]
