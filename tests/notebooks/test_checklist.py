@@ -23,7 +23,9 @@ COMMENT = re.compile(r"#[^\n]*")
 CHECK = re.compile(r"^\s*assert\b|np\.testing\.assert_|\btf\.debugging\.assert_", re.MULTILINE)
 EXERCISE = re.compile(r"^### Exercise (\d+)", re.MULTILINE)
 # A cell that does no more than this prepares a demonstration, and ends none.
-PREPARES = re.compile(r"\s*(import|from|def|class|@|#|\"\"\"|[\w, .]+ = |keras\.utils\.set_random)")
+PREPARES = re.compile(
+    r"\s*(import|from|def|class|@|#|\"\"\"|[\w, .]+ = |keras\.utils\.set_random|tf\.get_logger)"
+)
 LARGEST = 600_000  # bytes
 
 
