@@ -4,9 +4,12 @@ What `tfvae.datasets.Schema` does with frames is done here with tensors, one for
 that a client needs nothing but the names and values of the table.
 """
 
+import abc
+import functools
 import keyword
+import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,16 +67,21 @@ class _Rows:
     """
 
     def __init__(self, schema: Schema, *, missing: bool, conditional: bool):
-        self._schema = schema
-        names = _names(column.name for column in schema.columns)
-        self._columns = [
-            TensorColumn(column, name, missing)
-            for column, name in zip(schema.columns, names, strict=True)
-        ]
-        self._label = None
+        self._names = _names(column.name for column in schema.columns)
+        self._groups = list(column_groups(schema.columns, missing=missing))
+        self.specs: list[Any] = [None] * len(self._names)
+        self._examples: dict[str, Any] = {}
+        for group in self._groups:
+            for place, example in zip(group.places, group.examples(), strict=True):
+                name = self._names[place]
+                self.specs[place] = tf.TensorSpec((None,), group.dtype, name=name)
+                self._examples[name] = example
+        self._label: Any = None
         if conditional and schema.label is not None:
+            (self._label,) = column_groups([schema.label], missing=False)
             name = _names([*(column.name for column in schema.columns), schema.label.name])[-1]
-            self._label = TensorColumn(schema.label, name, missing=False)
+            self._label_spec = tf.TensorSpec((None,), tf.string, name=name)
+            self._examples[name] = self._label.examples()[0]
 
     def of_events(self, signature: Signature, *, fills: bool = False) -> Signature:
         """Return the form of a signature whose first input are rows.
@@ -83,19 +91,22 @@ class _Rows:
             fills: whether what was given comes back as it was.
         """
         _, *others = signature.inputs
-        count = len(self._columns)
+        count = len(self.specs)
 
         def of_rows(*given: Tensor) -> Outputs:
             columns, rest = given[:count], given[count:]
-            x = self._events(columns)
+            x, shift = self._events(columns)
             outputs = signature.function(x, *self._others(rest, others))
-            shift = self._log_abs_det_jacobian(x)
             for name in _DENSITIES:
                 if name in outputs:
                     outputs[name] = outputs[name] + tf.cast(shift, outputs[name].dtype)
-            return self._shown(outputs, columns if fills else None)
+            if "x" in outputs:
+                outputs |= self._values(outputs.pop("x"), False, columns if fills else None)
+            return outputs
 
-        return self._signature(signature, of_rows, others)
+        inputs = [*self.specs, *self._taken(others)]
+        says = f"{signature.says}; of a table's columns"
+        return Signature.of(f"{signature.name}_rows", of_rows, inputs, says, self._examples)
 
     def drawn(self, vae: VAE | VQVAE, latent: Signature) -> Signature:
         """Return the signature that makes rows up.
@@ -106,162 +117,274 @@ class _Rows:
         """
 
         def draw(row: tuple[Tensor, ...]) -> Tensor:
-            seed, given = row[-1], [one[None] for one in row[:-1]]
-            codes, *label = given
+            codes, *label = [one[None] for one in row[:-1]]
             if isinstance(vae, VQVAE):
                 codes = vae.code_vectors(codes)
             likelihood = vae.decode(codes, *label)
-            return likelihood.sample(seed=tf.random.experimental.stateless_fold_in(seed, 1))[0]
+            return likelihood.sample(seed=tf.random.experimental.stateless_fold_in(row[-1], 1))[0]
 
         def of_seeds(seed: Tensor, *rest: Tensor) -> Outputs:
             label = self._others(rest, latent.inputs[1:])
             given = (*latent.function(seed, *label).values(), *label, seed)
             spec = tf.TensorSpec(vae.event_shape, tf.float32)
-            x = tf.map_fn(draw, given, fn_output_signature=spec)
-            return self._values(x, within_range=True)
+            return self._values(tf.map_fn(draw, given, fn_output_signature=spec), True, None)
 
         seed, *others = latent.inputs
         inputs = [seed, *self._taken(others)]
         says = "rows made up: draws from p(x|z) at a draw of z from p(z)"
-        return Signature.of("sample_rows", of_seeds, inputs, says, examples=self._examples())
-
-    def _signature(
-        self, signature: Signature, function: Callable[..., Outputs], others: list[tf.TensorSpec]
-    ) -> Signature:
-        inputs = [*(column.spec for column in self._columns), *self._taken(others)]
-        return Signature.of(
-            f"{signature.name}_rows",
-            function,
-            inputs,
-            f"{signature.says}; of a table's columns",
-            examples=self._examples(),
-        )
+        return Signature.of("sample_rows", of_seeds, inputs, says, self._examples)
 
     def _taken(self, others: Iterable[tf.TensorSpec]) -> list[tf.TensorSpec]:
         """Return inputs beside the columns: a label by the name of its column."""
-        return [
-            self._label.spec if one.name == "label" and self._label is not None else one
-            for one in others
-        ]
+        named = {} if self._label is None else {"label": self._label_spec}
+        return [named.get(one.name, one) for one in others]
 
     def _others(self, values: Sequence[Tensor], specs: Sequence[tf.TensorSpec]) -> list[Tensor]:
         """Return what the plain signature takes for inputs beside the columns."""
         return [
-            tf.cast(self._label.events(value), tf.int32)
+            tf.cast(self._label.events(value[:, None])[:, 0], tf.int32)
             if spec.name == "label" and self._label is not None
             else value
             for value, spec in zip(values, specs, strict=True)
         ]
 
-    def _events(self, columns: Sequence[Tensor]) -> Tensor:
-        """Return events `[B, D]`, float32."""
-        found = [
-            column.events(values) for column, values in zip(self._columns, columns, strict=True)
-        ]
-        return tf.cast(tf.stack(found, axis=1), tf.float32)
+    @functools.cached_property
+    def _events(self) -> Callable[[Sequence[Tensor]], tuple[Tensor, Tensor]]:
+        # One graph for all signatures, which makes files smaller.
+        return tf.function(self._events_of, autograph=False)
 
-    def _shown(self, outputs: Outputs, given: Sequence[Tensor] | None) -> Outputs:
-        """Return outputs with columns in the place of events."""
-        if "x" not in outputs:
-            return outputs
-        values = self._values(outputs["x"])
-        if given is not None:
-            for column, one in zip(self._columns, given, strict=True):
-                name = column.spec.name
-                values[name] = tf.where(column.is_missing(one), values[name], one)
-        return {name: one for name, one in outputs.items() if name != "x"} | values
+    def _events_of(self, columns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return events `[B, D]`, float32, and their log |det ∂(event)/∂(row)| `[B]`, float64."""
+        parts, shift = [], 0.0
+        for group in self._groups:
+            found = group.events(tf.stack([columns[place] for place in group.places], axis=1))
+            # Of the events in float32, as the model has them.
+            rounded = tf.cast(found, tf.float32)
+            shift += group.log_abs_det_jacobian(tf.cast(rounded, tf.float64))
+            parts.append(rounded)
+        places = [place for group in self._groups for place in group.places]
+        return tf.gather(tf.concat(parts, axis=1), np.argsort(places), axis=1), shift
 
-    def _values(self, x: Tensor, *, within_range: bool = False) -> Outputs:
-        return {
-            column.spec.name: column.values(x[:, place], within_range=within_range)
-            for place, column in enumerate(self._columns)
-        }
-
-    def _log_abs_det_jacobian(self, x: Tensor) -> Tensor:
-        """Return `[B]`, float64; see `Schema.log_abs_det_jacobian`."""
-        x = tf.cast(x, tf.float64)
-        return tf.add_n(
-            [column.log_abs_det_jacobian(x[:, n]) for n, column in enumerate(self._columns)]
-        )
-
-    def _examples(self) -> dict[str, Any]:
-        """Return a batch of one for each column."""
-        columns = [*self._columns, *([] if self._label is None else [self._label])]
-        return {column.spec.name: column.example() for column in columns}
+    def _values(
+        self, x: Tensor, within_range: bool, given: Sequence[Tensor] | None
+    ) -> dict[str, Tensor]:
+        """Return the columns of events, by their names, with what was given of them as it was."""
+        found = {}
+        for group in self._groups:
+            values = group.values(tf.gather(x, group.places, axis=1), within_range=within_range)
+            if given is not None:
+                before = tf.stack([given[place] for place in group.places], axis=1)
+                values = tf.where(group.is_missing(before), values, before)
+            for place, column in zip(group.places, tf.unstack(values, axis=1), strict=True):
+                found[self._names[place]] = column
+        return {name: found[name] for name in self._names}
 
 
-class TensorColumn:
-    """One column: its way to a number of events and back; see `tfvae.datasets.column.Column`.
+def column_groups(columns: Sequence[Column], *, missing: bool) -> "Iterator[ColumnGroup]":
+    """Yield columns that go the same way to events together: a graph for each would be large.
 
     Args:
-        column: what it is.
-        name: of the input.
+        columns: of a table.
+        missing: whether values may be missing.
+    """
+    groups: dict[Any, list[int]] = {}
+    for place, column in enumerate(columns):
+        kind: type[ColumnGroup] = DateGroup if column.kind == "date" else NumberGroup
+        kind = LevelGroup if column.levels else kind
+        groups.setdefault((kind, len(column.levels)), []).append(place)
+    for (kind, _), places in groups.items():
+        yield kind([columns[place] for place in places], places, missing)
+
+
+class ColumnGroup(abc.ABC):
+    """Columns whose way to numbers of events and back is one; see `tfvae.datasets.column.Column`.
+
+    Args:
+        columns: what they are.
+        places: of them in an event.
         missing: whether values may be missing.
 
     Attributes:
-        spec: of the input.
+        dtype: of their values.
+        places: as given.
     """
 
-    def __init__(self, column: Column, name: str, missing: bool):
-        self._column, self._missing = column, missing
-        self._is_text = bool(column.levels) or column.kind == "date"
-        self.spec = tf.TensorSpec((None,), tf.string if self._is_text else tf.float64, name=name)
-        self._levels = [level_key(level) for level in column.levels]
+    dtype = tf.string
+
+    def __init__(self, columns: Sequence[Column], places: Sequence[int], missing: bool):
+        self._columns, self.places, self._missing = columns, list(places), missing
+
+    def _each(self, what: Callable[[Column], Any]) -> np.ndarray:
+        return np.array([what(column) for column in self._columns])
 
     def is_missing(self, values: Tensor) -> Tensor:
-        """Tell which are missing, booleans `[B]`."""
-        return tf.equal(values, "") if self._is_text else tf.math.is_nan(values)
+        """Tell which are missing, booleans `[B, n]`."""
+        return tf.equal(values, "")
 
     def events(self, values: Tensor) -> Tensor:
-        """Return the numbers of values in events, float64 `[B]`, NaN where they are missing.
+        """Return the numbers of values `[B, n]` in events, float64, NaN where they are missing.
 
-        The call ends with an error where a value does not belong to the column.
+        The call ends with an error where a value does not belong to its column.
         """
-        column, absent = self._column, self.is_missing(values)
-        checked = [] if self._missing else [self._refusing(absent, values, "a value in each row")]
-        with tf.control_dependencies(checked):
-            values = tf.identity(values)
-        if column.levels:
-            return self._numbers_of_levels(values, absent)
-        numbers = self._seconds(values, absent) if column.kind == "date" else values
-        odd, expected = tf.math.is_inf(numbers), "finite numbers"
-        if column.kind == "count":
-            odd |= (numbers < 0) | (numbers != tf.floor(numbers))
-            expected = "whole numbers from 0"
-        elif column.kind == "fraction":
-            odd |= (numbers < 0) | (numbers > column.scale)
-            expected = f"numbers from 0 to {column.scale:g}"
-        elif column.log:
-            odd |= numbers <= 0
-            expected = "numbers above 0"
-        with tf.control_dependencies([self._refusing(odd & ~absent, values, expected)]):
-            numbers = tf.math.log(numbers) if column.log else tf.identity(numbers)
-        return (numbers - column.center) / column.scale
+        absent = self.is_missing(values)
+        refused = absent & (not self._missing)
+        expected = np.array(["a value in each row"] * len(self._columns))
+        with tf.control_dependencies([self._refusing(refused, values, expected)]):
+            numbers = self._numbers(tf.identity(values), absent)
+        return tf.where(absent, _float64(np.nan), numbers)
 
-    def _refusing(self, odd: Tensor, values: Tensor, expected: str) -> Any:
-        """Return the operation that ends the call where values are odd."""
+    @abc.abstractmethod
+    def _numbers(self, values: Tensor, absent: Tensor) -> Tensor:
+        """Return what `events` returns, of values that are there."""
+
+    @abc.abstractmethod
+    def values(self, events: Tensor, *, within_range: bool = False) -> Tensor:
+        """Return values of numbers of events `[B, n]`: the inverse of `events`."""
+
+    def log_abs_det_jacobian(self, events: Tensor) -> Tensor:
+        """Compute the sum of log |∂(event)/∂(value)| over what is not missing, float64 `[B]`."""
+        return tf.zeros((tf.shape(events)[0],), tf.float64)
+
+    @abc.abstractmethod
+    def examples(self) -> list[np.ndarray]:
+        """Return a batch of one value for each column."""
+
+    def _refusing(self, odd: Tensor, values: Tensor, expected: np.ndarray) -> Any:
+        """Return the operation that ends the call where values are odd.
+
+        Args:
+            odd: booleans `[B, n]`.
+            values: `[B, n]`.
+            expected: `[n]`, what is expected of each column.
+        """
         # TensorFlow would write a backslash before quotes.
-        words = f"the column {self._column.name}: expected {expected}; received"
-        return tf.debugging.Assert(
-            ~tf.reduce_any(odd), [words, tf.boolean_mask(values, odd)], summarize=6
+        words = [
+            f"the column {column.name}: expected {one}; received"
+            for column, one in zip(self._columns, expected, strict=True)
+        ]
+        first = tf.argmax(tf.reduce_any(odd, axis=0))  # the first column that has one
+        # `tf.debugging.Assert` would make a branch of its own, which takes long to trace.
+        return tf.raw_ops.Assert(
+            condition=~tf.reduce_any(odd),
+            data=[tf.constant(words)[first], values[:, first][odd[:, first]]],
+            summarize=6,
         )
 
-    def _numbers_of_levels(self, values: Tensor, absent: Tensor) -> Tensor:
-        is_level = tf.equal(values[:, None], tf.constant(self._levels))
-        if all(isinstance(level, bool) for level in self._column.levels):
-            # As JSON writes them, too.
-            lower = tf.constant([level.lower() for level in self._levels])
-            is_level |= tf.equal(values[:, None], lower)
-        shown = ", ".join(self._levels[:6]) + (", ..." if len(self._levels) > 6 else "")
-        unknown = ~tf.reduce_any(is_level, axis=1) & ~absent
-        with tf.control_dependencies([self._refusing(unknown, values, f"one of {shown}")]):
-            numbers = tf.cast(tf.argmax(tf.cast(is_level, tf.int32), axis=1), tf.float64)
-        return tf.where(absent, tf.constant(np.nan, tf.float64), numbers)
 
-    def _seconds(self, values: Tensor, absent: Tensor) -> Tensor:
-        """Return dates in seconds since 1970, float64 `[B]`."""
+class NumberGroup(ColumnGroup):
+    """Numbers, fractions and counts."""
+
+    dtype = tf.float64
+
+    def is_missing(self, values: Tensor) -> Tensor:
+        """Tell which are missing, booleans `[B, n]`."""
+        return tf.math.is_nan(values)
+
+    @functools.cached_property
+    def _log(self) -> np.ndarray:
+        return self._each(lambda column: column.log)
+
+    @functools.cached_property
+    def _line(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._each(lambda column: column.center), self._each(lambda column: column.scale)
+
+    def _numbers(self, values: Tensor, absent: Tensor) -> Tensor:
+        center, scale = self._line
+        kinds = self._each(lambda column: column.kind)
+        is_count, is_fraction = kinds == "count", kinds == "fraction"
+        expected = np.select(
+            [is_count, is_fraction, self._log],
+            [
+                "whole numbers from 0",
+                np.array([f"numbers from 0 to {one:g}" for one in scale]),
+                "numbers above 0",
+            ],
+            "finite numbers",
+        )
+        low = np.where(is_count | is_fraction, 0.0, -np.inf)
+        high = np.where(is_fraction, scale, np.inf)
+        odd = tf.math.is_inf(values) | (values < low) | (values > high)
+        odd |= is_count & (values != tf.floor(values)) | self._log & (values <= 0)
+        with tf.control_dependencies([self._refusing(odd & ~absent, values, expected)]):
+            values = tf.identity(values)
+        values = tf.where(self._log, tf.math.log(tf.where(self._log, values, 1.0)), values)
+        return (values - center) / scale
+
+    def values(self, events: Tensor, *, within_range: bool = False) -> Tensor:
+        """Return values of numbers of events `[B, n]`: the inverse of `events`."""
+        center, scale = self._line
+        kinds = self._each(lambda column: column.kind)
+        numbers = center + scale * tf.cast(events, tf.float64)
+        numbers = tf.where(self._log, tf.exp(tf.where(self._log, numbers, 0.0)), numbers)
+        low = np.where(np.isin(kinds, ["fraction", "count"]), 0.0, -np.inf)
+        high = np.where(kinds == "fraction", scale, np.inf)
+        if within_range:
+            low = np.maximum(low, self._each(lambda column: column.low))
+            high = np.minimum(high, self._each(lambda column: column.high))
+        numbers = tf.clip_by_value(numbers, low, high)
+        # As many digits as the table had, of counts none.
+        decimals = self._each(
+            lambda column: 0.0 if column.kind == "count" else np.nan_to_num(column.decimals or 0)
+        )
+        rounds = self._each(lambda column: column.kind == "count" or column.decimals is not None)
+        unit = 10.0**decimals
+        return tf.where(rounds, tf.round(numbers * unit) / unit, numbers)
+
+    def log_abs_det_jacobian(self, events: Tensor) -> Tensor:
+        """Compute the sum of log |∂(event)/∂(value)| over what is not missing, float64 `[B]`."""
+        center, scale = self._line
+        logs = -np.log(scale) - self._log * (center + scale * events)
+        return tf.reduce_sum(tf.where(tf.math.is_nan(events), _float64(0.0), logs), axis=1)
+
+    def examples(self) -> list[np.ndarray]:
+        """Return a batch of one value for each column."""
+        return [np.array([column.low], np.float64) for column in self._columns]
+
+
+class LevelGroup(ColumnGroup):
+    """Categories and booleans, of which all have as many levels."""
+
+    @functools.cached_property
+    def _levels(self) -> np.ndarray:
+        """The levels as text, `[n, levels]`."""
+        return self._each(lambda column: [level_key(level) for level in column.levels])
+
+    def _numbers(self, values: Tensor, absent: Tensor) -> Tensor:
+        is_level = tf.equal(values[..., None], tf.constant(self._levels))
+        booleans = self._each(lambda column: all(isinstance(one, bool) for one in column.levels))
+        if booleans.any():
+            # As JSON writes them, too.
+            lower = np.where(booleans[:, None], np.char.lower(self._levels), self._levels)
+            is_level |= tf.equal(values[..., None], tf.constant(lower))
+        few = [
+            ", ".join(levels[:6]) + (", ..." if len(levels) > 6 else "") for levels in self._levels
+        ]
+        expected = np.array([f"one of {one}" for one in few])
+        unknown = ~tf.reduce_any(is_level, axis=2) & ~absent
+        with tf.control_dependencies([self._refusing(unknown, values, expected)]):
+            return tf.cast(tf.argmax(tf.cast(is_level, tf.int32), axis=2), tf.float64)
+
+    def values(self, events: Tensor, *, within_range: bool = False) -> Tensor:
+        """Return values of numbers of events `[B, n]`: the inverse of `events`."""
+        numbers = tf.clip_by_value(tf.round(events), 0.0, self._levels.shape[1] - 1.0)
+        chosen = tf.cast(numbers, tf.int32)
+        levels = tf.constant(self._levels)
+        return tf.transpose(tf.gather(levels, tf.transpose(chosen), axis=1, batch_dims=1))
+
+    def examples(self) -> list[np.ndarray]:
+        """Return a batch of one value for each column."""
+        return [np.array([levels[0]], object) for levels in self._levels]
+
+
+class DateGroup(ColumnGroup):
+    """Dates, as text."""
+
+    def _numbers(self, values: Tensor, absent: Tensor) -> Tensor:
+        center, scale = (self._each(operator.attrgetter(name)) for name in ("center", "scale"))
         odd = ~tf.strings.regex_full_match(values, _DATE) & ~absent
-        expected = "dates such as 2020-12-31 or 2020-12-31T23:59:00"
+        expected = np.array(
+            ["dates such as 2020-12-31 or 2020-12-31T23:59:00"] * len(self._columns)
+        )
         with tf.control_dependencies([self._refusing(odd, values, expected)]):
             text = tf.where(absent, "1970-01-01", values)
         # As much of the time as is not told is 0.
@@ -279,33 +402,18 @@ class TensorColumn:
         odd = ~tf.reduce_all(tf.stack(same), axis=0) | (hour > 23) | (minute > 59) | (second > 59)
         with tf.control_dependencies([self._refusing(odd, values, expected)]):
             seconds = days * _DAY + hour * 3600 + minute * 60 + second
-        return tf.where(absent, tf.constant(np.nan, tf.float64), tf.cast(seconds, tf.float64))
+        return (tf.cast(seconds, tf.float64) - center) / scale
 
     def values(self, events: Tensor, *, within_range: bool = False) -> Tensor:
-        """Return values `[B]` of numbers of events: the inverse of `events`."""
-        column, events = self._column, tf.cast(events, tf.float64)
-        if column.levels:
-            numbers = tf.clip_by_value(tf.round(events), 0.0, len(self._levels) - 1.0)
-            return tf.gather(tf.constant(self._levels), tf.cast(numbers, tf.int32))
-        numbers = column.center + column.scale * events
-        if column.log:
-            numbers = tf.exp(numbers)
-        if column.kind == "fraction":
-            numbers = tf.clip_by_value(numbers, 0.0, column.scale)
+        """Return values of numbers of events `[B, n]`: the inverse of `events`."""
+        center, scale, low, high = (
+            self._each(operator.attrgetter(name)) for name in ("center", "scale", "low", "high")
+        )
+        seconds = center + scale * tf.cast(events, tf.float64)
         if within_range:
-            numbers = tf.clip_by_value(numbers, column.low, column.high)
-        if column.kind == "date":
-            return self._text_of(numbers)
-        if column.kind == "count":
-            return tf.maximum(tf.round(numbers), 0.0)
-        if column.decimals is not None:
-            unit = 10.0**column.decimals
-            numbers = tf.round(numbers * unit) / unit
-        return numbers
-
-    def _text_of(self, seconds: Tensor) -> Tensor:
-        whole_days = self._column.decimals == 0
-        unit = _DAY if whole_days else 1
+            seconds = tf.clip_by_value(seconds, low, high)
+        whole_days = self._each(lambda column: column.decimals == 0)
+        unit = np.where(whole_days, _DAY, 1)
         whole = tf.cast(tf.round(seconds / unit), tf.int64) * unit
         days = whole // _DAY
 
@@ -314,27 +422,21 @@ class TensorColumn:
 
         year, month, day = _date(days)
         text = padded(year, 4) + "-" + padded(month) + "-" + padded(day)
-        if whole_days:
-            return text
         rest = whole - days * _DAY
         hour, minute, second = rest // 3600, rest // 60 % 60, rest % 60
-        return text + "T" + padded(hour) + ":" + padded(minute) + ":" + padded(second)
+        time = "T" + padded(hour) + ":" + padded(minute) + ":" + padded(second)
+        return tf.where(whole_days, text, text + time)
 
     def log_abs_det_jacobian(self, events: Tensor) -> Tensor:
-        """Compute log |∂(event)/∂(value)| `[B]`, 0 where one is missing."""
-        logs = tf.zeros_like(events) - float(np.log(self._column.scale))
-        if self._column.log:
-            logs -= self._column.center + self._column.scale * events
-        return tf.where(tf.math.is_nan(events), tf.zeros_like(logs), logs)
+        """Compute the sum of log |∂(event)/∂(value)| over what is not missing, float64 `[B]`."""
+        logs = -np.log(self._each(lambda column: column.scale)) + tf.zeros_like(events)
+        return tf.reduce_sum(tf.where(tf.math.is_nan(events), _float64(0.0), logs), axis=1)
 
-    def example(self) -> Any:
-        """Return a batch of one value."""
-        column = self._column
-        if column.levels:
-            return np.array([self._levels[0]], object)
-        if column.kind == "date":
-            return np.array([str(np.datetime64(int(column.low), "s"))], object)
-        return np.array([column.low], np.float64)
+    def examples(self) -> list[np.ndarray]:
+        """Return a batch of one value for each column."""
+        return [
+            np.array([str(np.datetime64(int(column.low), "s"))], object) for column in self._columns
+        ]
 
 
 def _names(columns: Iterable[str]) -> list[str]:
@@ -388,3 +490,7 @@ def _date(days: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _int64(value: int) -> Tensor:
     return tf.constant(value, tf.int64)
+
+
+def _float64(value: float) -> Tensor:
+    return tf.constant(value, tf.float64)
