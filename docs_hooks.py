@@ -18,6 +18,8 @@ _SHOWN = {
     "changes.md": "CHANGELOG.md",
 }
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|#)([^)#\s]+)([^)]*)\)")
+# A function's name, whose argument would touch it but for a bracket.
+_FUNCTION = re.compile(r'(<mi>(?:log|exp|tr)</mi>)(?!<mo stretchy="false">&#x00028;)')
 _EQUATION = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
 
 
@@ -57,7 +59,8 @@ def on_page_content(content: str, **_: Any) -> str:
     def render(found: re.Match[str]) -> str:
         latex = html.unescape(found[2]).strip()
         display = "block" if latex.startswith(r"\[") else "inline"
-        return convert(latex[2:-2].strip(), display=display)
+        mathml = convert(latex[2:-2].strip(), display=display)
+        return _FUNCTION.sub(r'\1<mspace width="0.17em"/>', mathml)
 
     # Docstrings announce an indented example by two colons, which Markdown shows.
     return _EQUATION.sub(render, content).replace("::</p>", ":</p>")

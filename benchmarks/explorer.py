@@ -86,6 +86,7 @@ def moves(url: str, count: int, warm_up: int) -> list[list[float]]:
             executable_path=shutil.which("chromium"), args=ARGUMENTS.split()
         )
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(240_000)  # a machine may have other work
         page.goto(url)
         for part in ("#decoded img", "#slider-0 input[type=range]"):
             page.wait_for_selector(part)

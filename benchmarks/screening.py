@@ -188,7 +188,7 @@ def train_and_score(setting: Setting, folder: Path, seed: int) -> tuple[dict[str
         "elbo": round(elbo.elbo, 3),
         "kl": round(elbo.kl, 3),
         "overfit": round(fitted.elbo - elbo.elbo, 3),
-        "seconds": round(seconds, 1),
+        "seconds": round(seconds, 3),
         "parameters": vae.count_params(),
         "hardware": machine(),
     }, marginal.log_probs

@@ -33,7 +33,6 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
-from scipy.spatial import Delaunay
 from sklearn.neighbors import NearestNeighbors
 from tensorflow_probability import distributions as tfd
 
@@ -47,14 +46,14 @@ rng = np.random.default_rng(0)
 # loads them and draws them; apart from that this notebook does without it until its end.
 
 # %%
-data = tfvae.datasets.load("mnist-small")
+data = tfvae.datasets.load("mnist-small", binarize="none")
 x_train, labels_train = data.train.arrays()  # [N, 28, 28, 1], values from 0 to 1
 x_test, labels_test = data.test.arrays()
 D = math.prod(x_train.shape[1:])
 print(f"{len(x_train)} training and {len(x_test)} test images; D = {D} pixels, from 0 to 1")
 tfvae.plotting.image_grid(x_train[:24], columns=12)
 
-# %% tags=["parameters"] capped="epochs = 2"
+# %% tags=["parameters"] capped="epochs = 5"
 epochs = 12  # of each training
 
 # %% [markdown]
@@ -78,7 +77,7 @@ covariance = np.cov(flat.T, bias=True)
 eigenvalues, U = np.linalg.eigh(covariance)  # in ascending order
 eigenvalues, U = np.maximum(eigenvalues[::-1], 0), U[:, ::-1]
 
-n = 256
+n = 500
 noises = {
     "any grey value": rng.choice(flat.ravel(), (n, D)),
     "this pixel's grey values": flat[rng.integers(len(flat), size=(n, D)), np.arange(D)],
@@ -157,11 +156,12 @@ print(f"50 directions: share by eigenvalues {share[49]:.6f}, measured {by_projec
 np.testing.assert_allclose(share[49], by_projection, rtol=1e-6)  # (1.1)
 for wanted in (0.5, 0.9, 0.95, 0.99):
     print(f"{wanted:.0%} of the variance: {np.searchsorted(share, wanted) + 1} of {D} directions")
-noise_values = np.linalg.eigvalsh(np.cov(noises["any grey value"].reshape(n, D).T, bias=True))
+white = rng.choice(flat.ravel(), flat.shape)  # as many noise images as digits
+noise_values = np.linalg.eigvalsh(np.cov(white.T, bias=True))[::-1]
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 axes[0].plot(np.arange(1, D + 1), eigenvalues, label="digits")
-axes[0].plot(np.arange(1, n), noise_values[::-1][: n - 1], label=f"{n} noise images")
+axes[0].plot(np.arange(1, D + 1), noise_values, label="noise: any grey value")
 axes[0].set(yscale="log", ylim=(1e-4, 10), xlabel="direction", ylabel="variance")
 axes[0].set_title("spectrum")
 axes[0].legend()
@@ -229,13 +229,16 @@ def networks(d, outputs=1):
     keras.utils.set_random_seed(0)
     x = keras.Input(IMAGE)  # [B, 28, 28, 1]
     h = keras.layers.Flatten()(x)  # [B, 784]
-    h = keras.layers.Dense(256, "silu")(h)  # [B, 256]
-    h = keras.layers.Dense(128, "silu")(h)  # [B, 128]
-    codes = [keras.layers.Dense(d)(h) for _ in range(outputs)]  # [B, d] each
+    h = keras.layers.Dense(256, "relu")(h)  # [B, 256]
+    h = keras.layers.Dense(128, "relu")(h)  # [B, 128]
+    codes = [keras.layers.Dense(d)(h)]  # [B, d]
+    encoder_ends = h
     z = keras.Input((d,))  # [B, d]
-    h = keras.layers.Dense(128, "silu")(z)  # [B, 128]
-    h = keras.layers.Dense(256, "silu")(h)  # [B, 256]
+    h = keras.layers.Dense(128, "relu")(z)  # [B, 128]
+    h = keras.layers.Dense(256, "relu")(h)  # [B, 256]
     pixels = keras.layers.Reshape(IMAGE)(keras.layers.Dense(D)(h))  # [B, 28, 28, 1]
+    # Made last, so that the layers above start with the same weights with them or without.
+    codes += [keras.layers.Dense(d)(encoder_ends) for _ in range(outputs - 1)]  # [B, d] each
     encoder = keras.Model(x, codes if outputs > 1 else codes[0])
     return encoder, keras.Model(z, pixels)
 
@@ -288,7 +291,7 @@ for d in (2, 10, 50):
 # the unit of the pixels and can be negative; its differences mean something.)
 
 # %%
-sigma = 0.3
+sigma = 0.4
 squared = np.sum(np.square(x_test[:5] - g(z)), axis=(1, 2, 3))
 by_hand = squared / (2 * sigma**2) + D / 2 * np.log(2 * np.pi * sigma**2)
 by_tfp = -tfd.Independent(tfd.Normal(g(z), sigma), 3).log_prob(x_test[:5]).numpy()
@@ -338,14 +341,15 @@ tfvae.plotting.image_rows(
 # Look at the second and third row. With two numbers an image the autoencoder draws a clean digit,
 # though at times the wrong one: it has learned what digits look like. PCA draws a blur. A flat
 # plane through the middle of the images describes ten kinds of digits badly, and a surface that may
-# bend follows them better. With sixteen numbers the autoencoder keeps nearly everything one sees.
+# bend follows them better. With sixteen numbers the autoencoder keeps most of what one sees.
 #
 # ## But what if we want to generate?
 #
 # If 16 numbers describe a digit, then other 16 numbers should describe another digit, one that
 # nobody has written yet. A generative model is a recipe for new images: draw a $z$, decode it. We
-# have a decoder. But which $z$? Let us draw from $N(0, I)$. An autoencoder does not know of any
-# better distribution, so we also try the Gaussian with the mean and covariance of its own codes.
+# have a decoder. But which $z$? Nothing in the loss says. So let us draw from $N(0, I)$, the
+# simplest distribution there is; and then, to be fair, from the Gaussian that has the mean and the
+# covariance of the codes.
 
 # %%
 f, g = autoencoders[16]
@@ -361,7 +365,7 @@ def decoded(g, z):
 ae_draws = {
     "reconstructions of test digits": decoded(g, f(x_test[:n])),
     "z from N(0, I)": decoded(g, noise),
-    "z from a Gaussian fitted to the codes": decoded(g, fitted),
+    "z from the fitted Gaussian": decoded(g, fitted),
 }
 print(HEAD)
 report("real digits", x_test[:n])
@@ -409,10 +413,11 @@ np.testing.assert_allclose(loss_after, loss_before, rtol=1e-4)  # (1.6)
 #
 # With $d = 2$ all the codes can be seen in one picture: a point for each training image, in the
 # colour of its digit. (The network never saw the labels.) The codes lie in arms and islands, with
-# empty land between them. Call a place a **hole** if it lies *among* the codes, within their convex
-# hull, and yet farther from every training code than the codes of 99 of 100 test images are. Hardly
-# any image leads there, so in training nobody told the decoder what to draw there. The crosses are
-# the deepest holes; below them is what the decoder makes of them.
+# empty land between them. Call a place a **hole** if it lies *among* the codes and yet farther from
+# every training code than the codes of 99 of 100 test images are. It lies among the codes if,
+# however a straight line is drawn through it, at least one code of a hundred is on either side.
+# Hardly any image leads to a hole, so in training nobody told the decoder what to draw there. The
+# crosses are the deepest holes; below them is what the decoder makes of them.
 
 # %%
 f2, g2 = autoencoders[2]
@@ -421,31 +426,38 @@ low, high = codes2.min(axis=0), codes2.max(axis=0)
 side = 120
 lines = [np.linspace(low[i], high[i], side) for i in range(2)]
 box = np.stack(np.meshgrid(*lines), axis=-1).reshape(-1, 2)
-box = box[Delaunay(codes2).find_simplex(box) >= 0]  # inside the convex hull
+on_either_side = np.ones(len(box))  # the smaller share of codes, of all lines through a place
+for angle in np.linspace(0, np.pi, 60, endpoint=False):
+    across = np.array([np.cos(angle), np.sin(angle)])
+    below = np.searchsorted(np.sort(codes2 @ across), box @ across) / len(codes2)
+    on_either_side = np.minimum(on_either_side, np.minimum(below, 1 - below))
+among = on_either_side >= 0.01
 nearest_code = NearestNeighbors(n_neighbors=1).fit(codes2)
 depth = nearest_code.kneighbors(box)[0][:, 0]
 of_test = nearest_code.kneighbors(codes2_test)[0][:, 0]
 usual = np.quantile(of_test, 0.99)
 holes = []
-for i in np.argsort(-depth):
+for i in np.argsort(-depth * among):
     apart = [np.linalg.norm(box[i] - other) > 0.06 * np.linalg.norm(high - low) for other in holes]
-    if len(holes) < 8 and depth[i] > usual and all(apart):
+    if len(holes) < 8 and among[i] and depth[i] > usual and all(apart):
         holes.append(box[i])
 holes = np.array(holes)
-hole_share = np.mean(depth > usual)
+hole_share = np.mean(depth[among] > usual)
 print("distance of a test image's code to the nearest training code: ", end="")
 print(f"median {np.median(of_test):.3f}, 99 of 100 are below {usual:.3f}")
-print(f"deepest hole {depth.max():.3f}; holes are {hole_share:.0%} of the area within the hull")
+print(
+    f"deepest hole {depth[among].max():.3f}; {hole_share:.0%} of the area among the codes is holes"
+)
 assert len(holes) > 1
 
-figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharex=True, sharey=True)
 for digit in range(10):
-    chosen = codes2[labels_train == digit][:300]
-    axes[0].scatter(*chosen.T, s=4, linewidths=0, color=f"C{digit}", label=str(digit))
+    chosen = codes2[labels_train == digit][:150]
+    axes[0].scatter(*chosen.T, s=5, linewidths=0, color=f"C{digit}", label=str(digit))
 axes[0].legend(markerscale=4, title="digit", loc="upper left", bbox_to_anchor=(1, 1))
 axes[0].set_title("codes of the autoencoder, d = 2")
-drawn = axes[1].scatter(*box.T, c=depth, s=5, marker="s", linewidths=0, cmap="viridis")
-axes[1].scatter(*codes2[::4].T, s=0.6, color="white", linewidths=0)
+shading = np.where(among, depth, np.nan).reshape(side, side)
+drawn = axes[1].pcolormesh(*lines, shading, cmap="viridis", rasterized=True)
 axes[1].plot(*holes.T, "x", color="red", ms=8, mew=2)
 axes[1].set_title("distance to the nearest code; holes (x)")
 figure.colorbar(drawn, ax=axes[1])
@@ -460,14 +472,20 @@ nearest_images = x_train[nearest.kneighbors(pictures.reshape(-1, D))[1][:, 0]]
 print(HEAD)
 report("reconstructions of test digits, d = 2", decoded(g2, codes2_test[:n]))
 report("decoded holes, d = 2", pictures)
+report("z from N(0, I), d = 2", decoded(g2, noise[:, :2]))
 tfvae.plotting.image_rows(np.stack([pictures, nearest_images]), ["decoded holes", "nearest image"])
 
 # %% [markdown]
-# In two dimensions the holes can still be small, and what the decoder draws there is a mixture of
-# the digits around. With the dimension they take over. For $d = 16$ take the middle between the
-# codes of two images: it lies within the convex hull of the codes, by definition. How far is it
-# from the nearest training code, in units of the same distance for a test image? And does encoding
-# undo decoding there, $f(g(z)) = z$? It nearly does where the codes are.
+# What the decoder draws in a hole is a mixture of the digits around. But with two dimensions the
+# holes are small, and few draws from $N(0, I)$ hit one: in the last row of the table they are among
+# digits about as often as real digits are. So an autoencoder with $d = 2$ seems able to generate.
+# (Its digits are poor, since two numbers are too few.)
+#
+# With sixteen dimensions there is far more room between the codes. Take the codes of test images,
+# the middle between the codes of two training images, and draws of $z$ from the two Gaussians. How
+# far is each from the nearest training code, in units of what it is for a test image? And does
+# encoding undo decoding there, $f(g(z)) = z$? The last column says how far $f(g(z))$ is from $z$,
+# in units of the spread of the codes.
 
 # %%
 codes_test = f.predict(x_test[:n], verbose=0)
@@ -478,6 +496,7 @@ places = {
     "codes of test images": codes_test,
     "middles of two training codes": middles,
     "z from the fitted Gaussian": fitted,
+    "z from N(0, I)": noise,
 }
 unit = nearest_16.kneighbors(codes_test)[0].mean()
 spread = np.sqrt(np.mean(np.var(codes, axis=0)) * 16)
@@ -492,15 +511,20 @@ rows = [x_train[pairs[0, :10]], decoded(g, middles[:10]), x_train[pairs[1, :10]]
 tfvae.plotting.image_rows(np.stack(rows), ["one image", "decoded middle", "another image"])
 
 # %% [markdown]
+# Draws lie about twice as far from the training codes as test images do. There the encoder no
+# longer undoes the decoder, least of all for draws from $N(0, I)$: what is drawn is not an image
+# that would be encoded like this. The middles are nearer to the codes, and the decoder is not lost
+# there; but what it draws is as often a mixture of two digits as it is a digit.
+#
 # ## A distribution in the place of a point
 #
 # A VAE changes two things.
 #
 # 1. **The encoder puts out a distribution.** For each dimension of the code there is not one value
 #    but a range of values: a Gaussian $q(z \mid x)$ with mean $\mu(x)$ and standard deviation
-#   $\sigma(x)$. The decoder gets a random draw of it and has to reconstruct $x$ from *any* of those
-#   draws. So neighbours of a code must decode to much the same image: the latent space becomes
-#   continuous and smooth.
+#    $\sigma(x)$. The decoder gets a random draw of it and has to reconstruct $x$ from *any* of
+#    those draws. So neighbours of a code must decode to much the same image: the latent space
+#    becomes continuous and smooth.
 # 2. **The loss says where the codes should lie.** A second term,
 #    $\mathrm{KL}(q(z \mid x) \Vert p(z))$, pulls all these distributions towards one that we choose
 #    and can draw from, $p(z) = N(0, I)$. So there is a distribution to draw new $z$ from, and the
@@ -585,9 +609,9 @@ labels = ["autoencoder, N(0, I)", "autoencoder, fitted", "VAE, N(0, I)"]
 tfvae.plotting.image_rows(np.stack(rows), labels)
 
 # %% [markdown]
-# The VAE's draws are digits, or nearly; the autoencoder's are not. By both measures the VAE is
-# better, with the same noise. (It draws more smoothly than people write, so its pictures are nearer
-# to the data than real digits are: a small distance alone proves nothing.)
+# The VAE's draws are digits, or nearly; the autoencoder's are scribbles. By both measures the VAE
+# is better, with the same noise. (Its pictures are as near to the data as real digits are although
+# they are blurred. Blurred pictures are near to everything: a small distance alone proves nothing.)
 #
 # Are its codes where the draws come from? If they were exactly $N(0, I)$ each dimension would have
 # the mean 0 and the variance 1, and a draw would be as far from the nearest code as a test image's
@@ -613,8 +637,13 @@ for name, decoder, found, at, draw, finder, one in (
     print(f"{name:12} {ratios[name]:22.2f} {np.abs(found.mean(0)).mean():15.2f}", end="")
     print(f" {found.std(0).mean():6.2f} {changes[name]:24.3f}")
 assert abs(vae_codes.std(axis=0).mean() - 1) < 0.2
+assert ratios["VAE"] < ratios["autoencoder"] and changes["VAE"] < changes["autoencoder"]
 
 # %% [markdown]
+# All codes of the VAE together have a mean near 0 and a spread near 1, and a draw from $N(0, I)$ is
+# hardly farther from them than a test image's code. A small step changes the picture a little less
+# than in the autoencoder.
+#
 # ### The same model in the library
 #
 # `tfvae.VAE` takes the very same networks. With the same noise it must give the same two terms, up
@@ -699,7 +728,9 @@ print(f"VAE: bound (ELBO)        {estimate.elbo.elbo:9.2f} ± {estimate.elbo.sta
 print(f"VAE: estimate of log p   {estimate.log_prob:9.2f} ± {estimate.standard_error:.2f}")
 print("one Gaussian: log p      {:9.2f} ± {:.2f}".format(*mean_and_error(single)))
 assert estimate.elbo.elbo < estimate.log_prob
-assert clearly_above(np.asarray(estimate.log_probs), single)
+gain, gain_error = mean_and_error(np.asarray(estimate.log_probs) - single)  # image by image
+print(f"the VAE's gain           {gain:9.2f} ± {gain_error:.2f}")
+assert gain > 4 * gain_error
 
 # %% [markdown]
 # ## Exercises
@@ -744,7 +775,7 @@ check_linear(my_linear_error)
 # linear.fit(x_train, x_train, batch_size=128, epochs=max(epochs * 2 // 3, 8), verbose=0)
 # my_linear_error = squared_errors(x_train, linear.predict(x_train, verbose=0)).mean()
 # check_linear(my_linear_error)
-# print("ANSWERS", my_linear_error, eigenvalues[8:].sum() / D)
+# print(f"linear autoencoder {my_linear_error:.5f}, PCA {eigenvalues[8:].sum() / D:.5f}")
 # assert my_linear_error > eigenvalues[8:].sum() / D * (1 - 1e-4)
 # ```
 #
@@ -770,10 +801,8 @@ def check_mended(images):
         return
     print(HEAD)
     mine = report("your images", images)
-    report(
-        "z from a Gaussian fitted to the codes", ae_draws["z from a Gaussian fitted to the codes"]
-    )
-    assert clearly_above(mine[1], ae_measures["z from a Gaussian fitted to the codes"][1])
+    report("z from the fitted Gaussian", ae_draws["z from the fitted Gaussian"])
+    assert clearly_above(mine[1], ae_measures["z from the fitted Gaussian"][1])
     print("exercise 2: right")
 
 
@@ -790,7 +819,7 @@ check_mended(my_images)
 # ```python
 # from sklearn.mixture import GaussianMixture
 #
-# mixture = GaussianMixture(40, reg_covar=1e-3, random_state=0).fit(codes)
+# mixture = GaussianMixture(40, reg_covar=1e-3, random_state=0).fit(codes.astype("float64"))
 # my_images = decoded(g, mixture.sample(256)[0])
 # check_mended(my_images)
 # assert my_images.shape == (256, 28, 28, 1)
@@ -827,8 +856,8 @@ check_shares(my_by_code, my_by_image)
 # %% [markdown]
 # <details><summary>Solution</summary>
 #
-# Nearly as many are right by 16 numbers as by 784: about nineteen of twenty either way. The class
-# is in the code, although nobody asked for it; it helps to reconstruct.
+# By 16 numbers about as many are right as by 784, even a few more: 94 and 92 of 100. The class is
+# in the code, although nobody asked for it; it helps to reconstruct.
 #
 # ```python
 # by_code = nearest_16.kneighbors(f.predict(x_test, verbose=0))[1][:, 0]
@@ -836,34 +865,38 @@ check_shares(my_by_code, my_by_image)
 # my_by_code, my_by_image = (
 #     np.mean(labels_train[found] == labels_test) for found in (by_code, by_image)
 # )
-# print("ANSWERS", my_by_code, my_by_image)
+# print(f"right by the nearest code {my_by_code:.1%}, by the nearest image {my_by_image:.1%}")
 # check_shares(my_by_code, my_by_image)
-# assert my_by_code > 0.6 and my_by_image > 0.9
+# assert abs(my_by_image - 0.92) < 0.01 and (epochs < 10 or abs(my_by_code - 0.94) < 0.02)
 # ```
 #
 # </details>
 #
 # ## References
 #
-# - G. Hinton and R. Salakhutdinov (2006), *Reducing the dimensionality of data with neural
-#   networks*, Science 313, https://doi.org/10.1126/science.1127647: autoencoders beside PCA.
-# - P. Baldi and K. Hornik (1989), *Neural networks and principal component analysis*,
-#   https://doi.org/10.1016/0893-6080(89)90014-2: the linear autoencoder finds PCA's subspace.
-# - C. Eckart and G. Young (1936), *The approximation of one matrix by another of lower rank*,
-#   https://doi.org/10.1007/BF02288367.
-# - I. Goodfellow (2016), *NIPS 2016 tutorial: generative adversarial networks*,
-#   https://arxiv.org/abs/1701.00160, section 2: the taxonomy of explicit and implicit models.
-# - S. Mohamed and B. Lakshminarayanan (2016), *Learning in implicit generative models*,
-#   https://arxiv.org/abs/1610.03483.
-# - A. van den Oord et al. (2016), *Pixel recurrent neural networks*,
-#   https://arxiv.org/abs/1601.06759; L. Dinh et al. (2017), *Density estimation using Real NVP*,
-#   https://arxiv.org/abs/1605.08803; J. Ho et al. (2020), *Denoising diffusion probabilistic
-#   models*, https://arxiv.org/abs/2006.11239; I. Goodfellow et al. (2014), *Generative adversarial
-#   networks*, https://arxiv.org/abs/1406.2661: one model of each kind.
-# - D. Kingma and M. Welling (2014), *Auto-encoding variational Bayes*,
-#   https://arxiv.org/abs/1312.6114.
-# - P. Ghosh et al. (2020), *From variational to deterministic autoencoders*,
-#   https://arxiv.org/abs/1903.12436, section 4: a density fitted to the codes afterwards.
+# - G. Hinton, R. Salakhutdinov. Reducing the Dimensionality of Data with Neural Networks. Science
+#   313, 2006. [doi:10.1126/science.1127647](https://doi.org/10.1126/science.1127647): autoencoders
+#   beside PCA.
+# - P. Baldi, K. Hornik. Neural Networks and Principal Component Analysis. Neural Networks 2, 1989.
+#   [doi:10.1016/0893-6080(89)90014-2](https://doi.org/10.1016/0893-6080%2889%2990014-2): the linear
+#   autoencoder finds PCA's subspace.
+# - C. Eckart, G. Young. The Approximation of One Matrix by Another of Lower Rank. Psychometrika 1,
+#   1936. [doi:10.1007/BF02288367](https://doi.org/10.1007/BF02288367).
+# - I. Goodfellow. NIPS 2016 Tutorial: Generative Adversarial Networks. 2016.
+#   [arXiv:1701.00160](https://arxiv.org/abs/1701.00160), section 2: explicit and implicit models.
+# - S. Mohamed, B. Lakshminarayanan. Learning in Implicit Generative Models. 2016.
+#   [arXiv:1610.03483](https://arxiv.org/abs/1610.03483).
+# - One model of each kind: A. van den Oord et al., Pixel Recurrent Neural Networks, 2016,
+#   [arXiv:1601.06759](https://arxiv.org/abs/1601.06759); L. Dinh et al., Density Estimation Using
+#   Real NVP, 2017, [arXiv:1605.08803](https://arxiv.org/abs/1605.08803); J. Ho et al., Denoising
+#   Diffusion Probabilistic Models, 2020, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239);
+#   I. Goodfellow et al., Generative Adversarial Networks, 2014,
+#   [arXiv:1406.2661](https://arxiv.org/abs/1406.2661).
+# - D. P. Kingma, M. Welling. Auto-Encoding Variational Bayes. 2014.
+#   [arXiv:1312.6114](https://arxiv.org/abs/1312.6114).
+# - P. Ghosh et al. From Variational to Deterministic Autoencoders. 2020.
+#   [arXiv:1903.12436](https://arxiv.org/abs/1903.12436), section 4: a density fitted to the codes
+#   afterwards.
 # - In the library: [`models/autoencoder.py`](../tfvae/models/autoencoder.py),
 #   [`networks/`](../tfvae/networks), [`models/vae.py`](../tfvae/models/vae.py),
 #   [`evaluation/expost.py`](../tfvae/evaluation/expost.py). Next: `02_elbo_from_scratch`, where the

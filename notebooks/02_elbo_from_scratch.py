@@ -197,12 +197,12 @@ for row, (name, f) in zip(axes, models.items(), strict=True):
     row[0].legend(loc="lower right")
     row[1].plot(z, np.exp(log_prior(z)), label="prior p(z)")
     row[1].plot(z, np.exp(log_normal(x_seen, f(z), s**2)), label="likelihood p(x|z)")
-    row[1].set(title="along the red line", xlabel="z", xlim=(-4, 4), ylim=(0, 1.35))
+    row[1].set(title="along the red line", xlabel="z", xlim=(-4, 4), ylim=(0, 1.6))
     row[1].legend(loc="upper left")
     slice_ = np.exp(log_joint(x_seen, z, f))
     row[2].fill_between(z, slice_, color="C3", alpha=0.3, label="joint p(x, z), area p(x)")
     row[2].plot(z, slice_ / integral(slice_), "C2", label="posterior p(z|x), area 1")
-    row[2].set(title="joint and posterior", xlabel="z", xlim=(-4, 4), ylim=(0, 1.35))
+    row[2].set(title="joint and posterior", xlabel="z", xlim=(-4, 4), ylim=(0, 1.6))
     row[2].legend(loc="upper left")
 plt.show()
 
@@ -229,6 +229,7 @@ for axis, (name, f) in zip(axes, models.items(), strict=True):
     axis.hist(x_drawn, bins=80, range=(-3, 5), density=True, alpha=0.4, label="generated x")
     axis.plot(wide, p, label="p(x) by integration")
     axis.set(title=f"{name} model", xlabel="x", ylabel="density", xlim=(-3, 5))
+    axis.set_ylim(0, 1.4 * p.max())
     axis.legend()
 plt.show()
 
@@ -512,7 +513,7 @@ marks["reverse KL(q ‖ p)"] = [(right.x, "C3"), (left.x, "C3")]
 for axis, (name, values) in zip(axes[1:], surfaces.items(), strict=True):
     levels = [0.1, 0.3, 0.5, 1, 1.5, 2, 3, 5, 8, 13, 21]
     drawn = axis.contour(means, np.exp(log_sigmas), values.T, levels=levels, cmap="viridis_r")
-    axis.clabel(drawn, fontsize=7, fmt="%g")
+    axis.clabel(drawn, fontsize=8, fmt="%g", colors="0.2")
     for point, colour in marks[name]:
         axis.plot(point[0], np.exp(point[1]), "*", color=colour, ms=12)
     axis.set(title=f"{name}, nats", xlabel="mean of q", ylabel="standard deviation of q")
@@ -1100,9 +1101,8 @@ whole = np.arange(1, shown + 1)
 axes[0].vlines(
     whole, bounds[2 : 2 * shown + 1 : 2], evidences[1 : shown + 1], "C3", lw=3, label="gap"
 )
-for number, letter in enumerate("EMEM"):
-    middle = np.mean(bounds[number : number + 2])
-    axes[0].annotate(letter, (number / 2 + 0.15, middle - 0.12), color="C0")
+for letter, at, height in (("E", 0.33, np.mean(bounds[:2]) - 0.075), ("M", 0.55, bounds[1] + 0.12)):
+    axes[0].annotate(letter, (at, height), color="C0", fontsize=9)
 axes[0].set(title="a staircase", xlabel="iteration of EM", ylabel="mean over the data, nats")
 axes[0].legend(loc="lower right")
 axes[1].scatter(*points.T, s=5, color="0.7", linewidths=0)
@@ -1210,9 +1210,9 @@ for value, colour, name in ((c, "k", "truth"), (by_bound, "C0", "ELBO's choice")
     axes[1].plot(z, np.exp(log_posterior(x_seen, f)), colour, label=f"{name}, c = {value:.2f}")
     axes[2].plot(wide, np.exp(log_evidence(wide, f)), colour, label=name)
 axes[1].set(title=f"p(z | x = {x_seen})", xlabel="z", ylabel="density", xlim=(-4.5, 3))
-axes[1].set_ylim(0, 1.25)
+axes[1].set_ylim(0, 1.7)
 axes[1].legend(loc="upper left")
-axes[2].set(title="p(x)", xlabel="x", ylabel="density", xlim=(-2, 5))
+axes[2].set(title="p(x)", xlabel="x", ylabel="density", xlim=(-2, 5), ylim=(0, 0.95))
 axes[2].legend()
 plt.show()
 
@@ -1239,6 +1239,12 @@ loc.set_weights([np.array([[0.2]]), np.array([-0.3])])
 log_var.set_weights([np.array([[0.0]]), np.array([2 * np.log(1.2)])])
 likelihood = tfvae.likelihoods.Normal(scale=s, decoder_output="parameters")
 vae = tfvae.VAE(encoder, decoder, latent_dim=1, likelihood=likelihood, seed=0)
+q = vae.encode(np.array([[x_seen]], "float32"))  # batch [1], event [1]
+p = vae.decode(np.array([[0.5]], "float32"))
+show(f"q(z | x = {x_seen})", mean=q.mean().numpy().item(), deviation=q.stddev().numpy().item())
+show("p(x | z = 0.5)", mean=p.mean().numpy().item(), deviation=p.stddev().numpy().item())
+np.testing.assert_allclose(q.mean(), 0.2 * x_seen - 0.3, atol=1e-6)
+np.testing.assert_allclose(p.mean(), curved(0.5), atol=1e-6)
 
 # %% [markdown]
 # `vae.elbo` draws $z$; with many draws it must be the closed form within its standard error.
@@ -1360,7 +1366,7 @@ for upper, lower, index in zip(*axes, chosen, strict=True):
     lower.set(xlim=(inside[0] - margin, inside[-1] + margin), xlabel="z")
     lower.set_title(f"gap {gaps[index]:.2f} nats")
 axes[1, 0].set_ylabel("density")
-axes[1, 0].legend(loc="upper left")
+figure.legend(*lower.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plt.show()
 
 # %% [markdown]

@@ -336,7 +336,7 @@ axes[1].fill_between(z, np.exp(log_normal(z, 0, 1)), color="0.85", label="prior 
 for mu, sigma in ((1.0, 1.0), (0.0, 0.3), (-1.5, 0.5)):
     label = f"N({mu:g}, {sigma:g}²): {gaussian_kl(mu, sigma):.2f} nats"
     axes[1].plot(z, np.exp(log_normal(z, mu, sigma**2)), label=label)
-axes[1].set(title="some q, and what they cost", xlabel="z", ylabel="density", ylim=(0, 2.1))
+axes[1].set(title="some q, and what they cost", xlabel="z", ylabel="density", ylim=(0, 2.7))
 axes[1].legend(loc="upper left")
 plt.show()
 
@@ -463,7 +463,7 @@ def draw_surface(axis, mus, log_vars):
     surface = 0.5 * (np.exp(log_vars) + mus[:, None] ** 2 - 1 - log_vars)
     levels = [0.1, 0.5, 1, 2, 3, 4, 6, 8, 11]
     drawn = axis.contour(mus, log_vars, surface.T, levels=levels, cmap="viridis_r")
-    axis.clabel(drawn, fontsize=8, fmt="%g")
+    axis.clabel(drawn, fontsize=8, fmt="%g", colors="0.2")
     axis.plot(0, 0, "C3*", ms=12)
     axis.set(xlabel="μ", ylabel="log σ²")
 

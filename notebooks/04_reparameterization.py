@@ -39,6 +39,7 @@ import tfvae
 
 rng = np.random.default_rng(0)
 keras.utils.set_random_seed(0)
+tf.get_logger().setLevel("ERROR")  # it warns where one function is called with many shapes
 
 
 def show(name, **values):
@@ -312,14 +313,18 @@ for axis, (location, scale) in zip(axes, ((0.8, 0.6), (-0.5, 1.0)), strict=True)
     axis.plot(location + scale * few, np.ones(15), "C3.", ms=5)
     axis.fill_between(line, -norm.pdf(line), color="0.8")
     axis.fill_between(line, 1, 1 + norm.pdf(line, location, scale), color="C3", alpha=0.25)
-    axis.set(title=f"z = {location} + {scale} ε", xlabel="ε (below), z (above)", xlim=(-3, 3))
+    axis.set(
+        title=f"μ = {location:g}, σ = {scale:g}: z = μ + σ ε",
+        xlabel="ε (below), z (above)",
+        xlim=(-3, 3),
+    )
     axis.set_yticks([0, 1], ["ε", "z"])
     axis.grid(False)
 plt.show()
 
 # %% [markdown]
-# With this, the lecture on VAEs is complete: the whole of a VAE in plain Keras, at the end of
-# notebook 1, has $(4.6)$ as one of its lines. What follows asks what else could have been done, and
+# With this, the lecture on VAEs is complete. Go back to the forty lines of plain Keras in
+# notebook 1: $(4.6)$ is the line with `eps`. What follows asks what else could have been done, and
 # why it is not.
 #
 # ## Another way: the score function
@@ -496,7 +501,7 @@ for name, pairs in measured.items():
     print(f"{exact[name][0]:8.3f} {v[0]:8.3f}, at d = 100: {exact[name][-1]:10.3f} {v[-1]:10.3f}")
 axis.set(xscale="log", yscale="log", xlabel="latent dimension d", ylabel="variance")
 axis.set_title("gradient by one μ from one draw: exact (lines), measured (dots ± 2 errors)")
-axis.legend(fontsize=8)
+axis.legend()
 plt.show()
 
 # %% [markdown]
@@ -538,7 +543,7 @@ axis.plot(frequencies, by_score, label="score")
 axis.plot(frequencies, by_path, label="path")
 axis.set(xscale="log", yscale="log", xlabel="k", ylabel="variance")
 axis.set_title("gradient of E[sin(k z)] by μ, one draw")
-axis.legend(fontsize=8)
+axis.legend()
 plt.show()
 show(f"variance at k = {frequencies[0]:g}", score=by_score[0], path=by_path[0])
 show(f"variance at k = {frequencies[-1]:g}", score=by_score[-1], path=by_path[-1])
@@ -664,7 +669,7 @@ for u in (0.1, 0.3, 0.5, 0.7, 0.9):
     ends = (gammaincinv(3, u), u), (gammaincinv(2, u), u)
     axis.annotate("", *ends, arrowprops={"arrowstyle": "->", "color": "0.4"})
 axis.set(title="hold u: where z moves when α grows", xlabel="z", ylabel="u = F(z)")
-axis.legend(fontsize=8)
+axis.legend()
 plt.show()
 
 # %% [markdown]

@@ -16,12 +16,12 @@
 #
 # ## Learning goals
 #
-# - derive MSE, L1 and BCE as negative log-likelihoods, with their full constants;
-# - say what a noise scale does: nothing to a regression's line, nearly everything to a VAE;
-# - let a model find its own noise scale, by gradient and in closed form;
-# - say why cross-entropy of grey values is no log-likelihood, and what the continuous Bernoulli
-#   adds;
-# - tell densities from probabilities, and compare only what may be compared.
+# - Derive MSE, L1 and BCE as negative log-likelihoods, with their full constants.
+# - Say what a noise scale does: nothing to a regression's line, nearly everything to a VAE.
+# - Let a model find its own noise scale, by gradient and in closed form.
+# - Say why cross-entropy of grey values is no log-likelihood, and what the continuous Bernoulli
+#   adds.
+# - Tell densities from probabilities, and compare only what may be compared.
 
 # %%
 import math
@@ -169,6 +169,7 @@ middle = line @ least_squares
 left.plot(line[:, 0], middle, color="C3", label="least squares")
 left.fill_between(line[:, 0], middle - 2 * rms, middle + 2 * rms, color="C3", alpha=0.1)
 left.set(xlabel="x", ylabel="y", title="A line, and ± 2σ̂ around it")
+left.set_xticks([-1, -0.5, 0, 0.5, 1])
 left.legend()
 sigmas = np.geomspace(0.15, 2, 100)
 right.plot(sigmas, [normal_nll(least_squares, np.log(s)) for s in sigmas])
@@ -228,21 +229,22 @@ assert abs(by_absolutes[0] - true_w[0]) < abs(by_squares[0] - true_w[0])
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-left.plot(m, squares / squares.min(), label="Σ (x − m)², least at the mean")
-left.plot(m, absolutes / absolutes.min(), label="Σ |x − m|, least at the median")
-left.axvline(values.mean(), color="C0", ls=":")
-left.axvline(np.median(values), color="C1", ls=":")
+left.plot(m, squares / squares.min(), label="Σ (x − m)²")
+left.plot(m, absolutes / absolutes.min(), label="Σ |x − m|")
+left.vlines(values.mean(), 0.9, 1.8, color="C0", ls=":")
+left.vlines(np.median(values), 0.9, 1.8, color="C1", ls=":")
 left.plot(values[:25], np.full(25, 0.93), "|", color="k")
 left.set(xlabel="m (ticks: the data, but for two at 9 and 10)", ylabel="over its minimum")
-left.set(ylim=(0.9, 2), title="A location")
-left.legend()
+left.set(ylim=(0.9, 2.6), title="A location (dotted: mean, median)")
+left.legend(loc="upper center")
 right.plot(x, y_outliers, ".", color="0.6")
 right.plot(x[wrong], y_outliers[wrong], "x", color="C3", label="outliers")
 right.plot(line[:, 0], line @ true_w, color="k", ls=":", label="truth")
 right.plot(line[:, 0], line @ by_squares, label="Normal (MSE)")
 right.plot(line[:, 0], line @ by_absolutes, label="Laplace (L1)")
-right.set(xlabel="x", ylabel="y", title="A line")
-right.legend()
+right.set(xlabel="x", ylabel="y", title="A line", ylim=(-2.8, 4.8))
+right.set_xticks([-1, -0.5, 0, 0.5, 1])
+right.legend(ncols=2, loc="upper left")
 plt.show()
 
 # %% [markdown]
@@ -261,7 +263,7 @@ plt.show()
 
 # %%
 source = "mnist-small"
-data = tfvae.datasets.load(source)
+data = tfvae.datasets.load(source, binarize="none")
 x, _ = data.test.arrays(limit=8)
 D = x[0].size  # values of an image
 mu = np.clip(x + 0.1 * rng.standard_normal(x.shape), 0.01, 0.99).astype("float32")
@@ -381,6 +383,7 @@ np.testing.assert_allclose(
 def trained(likelihood, source=batches, callbacks=()):
     """Train for some hundred steps."""
     vae = untrained(likelihood)
+    vae.adapt(source)  # starts p(x|z) at the mean image and at the spread of the pixels
     vae.compile(keras.optimizers.Adam(2e-3))
     epochs = math.ceil(steps / len(source))
     tfvae.training.train(vae, source, epochs=epochs, callbacks=callbacks, progress=False)
@@ -450,10 +453,10 @@ rows = [few, *(vae.reconstruct(few) for vae in by_scale.values())]
 tfvae.plotting.image_rows(rows, ["original", *labels])
 
 # %% [markdown]
-# Now samples: $z$ from the prior, and the mean of $p(x|z)$. At small $\sigma$ the KL weighs too
-# little to make the codes fill the prior. A draw from the prior then falls into a hole, where the
-# decoder has learnt nothing, and comes out as broken strokes. With a larger $\sigma$ the samples
-# are cleaner and blurrier. At the largest all samples are the mean image.
+# Now samples: $z$ from the prior, and the mean of $p(x|z)$. At small $\sigma$ the KL weighs little,
+# and the codes need not fill the prior. Some draws then fall between the codes, and come out as two
+# digits in one, or with broken strokes. At $\sigma = 1$ strokes are smoother and some samples are a
+# blur. At the largest $\sigma$ all samples are the mean image.
 
 # %%
 tfvae.plotting.image_rows([vae.sample(8, seed=1) for vae in by_scale.values()], labels)
@@ -474,14 +477,15 @@ tfvae.plotting.image_rows([vae.sample(8, seed=1) for vae in by_scale.values()], 
 
 # %%
 class Follower(keras.callbacks.Callback):
-    """Keeps σ, the standard deviation of p(x|z), after each epoch."""
+    """Keeps σ, the standard deviation of p(x|z), before the training and after each epoch."""
 
-    def __init__(self):
-        super().__init__()
-        self.path = [1.0]
+    def on_train_begin(self, logs=None):
+        """Start the path."""
+        self.path = []
+        self.on_epoch_end(0)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Append it to the path."""
+        """Append σ to the path."""
         pixels = self.model.decode(tf.zeros((1, self.model.latent_dim))).stddev()
         self.path.append(float(tf.reduce_mean(pixels)))
 
@@ -494,7 +498,8 @@ by_data = {
 figures |= {name: measured(vae) for name, vae in by_data.items()}
 for name in by_data:
     found = figures[name]
-    print(f"{name:>8}: σ {followers[name].path[-1]:.3f}, ELBO {shown(found['elbo'], 1)} nats,")
+    first, last = followers[name].path[0], followers[name].path[-1]
+    print(f"{name:>8}: σ {first:.3f}, then {last:.3f}, ELBO {shown(found['elbo'], 1)} nats,")
     print(f"{'':>10}rate {shown(found['rate'])} nats, RMS error {shown(found['rms'], 4)}")
 
 # %% [markdown]
@@ -529,24 +534,27 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained
 for name, follower in followers.items():
     left.plot(np.arange(len(follower.path)) * len(batches), follower.path, ".-", label=name)
 left.axhline(best, color="0.5", ls="--", label="RMS residual, test")
-left.set(xlabel="step", ylabel="σ", ylim=(0, 1.1), title="σ while training")
+left.set(xlabel="step", ylabel="σ", ylim=(0, None), title="σ while training")
 left.legend()
 right.plot(sigmas, elbo_at(sigmas), color="C1", label="networks of the σ-VAE, σ moved")
 right.axvline(best, color="0.5", ls="--")
 right.plot(scales, [figures[s]["elbo"][0] for s in scales], "o", color="C2", label="trained at σ")
 top = elbo_at(best)
 mark(right, [0.1, 0.3, 1, 3])
-right.set(xlim=(0.05, 4), ylim=(top - 3 * D, top + 0.5 * D))
+right.set(xlim=(0.05, 4), ylim=(top - 3 * D, top + 1.2 * D))
 right.set(xlabel="σ", ylabel="ELBO, nats an image", title="The ELBO knows the best σ")
-right.legend(loc="lower right")
+right.legend(loc="upper right")
 plt.show()
 
 # %% [markdown]
-# On the left: the optimal $\sigma$ is near its final value after the first epoch. The learned one
-# moves by a step of Adam at a time, and needs a longer training to get there. On the right: with
-# the networks held fixed the ELBO has one maximum, at the RMS residual. Models that were trained at
-# another $\sigma$ have about the ELBO that these networks have there. Too small a $\sigma$ is on
-# the steep side, as in section 2; the smallest one is far below the picture.
+# On the left: both come down to about the RMS residual within the first epochs, one by the gradient
+# and one by the formula. The learned $\sigma$ starts at the spread of the pixels; the optimal one
+# has no value before the first batch, and the picture shows 1. They end a little below the dashed
+# line, which is of test images: training images are fitted better.
+#
+# On the right: with the networks held fixed the ELBO has one maximum, at the RMS residual. Models
+# that were trained at another $\sigma$ have about the ELBO that these networks have there. Too
+# small a $\sigma$ is on the steep side, as in section 2; the smallest one is far below the picture.
 #
 # ## 7. Grey values: cross-entropy and the continuous Bernoulli
 #
@@ -748,13 +756,22 @@ print(f"all {levels} levels equally likely: {die:.3f} bits per dimension")
 # A model that has learnt anything about the levels needs fewer bits.
 assert results["discretised logistic"]["bits"] < die
 
+# Where does the density of the continuous Bernoulli come from?
+vae, images = models["continuous Bernoulli"], test.arrays()[0]
+z = vae.encode(images).sample(seed=(0, 4))
+by_pixel = vae.log_likelihood_by_value(images, z).numpy().mean(axis=0)
+black = np.mean(train.arrays()[0] == 0, axis=0) > 0.95  # in 95 of 100 training images
+print(f"continuous Bernoulli, log p(x|z): {by_pixel.sum():.0f} nats, ", end="")
+print(f"{by_pixel[black].sum():.0f} of them from {black.sum()} pixels that are nearly always black")
+assert by_pixel[black].mean() > by_pixel[~black].mean()
+
 # %% [markdown]
 # **Which of these numbers may be compared?**
 #
 # - *Densities* with densities of the same images in the same unit: the two Normals, the Laplace and
 #   the continuous Bernoulli. Even there be careful: where pixels are always black, a density gains
-#   by being narrow, and this says little about the rest. Most of the continuous Bernoulli's large
-#   ELBO comes from such borders.
+#   by being narrow, and this says little about the rest. The last line of the output says how much
+#   of the continuous Bernoulli's large ELBO comes from such pixels: most of it.
 # - *Probabilities* with probabilities of the same values: the discretised logistic with equally
 #   likely levels, and with any model of the same levels. These are the bits per dimension of
 #   papers.

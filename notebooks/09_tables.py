@@ -28,6 +28,8 @@ from sklearn.metrics import roc_auc_score
 
 import tfvae
 
+keras.utils.set_random_seed(0)  # of the order in which `fit` takes rows
+
 # %% [markdown]
 # ## The table
 #
@@ -53,7 +55,7 @@ assert data.kind == "table" and len(data.train) + len(data.validation) + len(dat
 # Each $p_j$ is of its column's kind: a Student's t density for a number, a probability for each
 # level of a category. The decoder puts out all their parameters side by side.
 
-# %% tags=["parameters"] capped="epochs = 3"
+# %% tags=["parameters"] capped="epochs = 20"
 epochs = 60  # passes over the training rows
 
 # %%

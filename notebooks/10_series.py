@@ -60,7 +60,8 @@ for panel, x, w in zip(panels, x_test, omega, strict=False):
     panel.plot(x[:, 0], ".-", label="position")
     panel.plot(x[:, 1], ".-", label="speed")
     panel.set(title=f"ω = {w:.2f}", xlabel="moment t")
-panels[0].legend(loc="lower left")
+panels[0].set_ylabel("measured")
+figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 plt.show()
 
 # %% [markdown]
@@ -182,7 +183,8 @@ for row, (title, holes) in zip(panels, {"gap": gap, "forecast": future}.items(),
         panel.plot(moments[~missing], x_test[i, ~missing, 0], "k.", label="observed")
         panel.plot(moments[missing], x_test[i, missing, 0], "x", color="C3", label="hidden")
         panel.set(title=title)
-panels[0, 0].legend(loc="lower left", fontsize=8)
+handles = panels[0, 0].get_legend_handles_labels()
+figure.legend(*handles, loc="outside lower center", ncols=4)
 for panel in panels[1]:
     panel.set_xlabel("moment t")
 for panel in panels[:, 0]:

@@ -32,6 +32,8 @@ from PIL import Image
 
 import tfvae
 
+keras.utils.set_random_seed(0)  # of the order in which `fit` takes images
+
 # %% [markdown]
 # ## A probability is a length
 #
@@ -105,7 +107,7 @@ print(f"as it is                            : {x_test[0].size:7.1f}")
 # The first line is no number of bits yet, since real numbers have infinitely many digits: it is
 # made with a density of $z$. A coder cuts each of the 12 numbers of $z$ into cells of a width $h$,
 # and to say which cell costs $-\log_2 h$ bits more. With $h = \frac{1}{16}$ these are 4 bits a
-# number, 48 an image, so that $z$ and $x$ cost about 205 bits. With bits back, the cells' 48 bits
+# number, 48 an image, so that $z$ and $x$ cost about 206 bits. With bits back, the cells' 48 bits
 # come back too: they stand in $q(z|x)$ as well. So $h$ may be as small as one likes, and the price
 # stays at the second line.
 #

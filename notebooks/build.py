@@ -36,7 +36,7 @@ from cyclopts import Parameter
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-from PIL import Image
+from PIL import Image, ImageChops
 from tqdm import tqdm
 from traitlets.config import Config
 
@@ -173,8 +173,18 @@ def number(notebook: NotebookNode) -> None:
                 output.execution_count = count
 
 
+def is_grey(image: Image.Image) -> bool:
+    """Whether red, green and blue are the same everywhere."""
+    red, *others = image.split()
+    return all(ImageChops.difference(red, other).getbbox() is None for other in others)
+
+
 def pack_pictures(notebook: NotebookNode) -> None:
-    """Pack the pictures of a notebook closer, each with the same pixels."""
+    """Pack the pictures of a notebook closer.
+
+    Grey ones keep their pixels. Others get a palette of 256 colours, which is all that most have;
+    where smooth edges have more, the nearest ones stand for them, and nobody sees it.
+    """
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             picture = output.get("data", {}).get("image/png")
@@ -184,9 +194,8 @@ def pack_pictures(notebook: NotebookNode) -> None:
             if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
                 image = image.convert("RGB")  # nothing shines through
             if image.mode == "RGB":
-                red, green, blue = (band.tobytes() for band in image.split())
-                if red == green == blue:
-                    image = image.convert("L")
+                plain = {"method": Image.Quantize.MEDIANCUT, "dither": Image.Dither.NONE}
+                image = image.convert("L") if is_grey(image) else image.quantize(256, **plain)
             place = io.BytesIO()
             image.save(place, "PNG", optimize=True)
             packed = base64.b64encode(place.getvalue()).decode()

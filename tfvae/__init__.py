@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from tfvae.quiet import load_tensorflow
+from tfvae.quiet import keep_quiet
 
 __version__ = "0.1.0"
 
@@ -78,8 +78,6 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__ and _NAMES.get(name) != "tfvae.errors":
-        load_tensorflow()
     if name in _NAMES:
         return getattr(importlib.import_module(_NAMES[name]), name)
     if name in __all__:
@@ -137,8 +135,8 @@ class _KerasFirst(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         """Find nothing, and load Keras if it is needed first."""
         if name in [f"tfvae.{room}" for room in self.rooms]:
-            load_tensorflow()
             importlib.import_module("keras")
 
 
 sys.meta_path.insert(0, _KerasFirst())
+keep_quiet()

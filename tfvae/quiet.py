@@ -7,14 +7,19 @@ dropped, and the rest is written where it was meant to go.
 
 import contextlib
 import importlib
+import importlib.abc
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_LEVEL_HERE = "2"
 _UNUSED_BY_COMMANDS = ("sklearn", "matplotlib", "pandas")
 # Notes, the line that announces them, and the end of one that has two lines.
 _NOTES = re.compile(
@@ -25,29 +30,59 @@ _NOTES = re.compile(
 _NO_GPU = re.compile(r"[EW]\d{4} .*(failed call to cuInit|Cannot dlopen some GPU libraries)")
 
 
-def load_tensorflow(start_devices: bool = False) -> None:
-    """Load TensorFlow, if it has not been, without its notes, unless the user has set a log level.
+class _Quietly(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds TensorFlow where it is, and loads it without its notes.
 
-    The level is set to warnings left out and errors shown, for what comes later.
-
-    Args:
-        start_devices: whether to start the devices here as well, which have notes of their own.
-            Afterwards they can no longer be configured.
+    Whoever imports it first, a module here, Keras or the user, does so through this.
     """
-    if _LEVEL in os.environ or ("tensorflow" in sys.modules and not start_devices):
-        return
-    os.environ[_LEVEL] = "2"
-    with _without_notes():
-        import tensorflow as tf
 
-        # Where there is a GPU, the user may still want to say which of them to see.
-        if start_devices or not _has_gpu():
-            tf.config.list_physical_devices()
-        if start_devices:
-            tf.zeros(())  # the devices start with the first operation
+    def __init__(self) -> None:
+        self._loader: importlib.abc.Loader
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Find TensorFlow, and nothing else."""
+        if name != "tensorflow" or _LEVEL in os.environ:
+            return None
+        spec = PathFinder.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            self._loader, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Make the module as its own loader does."""
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module by its own loader, which stands in it afterwards."""
+        assert module.__spec__ is not None
+        module.__spec__.loader = module.__loader__ = self._loader
+        # Errors are shown, whatever comes later, and warnings are not.
+        os.environ[_LEVEL] = _LEVEL_HERE
+        with _without_notes():
+            self._loader.exec_module(module)
+            # Where there is a GPU, the user may still want to say which of them to see.
+            if not _has_gpu():
+                module.config.list_physical_devices()
 
 
-def load_for_command(start_devices: bool = True) -> None:
+def keep_quiet() -> None:
+    """Have TensorFlow loaded without its notes, unless the user has set a log level."""
+    sys.meta_path.insert(0, _Quietly())
+
+
+def start_devices() -> None:
+    """Load TensorFlow and start its devices, whose notes come as they start.
+
+    Afterwards they can no longer be configured.
+    """
+    import tensorflow as tf
+
+    with _without_notes() if os.environ.get(_LEVEL) == _LEVEL_HERE else contextlib.nullcontext():
+        tf.config.list_physical_devices()
+        tf.zeros(())  # the devices start with the first operation
+
+
+def load_for_command(devices: bool = True) -> None:
     """Load TensorFlow and Keras for a command, without packages that no command has a use of.
 
     Keras looks for scikit-learn, Matplotlib and pandas as it is loaded, to wrap models for the
@@ -55,7 +90,7 @@ def load_for_command(start_devices: bool = True) -> None:
     that is seconds. Afterwards they can be loaded as always, but Keras does without.
 
     Args:
-        start_devices: see `load_tensorflow`.
+        devices: whether to start the devices, see `start_devices`.
     """
     hidden = []
     if "keras" not in sys.modules:
@@ -63,8 +98,9 @@ def load_for_command(start_devices: bool = True) -> None:
     # An entry of None makes `import` raise ImportError, as if there were no such package.
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
-        load_tensorflow(start_devices)
         importlib.import_module("keras")
+        if devices:
+            start_devices()
     finally:
         for name in hidden:
             sys.modules.pop(name, None)

@@ -3,11 +3,11 @@
 import base64
 import io
 import re
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
+import pages
 import pytest
 import scripts
 from PIL import Image
@@ -23,13 +23,6 @@ from tfvae.saving.config import TrainConfig
 pytest.importorskip("gradio", reason="the page needs gradio: pip install 'tfvae[app]'")
 # In a browser; test_explorer_server.py asks the page's server itself.
 pytestmark = pytest.mark.exhaustive
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
-ARGUMENTS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-)
 
 
 def png(image):
@@ -58,10 +51,8 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
-        yield chromium
-        chromium.close()
+    with pages.chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +80,7 @@ def page(browser, url):
 
 
 def opened(browser, url):
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.set_default_timeout(15_000)
-    page.errors, page.requested = [], []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("request", lambda request: page.requested.append(request.url))
-    page.goto(url)
+    page = pages.opened(browser, url)
     for part in ("decoded", "map", "samples", "reconstruction", "interpolation"):
         page.wait_for_selector(f"#{part} :is(img, svg)")
     # They come by themselves, on a busy machine after the pictures.
@@ -146,7 +132,6 @@ def upload(page, name, data, filename="digit.png"):
     )
 
 
-@pytest.mark.exhaustive
 def test_moving_a_slider_shows_what_that_z_decodes_to(page, trained, examples):
     before = shown(page, "decoded")
     move(page, 0, "End")
@@ -158,14 +143,12 @@ def test_moving_a_slider_shows_what_that_z_decodes_to(page, trained, examples):
     np.testing.assert_allclose(pixels(after).astype(int), expected, atol=1)
 
 
-@pytest.mark.exhaustive
 def test_the_sliders_are_those_of_the_most_active_dimensions(page, examples):
     names = page.locator("[id^=slider-] label").all_inner_texts()
     order = np.argsort(-examples.codes.var(axis=0))
     assert [name.split()[0] for name in names if name.strip()] == [f"z[{d}]" for d in order]
 
 
-@pytest.mark.exhaustive
 def test_the_origin_and_draws_move_picture_and_sliders(page, trained):
     before = shown(page, "decoded")
     page.click("#origin")
@@ -194,7 +177,6 @@ def test_a_new_seed_changes_the_samples_and_the_same_gives_the_same(page, traine
     assert "a seed is a whole number from 0" in page.inner_text("#samples")
 
 
-@pytest.mark.exhaustive
 def test_an_uploaded_digit_shows_the_elbo_of_the_model(page, trained):
     digit = np.round(datasets.load("digits").test.arrays(limit=5)[0][4, ..., 0] * 255)
     before = shown(page, "reconstruction")
@@ -218,7 +200,6 @@ def test_an_uploaded_digit_shows_the_elbo_of_the_model(page, trained):
     np.testing.assert_array_equal(inverted, 255 - image)
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
@@ -239,7 +220,6 @@ def test_an_upload_that_is_no_image_gives_a_message_and_the_page_lives_on(page, 
     page.wait_for_selector("#reconstruction img")
 
 
-@pytest.mark.exhaustive
 def test_a_validation_image_is_reconstructed_by_its_number(page, trained):
     image, label = trained.data(runs.DataOptions()).validation.arrays()
     assert label is not None
@@ -253,7 +233,6 @@ def test_a_validation_image_is_reconstructed_by_its_number(page, trained):
     assert re.search(r"numbers from 0 to \d+; received 100000", page.inner_text("#reconstruction"))
 
 
-@pytest.mark.exhaustive
 def test_two_images_are_interpolated(page, trained, examples):
     first = shown(page, "interpolation")
     fill(page, "number-second", 5)
@@ -274,7 +253,6 @@ def test_two_images_are_interpolated(page, trained, examples):
     page.wait_for_selector("#interpolation .problem")
 
 
-@pytest.mark.exhaustive
 def test_the_map_shows_images_on_hovering_and_walks_from_a_click(page, trained, examples):
     points = page.locator("#map circle")
     assert points.count() == len(examples.images)
@@ -309,7 +287,6 @@ def test_the_map_shows_images_on_hovering_and_walks_from_a_click(page, trained, 
     np.testing.assert_allclose(pixels(after).astype(int), expected, atol=1)
 
 
-@pytest.mark.exhaustive
 def test_nothing_is_asked_of_other_hosts(page, url):
     move(page, 0)
     page.wait_for_timeout(300)
@@ -321,7 +298,6 @@ def test_nothing_is_asked_of_other_hosts(page, url):
     assert page.inner_text("h2") == "digits <b>"
 
 
-@pytest.mark.exhaustive
 def test_two_visitors_do_not_meet(page, browser, url):
     other = opened(browser, url)
     before = shown(other, "decoded")
@@ -331,7 +307,6 @@ def test_two_visitors_do_not_meet(page, browser, url):
     other.close()
 
 
-@pytest.mark.exhaustive
 def test_a_conditional_model_without_a_run_is_explored_by_label(browser):
     vae = tfvae.VAE.for_images((8, 8, 1), latent_dim=2, network="dense", num_classes=3, seed=0)
     model = CompiledVAE(vae)
@@ -362,7 +337,7 @@ def test_the_benchmark_times_moves(url):
     benchmark = scripts.loaded(file)
     # In a thread of its own: in this one a browser is being driven already.
     with ThreadPoolExecutor(1) as pool:
-        taken = pool.submit(benchmark.moves, url, 4, 1).result(timeout=60)
+        taken = pool.submit(benchmark.moves, url, 4, 1).result(timeout=pages.TIMEOUT_S)
     assert len(taken) == 4
     assert all(0 < picture <= frame for picture, frame in taken)
     figures = {"p50": 1.25, "p95": 20.0}

@@ -95,7 +95,7 @@ def guarded(examples):
 
 def ask(url, path, method="GET", body=None, **headers):
     """Send a request as it is, without tidying its path; give status, headers and body."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=240)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
         connection.putrequest(method, path, skip_host="Host" in named)
@@ -207,7 +207,7 @@ def test_what_the_page_does_not_need_is_not_there(url, path):
 
 
 def open_connection(url):
-    return socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=20)
+    return socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=240)
 
 
 def test_a_refusal_arrives_whatever_the_visitor_still_sends(url):
@@ -375,7 +375,7 @@ def test_two_servers_start_at_once(examples):
     threads = [threading.Thread(target=serve) for _ in range(2)]
     for thread in threads:
         thread.start()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 240
     while len(urls) < 2 and time.monotonic() < until:
         time.sleep(0.02)
     assert len(set(urls)) == 2
@@ -422,12 +422,12 @@ def test_ctrl_c_ends_it_quietly_and_leaves_no_uploads(tmp_path):
         assert Path(uploaded).read_bytes() == b"some bytes"
         # With a page open, as its browser would hold it.
         address = (urlsplit(url).hostname, urlsplit(url).port)
-        with socket.create_connection(address, timeout=10) as connection:
+        with socket.create_connection(address, timeout=240) as connection:
             connection.sendall(b"GET /gradio_api/heartbeat/abc HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(100)
             process.send_signal(signal.SIGINT)
             # It does not wait for the page to be closed.
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=300)
         assert process.returncode == 0
         assert out == ""
         assert "Traceback" not in err
@@ -571,5 +571,5 @@ def test_sigterm_leaves_no_uploads(tmp_path):
     assert uploaded.is_relative_to(tmp_path)
     assert uploaded.exists()
     process.terminate()
-    assert processes.finish(process, timeout=30) == 128 + signal.SIGTERM
+    assert processes.finish(process) == 128 + signal.SIGTERM
     assert not list(tmp_path.glob("tfvae-uploads-*"))

@@ -1,9 +1,9 @@
 """The page of a table's model: what it shows, and in a browser."""
 
 import re
-import shutil
 
 import numpy as np
+import pages
 import pandas as pd
 import pytest
 
@@ -14,12 +14,6 @@ from tfvae.app.rows import RowModel, Rows
 from tfvae.errors import InputError
 from tfvae.saving import run as runs
 from tfvae.saving.config import TrainConfig
-
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-)
 
 
 def people(n=120):
@@ -180,10 +174,8 @@ def trained(data, tmp_path_factory):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
 def test_the_page_in_a_browser(trained, data):
     pytest.importorskip("gradio", reason="the page needs gradio: pip install 'tfvae[app]'")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     from tfvae.app import server
     from tfvae.app.row_explorer import row_page
 
@@ -191,15 +183,9 @@ def test_the_page_in_a_browser(trained, data):
     some = Rows("validation rows", x, None, trained.codes(x, None))
     with (
         server.serving(lambda: row_page(trained, some, title="people <b>")) as url,
-        playwright.sync_playwright() as running,
+        pages.chromium() as browser,
     ):
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
-        page = browser.new_page(viewport={"width": 1280, "height": 1200})
-        page.set_default_timeout(60_000)
-        errors, hosts = [], set()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
-        page.goto(url)
+        page = pages.opened(browser, url, height=1200)
         page.wait_for_selector("#completed tr")
         page.wait_for_selector("#map circle")
         page.wait_for_selector("#field-5 :is(input, textarea)")
@@ -252,6 +238,5 @@ def test_the_page_in_a_browser(trained, data):
             "() => document.querySelector('#field-0 :is(input, textarea)').value === ''"
         )
         page.wait_for_function("() => !document.querySelector('#completed tr.given')")
-        assert errors == []
-        assert hosts == {url.split("/")[2]}
-        browser.close()
+        assert page.errors == []
+        assert {one.split("/")[2] for one in page.requested} == {url.split("/")[2]}

@@ -68,6 +68,15 @@ def test_other_commands_take_it_or_say_so_in_one_line(run, tmp_path):
     within("score", run, "--out", tmp_path / "scores.csv")
     within("export", run, "--out", tmp_path / "exported")
     within("evaluate", run, "--picture", tmp_path / "codes.png")
+    cold = np.round(cold).astype(np.uint8)
+    np.save(tmp_path / "x.npy", cold)
+    model = ("--model", run)
+    out, _ = within("compress", tmp_path / "x.npy", tmp_path / "small", *model, "--json")
+    facts = json.loads(out)
+    carried = facts["bits"] - facts["start_up_bits"] - facts["header_bits"]
+    assert carried == pytest.approx(facts["negative_elbo_bits"], rel=0.005)
+    within("decompress", tmp_path / "small", tmp_path / "back.npy", *model)
+    np.testing.assert_array_equal(np.load(tmp_path / "back.npy"), cold)
     for command in (
         ("explore", run),
         ("traverse", run, "--out", tmp_path / "w.png"),

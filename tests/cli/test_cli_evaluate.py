@@ -140,7 +140,7 @@ def test_an_interrupted_evaluation_reports_what_it_has(run, tmp_path):
         while b"log_prob=" not in shown:
             shown += os.read(terminal, 4096)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
         with contextlib.suppress(OSError):  # what a terminal says at its end
             while more := os.read(terminal, 4096):
                 shown += more

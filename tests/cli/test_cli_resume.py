@@ -57,7 +57,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(whole, tmp_path, number):
     process = begun(tmp_path, "run", *LONG)
     wait_for_checkpoint(tmp_path / "run", 60)
     process.send_signal(number)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert "Traceback" not in err
     kept = (tmp_path / "run" / "model.keras").exists()
     if number == signal.SIGKILL:

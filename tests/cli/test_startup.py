@@ -1,5 +1,6 @@
 """What a command loads, and what it does not."""
 
+import os
 import subprocess
 import sys
 
@@ -22,3 +23,31 @@ def test_a_command_that_reads_a_model_loads_no_package_that_it_has_no_use_of():
         [sys.executable, "-c", COMMAND], check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from tfvae.models import VAE",
+        pytest.param("from tfvae.evaluation import log_prob", marks=pytest.mark.exhaustive),
+        pytest.param("from tfvae.sklearn import VAEDetector", marks=pytest.mark.exhaustive),
+        pytest.param("import tfvae, tensorflow", marks=pytest.mark.exhaustive),
+        pytest.param("import tfvae, keras", marks=pytest.mark.exhaustive),
+        pytest.param(
+            "from tfvae.datasets import load; next(iter(load('digits').train.batches(3)))",
+            marks=pytest.mark.exhaustive,
+        ),
+    ],
+)
+def test_tensorflow_loads_without_a_word_whoever_loads_it(code):
+    environment = {**os.environ}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; assert 'tensorflow' in sys.modules"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.stdout + done.stderr == ""
+    assert done.returncode == 0

@@ -12,7 +12,7 @@ from scipy import special
 from tensorflow_probability import distributions as tfd
 
 import tfvae
-from tfvae import VAE, HierarchicalVAE, InputError
+from tfvae import VAE, VQVAE, HierarchicalVAE, InputError
 from tfvae.compression import (
     compress,
     compress_events,
@@ -451,3 +451,57 @@ def test_the_groups_of_a_hierarchy_are_coded_one_given_the_others(groups, classe
         weight.assign(weight + 0.01)
     with pytest.raises(InputError, match="another model"):
         decompress(vae, done.data)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "classes"),
+    [
+        ("vq:codes=8", None),
+        *(
+            pytest.param(quantizer, classes, marks=pytest.mark.exhaustive)
+            for quantizer, classes in [
+                ("vq:codes=8", 3),
+                ("residual:codes=4,depth=2", None),
+                ("fsq:levels=3x2", None),
+            ]
+        ),
+    ],
+)
+def test_codes_and_what_they_leave_are_coded_in_as_many_bits_as_the_bound_says(quantizer, classes):
+    rng = np.random.default_rng(0)
+    logits = 3 * rng.normal(size=(400, 3)) @ rng.normal(size=(3, 64))
+    x = (rng.random((400, 64)) < special.expit(logits)).astype(np.float32).reshape(-1, 8, 8, 1)
+    label = None if classes is None else rng.integers(0, classes, 400).astype(np.int32)
+    vq = VQVAE.for_events(
+        (8, 8, 1),
+        quantizer=quantizer,
+        code_prior="transformer:width=8,layers=1,heads=2",
+        network="conv:filters=8x8,hidden=16",
+        num_classes=classes,
+        seed=0,
+    )
+    vq.compile(keras.optimizers.Adam(0.01))
+    keras.utils.set_random_seed(0)
+    vq.fit(x if label is None else (x, label), epochs=2, batch_size=50, verbose=0)
+    vq.fit_prior(x, label, epochs=2, batch_size=50, verbose=0)
+    done = compress_events(vq, x, label)
+    same(decompress(vq, done.data), x)
+    bound, _, log_prior = vq.bound(x, label)
+    # More than is forgiven below, of the uniform prior too.
+    assert np.mean(-log_prior) > 1
+    assert np.mean(-log_prior) < 0.99 * vq.code_prior.length * math.log(vq.num_codes)
+    of_labels = 0 if classes is None else len(x) * math.log2(classes)
+    carried = done.bits - done.start_up_bits - done.header_bits
+    assert carried == pytest.approx(-bound.numpy().sum() / math.log(2) + of_labels, rel=2e-3)
+    # Two words of what both sides know at first.
+    assert done.start_up_bits == 64
+    # Events that no codes stand for.
+    noise = rng.integers(0, 2, (5, 8, 8, 1)).astype(np.float32)
+    some = None if label is None else label[:5]
+    for odd in (noise, np.zeros_like(noise), np.ones_like(noise), noise[:1], noise[:0]):
+        given = None if some is None else some[: len(odd)]
+        same(decompress(vq, compress(vq, odd, given)), odd)
+    for weight in vq.quantizer.weights or vq.code_prior.weights[:1]:
+        weight.assign(weight + 0.01)
+    with pytest.raises(InputError, match="another model"):
+        decompress(vq, done.data)

@@ -364,7 +364,7 @@ try:
 except InputError as error:
     print(error)
 """
-    done = subprocess.check_output([sys.executable, "-c", code], env=environment, timeout=60)
+    done = subprocess.check_output([sys.executable, "-c", code], env=environment, timeout=300)
     (line,) = done.decode().splitlines()
     address = inception_v3.WEIGHTS_PATH_NO_TOP
     assert line.startswith(f"the Inception weights could not be downloaded from {address} (")

@@ -65,13 +65,17 @@ class _Rest(BaseHTTPRequestHandler):
         except tf.errors.OpError as error:
             self._answer(400, {"error": error.message})
             return
-        found = {
-            key: [{"b64": base64.b64encode(one).decode()} for one in value]
-            if value.dtype == object
-            else value.tolist()
-            for key, value in outputs.items()
-        }
+        found = {key: self._encoded(key, value) for key, value in outputs.items()}
         self._answer(200, {"outputs": found if len(found) > 1 else next(iter(found.values()))})
+
+    @staticmethod
+    def _encoded(key, value):
+        """Write bytes, which a name in _bytes tells, by their base64, and text as it is."""
+        if value.dtype != object:
+            return value.tolist()
+        if key.endswith("_bytes"):
+            return [{"b64": base64.b64encode(one).decode()} for one in value]
+        return [one.decode() for one in value]
 
     @staticmethod
     def _decoded(value):

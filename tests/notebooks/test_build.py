@@ -113,9 +113,10 @@ def test_seconds_are_not_compared():
     assert outputs.differences(notebook(text("a")), notebook()) == ["x: 0 outputs for 1"]
 
 
-def test_pictures_are_packed_and_keep_their_pixels():
+@pytest.mark.parametrize(("channels", "mode"), [(slice(1, 2), "P"), (slice(0, 3), "L")])
+def test_pictures_are_packed_and_keep_their_pixels(channels, mode):
     pixels = np.zeros((40, 50, 4), "uint8")
-    pixels[..., 1], pixels[..., 3] = np.arange(50), 255
+    pixels[..., channels], pixels[..., 3] = np.arange(50)[:, None], 255
     place = io.BytesIO()
     Image.fromarray(pixels).save(place, "PNG", compress_level=0)
     data = {"image/png": base64.b64encode(place.getvalue()).decode()}
@@ -125,4 +126,5 @@ def test_pictures_are_packed_and_keep_their_pixels():
     packed = made.cells[0].outputs[0].data["image/png"]
     assert len(packed) < len(base64.b64encode(place.getvalue()))
     image = Image.open(io.BytesIO(base64.b64decode(packed)))
+    assert image.mode == mode
     np.testing.assert_array_equal(np.asarray(image.convert("RGBA")), pixels)

@@ -14,16 +14,18 @@ NOTEBOOKS = ROOT / "notebooks"
 sys.path.insert(0, str(NOTEBOOKS))
 import build  # noqa: E402
 
-# The chapters that follow the list so far; a chapter that is made to joins them here.
-FIRST_CHECKED = "09"
-CHECKED = [script for script in build.scripts() if script.stem >= FIRST_CHECKED]
+# The chapters that do not follow the list yet; a chapter that is made to leaves them.
+NOT_YET = {"06", "07", "08"}
+CHECKED = [script for script in build.scripts() if script.stem[:2] not in NOT_YET]
 every_notebook = pytest.mark.parametrize("script", CHECKED, ids=[s.stem for s in CHECKED])
 TAG = re.compile(r"\\tag\{(\d+\.\d+\w*)\}")
 COMMENT = re.compile(r"#[^\n]*")
 CHECK = re.compile(r"^\s*assert\b|np\.testing\.assert_|\btf\.debugging\.assert_", re.MULTILINE)
 EXERCISE = re.compile(r"^### Exercise (\d+)", re.MULTILINE)
 # A cell that does no more than this prepares a demonstration, and ends none.
-PREPARES = re.compile(r"\s*(import|from|def|class|@|#|\"\"\"|[\w, .]+ = |keras\.utils\.set_random)")
+PREPARES = re.compile(
+    r"\s*(import|from|def|class|@|#|\"\"\"|[\w, .]+ = |keras\.utils\.set_random|tf\.get_logger)"
+)
 LARGEST = 600_000  # bytes
 
 

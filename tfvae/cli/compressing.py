@@ -52,7 +52,7 @@ def compress(
     The model is needed to decompress, on the machine that compressed.
     """
     _check_free(out, overwrite)
-    trained = open_model(model)
+    trained = open_model(model, codes=True)
     from tfvae.compression import compress_events
     from tfvae.compression.stack import entropy_coder
     from tfvae.evaluation import elbo
@@ -137,7 +137,7 @@ def decompress(
     names = read(content)[0].names
     if names is None:
         check_out(out, overwrite, "OUT", endings=(".npy",))
-    trained = open_model(model)
+    trained = open_model(model, codes=True)
     import numpy as np
 
     from tfvae.compression import decompress_events

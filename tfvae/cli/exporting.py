@@ -160,11 +160,9 @@ def push(
     HF_TOKEN, or hf auth login, says who does it; HF_ENDPOINT names another hub than
     huggingface.co. tfvae.load and the commands take the same address.
     """
-    from tfvae.quiet import load_tensorflow
     from tfvae.saving.files import find_model
 
     find_model(model)
-    load_tensorflow()
     from tfvae.saving import publish
 
     place = publish.push(model, address, private=not public, licence=license)

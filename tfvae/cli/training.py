@@ -66,7 +66,7 @@ def train(
     if options.run_dir is not None and "TF_CONFIG" not in os.environ:
         refuse_existing(options.run_dir, "choose another --run-dir or remove it first")
     # Workers have to find each other before a device starts.
-    load_for_command(start_devices="TF_CONFIG" not in os.environ)
+    load_for_command(devices="TF_CONFIG" not in os.environ)
     from tfvae.cli import job
 
     done = job.start(options) if resume is None else job.resume(resume)

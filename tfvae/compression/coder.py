@@ -12,12 +12,13 @@ from tqdm import tqdm
 
 from tfvae.compression import container
 from tfvae.compression.container import Header, digest
-from tfvae.compression.latents import latents_of
+from tfvae.compression.latents import families_of, latents_of
 from tfvae.compression.levels import LevelCoder
 from tfvae.compression.originals import checked_original, restored, way_back
 from tfvae.compression.stack import Stack, entropy_coder, known_words
 from tfvae.errors import InputError
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.typing import ArrayLike
 
 # Events that go through the networks at a time, and values of them.
@@ -80,12 +81,13 @@ class Decompressed:
 
 
 def compress(
-    vae: VAE, x: ArrayLike, label: ArrayLike | None = None, *, progress: bool = False
+    vae: VAE | VQVAE, x: ArrayLike, label: ArrayLike | None = None, *, progress: bool = False
 ) -> bytes:
     """Compress events without loss, into about as many bits as their negative ELBO.
 
     Args:
-        vae: a built `VAE` whose likelihood is of finitely many values.
+        vae: a built `VAE`, `HierarchicalVAE` or `VQVAE` whose likelihood is of finitely many
+            values.
         x: events `[N, *event_shape]` in the likelihood's support, none of them missing.
         label: of a conditional model, the labels `[N]`, which are kept as well.
         progress: whether to show a bar.
@@ -104,7 +106,7 @@ def compress(
     return compress_events(vae, x, label, progress=progress).data
 
 
-def decompress(vae: VAE, data: bytes, *, progress: bool = False) -> np.ndarray:
+def decompress(vae: VAE | VQVAE, data: bytes, *, progress: bool = False) -> np.ndarray:
     """Return the array that `compress` was given, of its shape and dtype.
 
     Args:
@@ -120,7 +122,7 @@ def decompress(vae: VAE, data: bytes, *, progress: bool = False) -> np.ndarray:
 
 
 def compress_events(
-    vae: VAE,
+    vae: VAE | VQVAE,
     x: ArrayLike,
     label: ArrayLike | None = None,
     *,
@@ -181,7 +183,7 @@ def compress_events(
     )
 
 
-def decompress_events(vae: VAE, data: bytes, *, progress: bool = False) -> Decompressed:
+def decompress_events(vae: VAE | VQVAE, data: bytes, *, progress: bool = False) -> Decompressed:
     """Return what `compress_events` was given; see `decompress`."""
     entropy_coder()
     levels = _coder(vae)
@@ -219,10 +221,9 @@ def decompress_events(vae: VAE, data: bytes, *, progress: bool = False) -> Decom
     return Decompressed(x, label, header.names)
 
 
-def model_digest(vae: VAE) -> bytes:
+def model_digest(vae: VAE | VQVAE) -> bytes:
     """Return 8 bytes that tell the model from others: of its weights and families."""
-    # Of a hierarchy q(z_1|x) and p(z_1); the other groups are told by their weights.
-    families = (vae.posterior_family.of_top(), vae.prior_family.of_top(), vae.likelihood_family)
+    families = families_of(vae)
     configs = [{**family.get_config(), "name": None} for family in families]
     kinds = [type(family).__name__ for family in families]
     text = json.dumps([kinds, configs], sort_keys=True, default=str)
@@ -238,8 +239,8 @@ def _content(original: np.ndarray, label: np.ndarray | None) -> bytes:
 
 
 def _coder(vae: Any) -> LevelCoder:
-    if not isinstance(vae, VAE):
-        raise InputError(f"compression needs a tfvae.VAE; received a {type(vae).__name__}")
+    if not isinstance(vae, (VAE, VQVAE)):
+        raise InputError(f"compression needs a tfvae.VAE or VQVAE; received a {type(vae).__name__}")
     if not vae.built:
         raise InputError("the model does not know its event shape yet: call it on events first")
     return LevelCoder(vae)
@@ -275,7 +276,9 @@ def _checked(
     return levels, kept, None if label is None else np.asarray(label, np.int32)
 
 
-def _bits(vae: VAE, levels: LevelCoder, numbers: np.ndarray, label: np.ndarray | None) -> int:
+def _bits(
+    vae: VAE | VQVAE, levels: LevelCoder, numbers: np.ndarray, label: np.ndarray | None
+) -> int:
     """Choose how fine the cells of latents are, by the posteriors of the first events."""
     few = slice(0, _batch(vae))
     x = levels.levels.values(numbers[few]).astype(np.float32)
@@ -289,7 +292,7 @@ def _bits(vae: VAE, levels: LevelCoder, numbers: np.ndarray, label: np.ndarray |
     return int(np.clip(math.ceil(_FINER - smallest / math.log(2)), *_BITS))
 
 
-def _batch(vae: VAE) -> int:
+def _batch(vae: VAE | VQVAE) -> int:
     return int(np.clip(_MOST_VALUES // int(np.prod(vae.event_shape)), 1, _MOST_EVENTS))
 
 
@@ -324,7 +327,7 @@ class Work:
         known: words that are on the stack at first.
     """
 
-    def __init__(self, vae: VAE, levels: LevelCoder, bits: int):
+    def __init__(self, vae: VAE | VQVAE, levels: LevelCoder, bits: int):
         self._vae = vae
         self._levels = levels
         self._latents = latents_of(vae, bits)

@@ -241,6 +241,24 @@ class ClassCells(Part):
         stack.push_choice(cells.reshape(-1), self._probabilities)
 
 
+class KnownCells(Part):
+    """Whole numbers that both sides know, and that nothing is pushed for.
+
+    Args:
+        cells: int64 `[B, n]`.
+    """
+
+    def __init__(self, cells: np.ndarray):
+        self._cells = cells
+
+    def pop(self, stack: Stack) -> np.ndarray:
+        """Return the numbers."""
+        return self._cells
+
+    def push(self, stack: Stack, cells: np.ndarray) -> None:
+        """Leave the stack as it is."""
+
+
 def _softmax(logits: np.ndarray) -> np.ndarray:
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)

@@ -2,7 +2,7 @@
 
 Latents come in groups, of which a `VAE` has one. Of a hierarchy the posterior of a group may look
 at x and at the groups before it, and its prior at the groups before it: that is all that the coder
-asks.
+asks. The codes of a `VQVAE` are groups of one number, whose posterior has one value.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,11 +11,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfvae.compression.grid import ClassCells, DiagonalCells, MixtureCells, Part, TriangularCells
+from tfvae.compression.grid import (
+    ClassCells,
+    DiagonalCells,
+    KnownCells,
+    MixtureCells,
+    Part,
+    TriangularCells,
+)
 from tfvae.errors import InputError
 from tfvae.lazy import tfd
 from tfvae.models.hierarchical import HierarchicalVAE
 from tfvae.models.vae import VAE
+from tfvae.models.vq import VQVAE
 from tfvae.posteriors import (
     DiagonalNormal,
     FlowPosterior,
@@ -173,15 +181,88 @@ class HierarchyLatents(VAELatents):
         return DiagonalCells(loc, scale, self._bits, bounded=bounded)
 
 
-def latents_of(vae: VAE, bits: int) -> VAELatents:
+class CodeLatents:
+    """The codes of a `VQVAE`, one after another: c_t is pushed under p(c_t|c_<t).
+
+    Nothing is popped for them, since q(c|x) has one value: the stack grows by
+    −log₂ p(x|c) − log₂ p(c) bits, the negative bound.
+
+    Args:
+        vq: a built model.
+
+    Attributes:
+        groups: how many codes there are.
+    """
+
+    def __init__(self, vq: VQVAE):
+        self.groups = vq.code_prior.length
+        self._shape = vq.code_shape
+        labels = [] if vq.num_classes is None else [tf.TensorSpec((None,), tf.int32)]
+        events = tf.TensorSpec((None, *vq.event_shape), tf.float32)
+        codes = tf.TensorSpec((None, self.groups), tf.int32)
+
+        def prior(codes: tf.Tensor, number: tf.Tensor, *label: tf.Tensor) -> tf.Tensor:
+            # The codes behind `number` are looked at by none before them.
+            given = [tf.one_hot(one, vq.num_classes) for one in label]
+            return vq.code_prior.call(codes, *given)[:, number]
+
+        def decode(codes: tf.Tensor, *label: tf.Tensor) -> dict[str, Any]:
+            vectors = vq.code_vectors(tf.reshape(codes, (-1, *self._shape)))
+            return vq.likelihood_parameters(vectors, *label)
+
+        self._codes = tf.function(vq.codes, input_signature=[events, *labels], autograph=False)
+        self._prior = tf.function(
+            prior, input_signature=[codes, tf.TensorSpec((), tf.int32), *labels], autograph=False
+        )
+        self._decode = tf.function(decode, input_signature=[codes, *labels], autograph=False)
+
+    def encoded(self, x: np.ndarray, label: np.ndarray | None) -> Arrays:
+        """Compute c(x)."""
+        codes = self._codes(tf.constant(x, tf.float32), *_given(label))
+        return {"codes": np.asarray(codes, np.int64).reshape(len(x), self.groups)}
+
+    def log_vars(self, encoded: Arrays) -> None:
+        """Return nothing: codes have no cells that could be too wide."""
+
+    def posterior(self, encoded: Arrays, before: Sequence[np.ndarray]) -> Part:
+        """Return the one value of q(c_t|x)."""
+        number = len(before)
+        return KnownCells(encoded["codes"][:, number : number + 1])
+
+    def prior(self, rows: int, label: np.ndarray | None, before: Sequence[np.ndarray]) -> Part:
+        """Return p(c_t|c_<t), or p(c_t|c_<t, y)."""
+        codes = np.zeros((rows, self.groups), np.int32)
+        if before:
+            codes[:, : len(before)] = np.concatenate(before, axis=1)
+        logits = np.asarray(self._prior(codes, len(before), *_given(label)))
+        _check_finite("prior", [logits])
+        return ClassCells(logits[:, None])
+
+    def decoded(self, cells: Sequence[np.ndarray], label: np.ndarray | None) -> dict[str, Any]:
+        """Compute the parameters of p(x|c), tensors `[B, ...]`."""
+        codes = tf.constant(np.concatenate(cells, axis=1), tf.int32)
+        return self._decode(codes, *_given(label))
+
+
+def latents_of(vae: VAE | VQVAE, bits: int) -> VAELatents | CodeLatents:
     """Return the latents of a model, in cells of width 2^-bits.
 
     Raises:
         InputError: if there is no way to push its posterior or its prior.
     """
+    if isinstance(vae, VQVAE):
+        return CodeLatents(vae)
     if isinstance(vae, HierarchicalVAE) and vae.has_groups:
         return HierarchyLatents(vae, bits)
     return VAELatents(vae, bits)
+
+
+def families_of(vae: VAE | VQVAE) -> tuple[Any, ...]:
+    """Return the objects that say, beside the weights, what a model computes."""
+    if isinstance(vae, VQVAE):
+        return (vae.quantizer, vae.code_prior, vae.likelihood_family)
+    # Of a hierarchy q(z_1|x) and p(z_1); the other groups are told by their weights.
+    return (vae.posterior_family.of_top(), vae.prior_family.of_top(), vae.likelihood_family)
 
 
 class _TopCells:

@@ -14,6 +14,7 @@ from tfvae.likelihoods import Bernoulli, Columns, Likelihood
 
 if TYPE_CHECKING:
     from tfvae.models.vae import VAE
+    from tfvae.models.vq import VQVAE
 
 # Above that the coder's probabilities, of 24 bits, would leave too little for the others.
 _MOST_LEVELS = 2**16
@@ -106,7 +107,7 @@ class LevelCoder:
         InputError: if the values of its events are not finitely many.
     """
 
-    def __init__(self, vae: "VAE"):
+    def __init__(self, vae: "VAE | VQVAE"):
         self._family = vae.likelihood_family
         self.levels = Levels.of(self._family)
         self._event_shape = tuple(vae.event_shape)

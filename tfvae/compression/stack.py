@@ -67,14 +67,18 @@ class Stack:
 
     def _push(self, symbols: np.ndarray, model: Any, *parameters: np.ndarray) -> None:
         if len(symbols):
+            self._touch()
             self._coder.encode_reverse(np.ascontiguousarray(symbols, np.int32), model, *parameters)
+
+    def _touch(self) -> None:
+        # The coder's own state holds the top two words.
+        self.low = min(self.low, max(0, int(self._coder.num_words()) - 2))
 
     def _pop(self, count: int, model: Any, *parameters: np.ndarray) -> np.ndarray:
         if count == 0:
             return np.zeros(0, np.int64)
         symbols = self._coder.decode(model, *parameters)
-        # The coder's own state holds the top two words.
-        self.low = min(self.low, max(0, int(self._coder.num_words()) - 2))
+        self._touch()
         self.dip = min(self.dip, self.bits())
         return np.asarray(symbols, np.int64)
 

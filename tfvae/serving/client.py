@@ -95,7 +95,8 @@ class Client:
 
         Args:
             signature: its name, such as ``"encode"``.
-            **inputs: arrays with the batch `[B]` first, or what makes them; bytes for strings.
+            **inputs: arrays with the batch `[B]` first, or what makes them; for strings bytes or
+                text.
 
         Returns:
             The outputs by their names; of strings, an array of bytes objects.
@@ -296,11 +297,16 @@ def _refusal(client: Client, text: Any) -> InputError:
 def _to_json(array: np.ndarray) -> Any:
     if array.dtype != object:
         return array.tolist()
-    texts = [base64.b64encode(one).decode() for one in array.reshape(-1)]
+    found = (one.encode() if isinstance(one, str) else one for one in array.reshape(-1))
+    texts = [base64.b64encode(one).decode() for one in found]
     return [{"b64": text} for text in texts]
 
 
 def _from_json(value: Any, spec: TensorInfo) -> np.ndarray:
     if spec.dtype == "string":
-        return np.array([base64.b64decode(one["b64"]) for one in value], object)
+        # A server writes base64 where a name ends in _bytes, and text elsewhere.
+        texts = (
+            base64.b64decode(one["b64"]) if isinstance(one, dict) else one.encode() for one in value
+        )
+        return np.array(list(texts), object)
     return np.array(value, spec.numpy_dtype)

@@ -16,6 +16,7 @@ from tfvae.saving.card import Card
 from tfvae.saving.files import new_directory, remove_leftovers, unwritable, version_directories
 from tfvae.saving.load import CONFIG_FILE
 from tfvae.saving.locks import one_after_another
+from tfvae.serving.rows import row_signatures
 from tfvae.serving.signatures import signatures
 from tfvae.serving.warmup import write_warmup_requests
 
@@ -30,7 +31,8 @@ def export_saved_model(
 ) -> list[str]:
     """Write one SavedModel with a signature for each use of the model.
 
-    They are those of `tfvae.serving.signatures.signatures`. Beside them lie ``card.json`` and
+    They are those of `tfvae.serving.signatures.signatures`, and where the card has the schema of a
+    table those of `tfvae.serving.rows.row_signatures`. Beside them lie ``card.json`` and
     ``README.md``, which say what the model is and how to call it; requests that warm a server up;
     and the configuration from which `tfvae.load` makes the `VAE` again.
 
@@ -57,6 +59,8 @@ def export_saved_model(
         num_samples=num_samples,
         threshold=None if card.anomaly is None else card.anomaly.threshold,
     )
+    if card.schema is not None:
+        found += row_signatures(vae, found, card.schema)
     module = tf.Module()
     # In this order `tfvae.load` finds them again.
     module.weights = [weight.value for weight in vae.weights]

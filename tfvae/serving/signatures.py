@@ -7,7 +7,7 @@ has no density, or a damaged file, ends the call for its batch, with an error th
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -43,12 +43,14 @@ class Signature:
         function: a `tf.function` of the inputs, by position, that returns a dictionary of outputs.
         inputs: their names, shapes and types.
         says: what it computes, in a line.
+        examples: a batch of one for inputs, by their names, where that is no matter of course.
     """
 
     name: str
     function: Callable[..., Outputs]
     inputs: tuple[tf.TensorSpec, ...]
     says: str
+    examples: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -57,12 +59,13 @@ class Signature:
         function: Callable[..., Outputs],
         inputs: Iterable[tf.TensorSpec],
         says: str,
+        examples: Mapping[str, Any] | None = None,
     ) -> "Signature":
         """Build the graph of a function of inputs by position."""
         inputs = tuple(inputs)
         # AutoGraph reads the source of all that is called, which takes longer than to trace it.
         graph = tf.function(function, input_signature=inputs, autograph=False)
-        return cls(name, graph, inputs, says)
+        return cls(name, graph, inputs, says, examples or {})
 
     def concrete(self) -> tf.types.experimental.ConcreteFunction:
         """Return the one graph that was traced for the inputs."""

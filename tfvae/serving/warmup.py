@@ -34,7 +34,9 @@ def write_warmup_requests(folder: Path, vae: VAE | VQVAE, signatures: Sequence[S
             request = log.predict_log.request
             request.model_spec.signature_name = signature.name
             for spec in signature.inputs:
-                request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(example.of(spec)))
+                value = signature.examples.get(spec.name)
+                value = example.of(spec) if value is None else value
+                request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(value))
             file.write(log.SerializeToString())
 
 
