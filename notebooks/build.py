@@ -36,13 +36,14 @@ from cyclopts import Parameter
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageStat
 from tqdm import tqdm
 from traitlets.config import Config
 
 FOLDER = Path(__file__).parent
 SOLUTION = re.compile(r"<details>.*?```python\n(.*?)```.*?</details>", re.DOTALL)
 SECONDS = 1800  # a cell that takes longer hangs
+MOST_LOST = 0.25  # of 256 levels, on average: what a palette may change in a picture
 # What a notebook needs besides the library, as an extra of it, and a module that it brings.
 EXTRAS = {"08_serving": ("onnx", "onnxruntime"), "14_weigh_your_elbo": ("compress", "constriction")}
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -179,11 +180,20 @@ def is_grey(image: Image.Image) -> bool:
     return all(ImageChops.difference(red, other).getbbox() is None for other in others)
 
 
+def with_palette(image: Image.Image) -> Image.Image:
+    """Reduce a picture in RGB to a palette of 256 colours, unless that changes it visibly."""
+    plain = {"method": Image.Quantize.MEDIANCUT, "dither": Image.Dither.NONE}
+    packed = image.quantize(256, **plain)
+    lost = ImageStat.Stat(ImageChops.difference(image, packed.convert("RGB"))).mean
+    return packed if max(lost) < MOST_LOST else image
+
+
 def pack_pictures(notebook: NotebookNode) -> None:
     """Pack the pictures of a notebook closer.
 
     Grey ones keep their pixels. Others get a palette of 256 colours, which is all that most have;
-    where smooth edges have more, the nearest ones stand for them, and nobody sees it.
+    where smooth edges have more, the nearest ones stand for them, and nobody sees it. Photographs
+    and colour images, where one would see it, keep all their colours.
     """
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
@@ -194,8 +204,7 @@ def pack_pictures(notebook: NotebookNode) -> None:
             if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
                 image = image.convert("RGB")  # nothing shines through
             if image.mode == "RGB":
-                plain = {"method": Image.Quantize.MEDIANCUT, "dither": Image.Dither.NONE}
-                image = image.convert("L") if is_grey(image) else image.quantize(256, **plain)
+                image = image.convert("L") if is_grey(image) else with_palette(image)
             place = io.BytesIO()
             image.save(place, "PNG", optimize=True)
             packed = base64.b64encode(place.getvalue()).decode()

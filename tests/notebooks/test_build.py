@@ -128,3 +128,15 @@ def test_pictures_are_packed_and_keep_their_pixels(channels, mode):
     image = Image.open(io.BytesIO(base64.b64decode(packed)))
     assert image.mode == mode
     np.testing.assert_array_equal(np.asarray(image.convert("RGBA")), pixels)
+
+
+def test_a_picture_of_many_colours_keeps_them():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), "uint8")
+    place = io.BytesIO()
+    Image.fromarray(pixels).save(place, "PNG", compress_level=0)
+    data = {"image/png": base64.b64encode(place.getvalue()).decode()}
+    made = notebook(nbformat.v4.new_output("display_data", data=data))
+    build.pack_pictures(made)
+    packed = made.cells[0].outputs[0].data["image/png"]
+    image = Image.open(io.BytesIO(base64.b64decode(packed)))
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), pixels)
