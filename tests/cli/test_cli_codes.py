@@ -78,7 +78,6 @@ def test_other_commands_take_it_or_say_so_in_one_line(run, tmp_path):
     within("decompress", tmp_path / "small", tmp_path / "back.npy", *model)
     np.testing.assert_array_equal(np.load(tmp_path / "back.npy"), cold)
     for command in (
-        ("explore", run),
         ("traverse", run, "--out", tmp_path / "w.png"),
         ("interpolate", run, "--out", tmp_path / "w.png"),
         ("impute", run, "--out", tmp_path / "w.csv"),

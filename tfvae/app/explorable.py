@@ -16,6 +16,7 @@ from tfvae.saving.config import DataOptions
 if TYPE_CHECKING:
     from tfvae.datasets.options import PictureOptions
     from tfvae.models.vae import VAE
+    from tfvae.models.vq import VQVAE
     from tfvae.saving.run import TrainedModel
 
 # Draws of z that the ELBO of an image is averaged over.
@@ -34,31 +35,39 @@ class Score(NamedTuple):
     kl_per_dimension: np.ndarray | None  # [d]; None where q or p does not factorise
 
 
-class LatentModel(Protocol):
-    """A model as the page sees it: arrays in, arrays out, float32.
+class ImageModel(Protocol):
+    """What examples need of a model of images: arrays in, arrays out.
 
     Attributes:
         image_shape: `(H, W, C)`.
-        latent_dim: d.
         num_classes: labels of a conditional model, or None. Labels `[B]` are given to such a model
             alone, and None to others.
     """
 
     image_shape: tuple[int, int, int]
-    latent_dim: int
     num_classes: int | None
 
     def code(self, x: np.ndarray, label: np.ndarray | None) -> np.ndarray:
-        """Return the latent vectors `[B, d]` that stand for images `[B, H, W, C]`."""
+        """Return the codes `[B, d]` that stand for images `[B, H, W, C]`."""
 
     def decode(self, z: np.ndarray, label: np.ndarray | None) -> np.ndarray:
-        """Return the mean images `[B, H, W, C]` of latent vectors `[B, d]`."""
+        """Return the mean images `[B, H, W, C]` of codes `[B, d]`."""
 
     def draw(self, n: int, label: np.ndarray | None, seed: int) -> np.ndarray:
-        """Draw latent vectors `[n, d]` from the prior."""
+        """Draw codes `[n, d]` from the prior."""
 
     def draw_images(self, n: int, label: np.ndarray | None, seed: int) -> Any:
-        """Draw latent vectors `[n, d]` from the prior, and images `[n, H, W, C]` from p(x|z)."""
+        """Draw codes `[n, d]` from the prior, and images `[n, H, W, C]` from p(x|z)."""
+
+
+class LatentModel(ImageModel, Protocol):
+    """A model as the page of latent vectors sees it, float32.
+
+    Attributes:
+        latent_dim: d.
+    """
+
+    latent_dim: int
 
     def elbo(self, x: np.ndarray, label: np.ndarray | None, seed: int) -> Score:
         """Score one image, `[1, H, W, C]`.
@@ -159,7 +168,7 @@ class CompiledVAE:
         return levels.astype(np.float32)
 
 
-def check_images(vae: "VAE") -> None:
+def check_images(vae: "VAE | VQVAE") -> None:
     """Check that the page can show a model.
 
     Raises:
@@ -181,7 +190,7 @@ class Examples:
         name: what they are, in the plural.
         images: `[N, H, W, C]`, at least one.
         labels: `[N]`, or None.
-        codes: latent vectors `[N, d]` that stand for them.
+        codes: codes `[N, d]` that stand for them.
         binarized: whether the pixels of the model's images are 0 and 1 alone.
         pictures: how the picture files were read that the model's images come from, None where
             they come from none.
@@ -196,7 +205,7 @@ class Examples:
 
     @classmethod
     def of_run(
-        cls, trained: "TrainedModel", model: LatentModel, data: DataOptions | None = None
+        cls, trained: "TrainedModel", model: ImageModel, data: DataOptions | None = None
     ) -> "Examples":
         """Take validation images of a run; or the model's own samples where there is no run.
 
@@ -225,14 +234,14 @@ class Examples:
         )
 
     @classmethod
-    def drawn(cls, model: LatentModel, seed: int = 0) -> "Examples":
+    def drawn(cls, model: ImageModel, seed: int = 0) -> "Examples":
         """Draw images from the model itself."""
         n = most_images(model)
         labels = None if model.num_classes is None else np.arange(n) * model.num_classes // n
         codes, images = model.draw_images(n, labels, seed)
         return cls("samples of the model", images, labels, codes)
 
-    def condition(self, model: LatentModel, rows: Any) -> np.ndarray | None:
+    def condition(self, model: ImageModel, rows: Any) -> np.ndarray | None:
         """Return the labels of some images where the model takes labels."""
         if model.num_classes is None or self.labels is None:
             return None
@@ -250,7 +259,7 @@ class Examples:
             raise InputError(f"the {self.name} have numbers from 0 to {last}; received {received}")
         return int(number)
 
-    def most_active(self, model: LatentModel, most: int = 8) -> list[int]:
+    def most_active(self, model: ImageModel, most: int = 8) -> list[int]:
         """Return the latent dimensions whose codes vary most over the images, in that order.
 
         The codes of an unused dimension are all the same.
@@ -259,6 +268,6 @@ class Examples:
         return [int(dimension) for dimension in np.argsort(-codes.var(axis=0))[:most]]
 
 
-def most_images(model: LatentModel) -> int:
+def most_images(model: ImageModel) -> int:
     """Count the images to explore a model with."""
     return max(1, min(_MOST_IMAGES, _MOST_PIXELS // math.prod(model.image_shape[:2])))

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfvae.app import server, views
+from tfvae.app.code_explorer import code_page
+from tfvae.app.codes import CodeModel
 from tfvae.app.explorable import CompiledVAE, Examples, LatentModel, check_images
-from tfvae.app.parts import Parts
+from tfvae.app.parts import MOST_SEED, Parts, checked_seed, following_seed, told
 from tfvae.app.row_explorer import row_page
 from tfvae.app.rows import RowModel, Rows
 from tfvae.datasets.image_files import decode_image
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from tfvae.saving.run import TrainedModel
 
 _MOST_SLIDERS = 8
-_MOST_SEED = 2**31 - 1
 
 
 def page(model: LatentModel, examples: Examples | None = None, *, title: str = "tfvae") -> Any:
@@ -153,6 +154,11 @@ def explore(trained: "TrainedModel", data: DataOptions | None = None, **options:
         _serve(lambda: row_page(rows, some, title=title), title, **options)
         return
     check_images(trained.vae)
+    if trained.has_codes:
+        coded = CodeModel(trained.vae)
+        images = Examples.of_run(trained, coded, data)
+        _serve(lambda: code_page(coded, images, title=title), title, **options)
+        return
     model = CompiledVAE(trained.vae, dequantized=config is not None and config.dequantize)
     examples = Examples.of_run(trained, model, data)
     launch(model, examples, title=title, **options)
@@ -243,7 +249,7 @@ class _Explorer(Parts):
             return at(np.zeros(model.latent_dim, np.float32), label)
 
         def draw_z(label: int | None) -> list[Any]:
-            seed = int(np.random.default_rng().integers(_MOST_SEED))
+            seed = int(np.random.default_rng().integers(MOST_SEED))
             return at(model.draw(1, views.one_label(model, label), seed)[0], label)
 
         shown = [label, z, *sliders, image]
@@ -282,10 +288,10 @@ class _Explorer(Parts):
 
         def draw(seed: int | None, label: int | None) -> str:
             chosen = None if label == -1 else label
-            return _told(lambda: views.samples(model, _seed(seed), chosen))
+            return told(lambda: views.samples(model, checked_seed(seed), chosen))
 
         def draw_again(seed: int | None, label: int | None) -> tuple[int, str]:
-            following = 0 if seed is None or not 0 <= seed < _MOST_SEED else seed + 1
+            following = following_seed(seed)
             return following, draw(following, label)
 
         seed.input(draw, [seed, label], picture, **self.live)
@@ -308,7 +314,7 @@ class _Explorer(Parts):
                 image = chosen.image
                 if chosen.is_upload:
                     image = model.admitted(1 - image if invert else image)
-                return _told(lambda: views.reconstruction(model, image, label))
+                return told(lambda: views.reconstruction(model, image, label))
 
             score = self.html(show(chosen.value, label.value, False), "reconstruction")
             self.words(notes)
@@ -437,18 +443,3 @@ class _Chosen:
     image: np.ndarray
     label: int | None
     is_upload: bool = False
-
-
-def _told(show: Callable[[], str]) -> str:
-    """Return what is to be shown, or else what was wrong."""
-    try:
-        return show()
-    except InputError as error:
-        return views.problem(error)
-
-
-def _seed(number: Any) -> int:
-    if number is None or not 0 <= number <= _MOST_SEED:
-        received = "none" if number is None else number
-        raise InputError(f"a seed is a whole number from 0 to {_MOST_SEED}; received {received}")
-    return int(number)

@@ -1,8 +1,12 @@
 """What the pages are made of."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tfvae.app import views
+from tfvae.errors import InputError
+
+MOST_SEED = 2**31 - 1
 
 
 class Parts:
@@ -53,3 +57,28 @@ class Parts:
         """Return HTML that controls change."""
         options.setdefault("js_on_load", None)
         return self.gr.HTML(value, elem_id=name, elem_classes="tfvae", padding=True, **options)
+
+
+def told(show: Callable[[], str]) -> str:
+    """Return what is to be shown, or else what was wrong."""
+    try:
+        return show()
+    except InputError as error:
+        return views.problem(error)
+
+
+def checked_seed(number: Any) -> int:
+    """Return the seed that a visitor gave.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if number is None or not 0 <= number <= MOST_SEED:
+        received = "none" if number is None else number
+        raise InputError(f"a seed is a whole number from 0 to {MOST_SEED}; received {received}")
+    return int(number)
+
+
+def following_seed(number: Any) -> int:
+    """Return the seed after one that a visitor gave, 0 after one that is none."""
+    return 0 if number is None or not 0 <= number < MOST_SEED else int(number) + 1

@@ -3,14 +3,13 @@
 from typing import Any
 
 from tfvae.app import rows, server, views
-from tfvae.app.parts import Parts
+from tfvae.app.parts import Parts, checked_seed, following_seed, told
 from tfvae.app.rows import RowModel, Rows
 from tfvae.errors import InputError
 
 # A form of more would be too long to fill in.
 _MOST_FIELDS = 60
 _MOST_LEVELS = 200
-_MOST_SEED = 2**31 - 1
 _NOT_KNOWN = "not known"
 
 
@@ -138,13 +137,11 @@ class _RowExplorer(Parts):
                 again = gr.Button("New seed", min_width=80, elem_id="new-seed")
             table = self.html(rows.made_up(model, 0, label.value), "samples")
 
-        def draw(seed: int | None, label: int | None) -> str:
-            if seed is None or not 0 <= seed <= _MOST_SEED:
-                return views.problem(f"a seed is a whole number from 0 to {_MOST_SEED}")
-            return rows.made_up(model, int(seed), label)
+        def draw(seed: Any, label: int | None) -> str:
+            return told(lambda: rows.made_up(model, checked_seed(seed), label))
 
-        def draw_again(seed: int | None, label: int | None) -> tuple[int, str]:
-            following = 0 if seed is None or not 0 <= seed < _MOST_SEED else int(seed) + 1
+        def draw_again(seed: Any, label: int | None) -> tuple[int, str]:
+            following = following_seed(seed)
             return following, draw(following, label)
 
         seed.input(draw, [seed, label], table, **self.live)

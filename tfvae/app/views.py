@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfvae.app.explorable import ELBO_DRAWS, Examples, LatentModel, Score
+from tfvae.app.explorable import ELBO_DRAWS, Examples, ImageModel, LatentModel, Score
 
 EXTENT = 3.0
 _STEPS = 12
@@ -46,6 +46,10 @@ STYLE = """
   .scored { display: grid; grid-template-columns: minmax(200px, 3fr) minmax(200px, 2fr);
     gap: 24px; }
   @media (max-width: 640px) { .scored { grid-template-columns: 1fr; } }
+  .triple { display: grid; grid-template-columns: 1fr 1fr 1fr; gap: 10px; max-width: 480px; }
+  .codes { max-width: 360px; }
+  .map circle.chosen { stroke: var(--body-text-color); stroke-width: 4px; }
+  .map text.code { fill: #000; opacity: 0.75; pointer-events: none; }
   .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 10px; align-self: start; }
   .bars { width: 100%; font-size: var(--text-sm); margin-top: 4px; }
   .bars td:nth-child(2) { width: 100%; }
@@ -155,6 +159,24 @@ def one_image(image: np.ndarray) -> str:
     return f'<div class="one">{_picture(image, "decoded image")}</div>'
 
 
+def captioned(images: Sequence[np.ndarray], names: Sequence[str]) -> str:
+    """Show images `[H, W, C]` with what each is below it."""
+    return "".join(
+        f"<figure>{_picture(image, name)}<figcaption>{html.escape(name)}</figcaption></figure>"
+        for image, name in zip(images, names, strict=True)
+    )
+
+
+def figures(rows: Sequence[tuple[str, float]], digits: int = 2) -> str:
+    """Show numbers with their names."""
+    cells = "".join(
+        f'<tr><td>{html.escape(name)}</td><td data-term="{html.escape(name)}">'
+        f"{value:.{digits}f}</td></tr>"
+        for name, value in rows
+    )
+    return f'<table class="terms">{cells}</table>'
+
+
 def grid(images: np.ndarray, name: str) -> str:
     """Show images `[N, H, W, C]` in a square."""
     return _picture(_tiled(images, int(np.ceil(np.sqrt(len(images))))), name)
@@ -190,10 +212,7 @@ def reconstruction(model: LatentModel, image: np.ndarray, label: int | None, see
     x, condition = image[None], one_label(model, label)
     score = model.elbo(x, condition, seed)
     back = model.decode(model.code(x, condition), condition)[0]
-    figures = "".join(
-        f"<figure>{_picture(picture, name)}<figcaption>{name}</figcaption></figure>"
-        for picture, name in ((image, "image"), (back, "reconstruction"))
-    )
+    figures = captioned((image, back), ("image", "reconstruction"))
     return (
         f'<div class="scored"><div class="pair">{figures}</div>'
         f"<div>{_terms(score)}{_bars(score)}</div></div>"
@@ -297,7 +316,7 @@ def plane(codes: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
     return found, ("first principal component", "second principal component")
 
 
-def one_label(model: LatentModel, label: int | None) -> np.ndarray | None:
+def one_label(model: ImageModel, label: int | None) -> np.ndarray | None:
     """Return the label of one image as the model takes it."""
     return None if model.num_classes is None else np.array([label or 0])
 
@@ -322,16 +341,8 @@ def legend(entries: Sequence[tuple[str, str]]) -> str:
 
 
 def _terms(score: Score) -> str:
-    rows = (
-        ("ELBO", "elbo", score.elbo),
-        ("log-likelihood", "log-likelihood", score.log_likelihood),
-        ("KL", "kl", score.kl),
-    )
-    cells = "".join(
-        f'<tr><td>{name}</td><td data-term="{key}">{value:.2f}</td></tr>'
-        for name, key, value in rows
-    )
-    return f'<table class="terms">{cells}</table>' + hint(
+    rows = (("elbo", score.elbo), ("log-likelihood", score.log_likelihood), ("kl", score.kl))
+    return figures(rows) + hint(
         f"nats; mean of {ELBO_DRAWS} draws of z; ELBO = log-likelihood − KL ≤ log p(x)"
     )
 

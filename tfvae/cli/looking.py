@@ -382,15 +382,16 @@ def explore(
 ) -> None:
     """Open a page to explore the latent space of images or of a table.
 
-    Of images sliders, samples, a map and your own images; of a table a form that is filled in as
-    you type, a map by column, and made-up rows. Ctrl-C ends it.
+    Of images sliders, samples, a map and your own images; of a model with codes the codes of an
+    image, to change one, and the codebook; of a table a form that is filled in as you type, a map
+    by column, and made-up rows. Ctrl-C ends it.
     """
     from tfvae.app import server as web
 
     password = web.read_password(password_file)
     web.check_access(host, password)
     web.gradio()  # that it is missing shows at once, not when TensorFlow has loaded
-    trained = open_model(model)
+    trained = open_model(model, codes=True)
     from tfvae import datasets
     from tfvae.app import explorer
 

@@ -33,6 +33,6 @@ def open_model(model: Path, *, codes: bool = False) -> "TrainedModel":
     if trained.has_codes and not codes:
         raise InputError(
             f"this command takes a VAE, and {model} holds a VQVAE, whose z are codes: tfvae "
-            "sample, reconstruct, evaluate, score, compress and export take it"
+            "sample, reconstruct, explore, evaluate, score, compress and export take it"
         )
     return trained
