@@ -26,10 +26,7 @@ def code_page(model: CodeModel, examples: Examples, *, title: str = "tfvae") -> 
     Raises:
         InputError: if gradio is not installed.
     """
-    gr = server.gradio()
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, 600)) as blocks:
-        _CodeExplorer(gr, model, examples).lay_out(title)
-    return blocks
+    return _CodeExplorer(server.gradio(), model, examples).page(title)
 
 
 class _CodeExplorer(Parts):

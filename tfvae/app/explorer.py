@@ -46,10 +46,8 @@ def page(model: LatentModel, examples: Examples | None = None, *, title: str = "
         InputError: if gradio is not installed.
     """
     gr = server.gradio()
-    explorer = _Explorer(gr, model, Examples.drawn(model) if examples is None else examples)
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, 600)) as blocks:
-        explorer.lay_out(title)
-    return blocks
+    some = Examples.drawn(model) if examples is None else examples
+    return _Explorer(gr, model, some).page(title)
 
 
 def launch(

@@ -31,6 +31,16 @@ class Parts:
             "api_visibility": "private",
         }
 
+    def lay_out(self, title: str) -> None:
+        """Put the parts of a page in their places."""
+        raise NotImplementedError
+
+    def page(self, title: str) -> Any:
+        """Return the page, a `gradio.Blocks`."""
+        with self.gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, 600)) as blocks:
+            self.lay_out(title)
+        return blocks
+
     def title(self, title: str, facts: str) -> None:
         """Lay out the head of the page."""
         self.words(

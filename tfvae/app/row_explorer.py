@@ -27,10 +27,7 @@ def row_page(model: RowModel, examples: Rows, *, title: str = "tfvae") -> Any:
     Raises:
         InputError: if gradio is not installed.
     """
-    gr = server.gradio()
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, 600)) as blocks:
-        _RowExplorer(gr, model, examples).lay_out(title)
-    return blocks
+    return _RowExplorer(server.gradio(), model, examples).page(title)
 
 
 class _RowExplorer(Parts):
