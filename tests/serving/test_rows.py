@@ -11,6 +11,7 @@ from model_server import model_server
 import tfvae
 from tfvae.datasets import Schema
 from tfvae.datasets.column import level_key
+from tfvae.saving import card
 from tfvae.saving.card import Card
 from tfvae.serving.client import Client
 from tfvae.serving.export import export_saved_model
@@ -120,6 +121,14 @@ def test_the_names_of_inputs_are_those_of_the_columns(served):
         "seen": "string",
         "kind": "string",
     }
+
+
+def test_the_readme_of_a_wide_table_names_the_first_columns_alone():
+    spec = {"shape": [None], "dtype": "float64"}
+    assert card.in_words({f"c{n}": spec for n in range(16)}).count("float64") == 16
+    text = card.in_words({f"c{n}": spec for n in range(200)})
+    assert text.count("float64") == 8
+    assert text.endswith("c7 `[B]` float64, 192 more, in card.json")
 
 
 def test_rows_become_the_events_that_the_schema_makes(table, served):

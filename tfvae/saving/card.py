@@ -38,6 +38,8 @@ _HUB_LICENCES = {
 }
 # What hubs call the task of a model, where they have a word for it.
 _TASKS = {"image": "unconditional-image-generation"}
+# Inputs and outputs that a signature's line in the README names.
+_MOST_TENSORS = 16
 UNKNOWN_LICENCE = "not known: see where the data come from"
 
 
@@ -266,7 +268,7 @@ def _signatures_section(facts: dict[str, Any], noun: str) -> list[str]:
         )
     lines += ["", "| signature | inputs | outputs | gives |", "| --- | --- | --- | --- |"]
     for name, one in facts["signatures"].items():
-        cells = [", ".join(map(_tensor, one[side].items())) for side in ("inputs", "outputs")]
+        cells = [in_words(one[side]) for side in ("inputs", "outputs")]
         lines.append(f"| `{name}` | {cells[0]} | {cells[1]} | {_cell(one['gives'])} |")
     size = f"[1, {', '.join(map(str, model['event_shape']))}]"
     label = "" if model["num_classes"] is None else ", label=tf.zeros(1, tf.int32)"
@@ -304,6 +306,15 @@ def _cell(value: Any) -> str:
     elif isinstance(value, float):
         value = f"{value:.6g}"
     return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def in_words(specs: dict[str, Any]) -> str:
+    """Name tensors; of a wide table's columns the first."""
+    shown = list(map(_tensor, specs.items()))
+    if len(shown) > _MOST_TENSORS:
+        more = len(shown) - _MOST_TENSORS // 2
+        shown = [*shown[: _MOST_TENSORS // 2], f"{more} more, in card.json"]
+    return ", ".join(shown)
 
 
 def _tensor(item: tuple[str, dict[str, Any]]) -> str:
