@@ -7,7 +7,6 @@ that a client needs nothing but the names and values of the table.
 import abc
 import functools
 import keyword
-import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfvae.datasets.column import Column, level_key
+from tfvae.datasets.column import MOST_NAMES, Column, level_key
 from tfvae.datasets.schema import Schema
 from tfvae.models.vae import VAE
 from tfvae.models.vq import VQVAE
@@ -271,14 +270,8 @@ class ColumnGroup(abc.ABC):
         )
 
 
-class NumberGroup(ColumnGroup):
-    """Numbers, fractions and counts."""
-
-    dtype = tf.float64
-
-    def is_missing(self, values: Tensor) -> Tensor:
-        """Tell which are missing, booleans `[B, n]`."""
-        return tf.math.is_nan(values)
+class _ScaledGroup(ColumnGroup):
+    """Columns whose values, or their logarithms, are moved and scaled."""
 
     @functools.cached_property
     def _log(self) -> np.ndarray:
@@ -288,10 +281,39 @@ class NumberGroup(ColumnGroup):
     def _line(self) -> tuple[np.ndarray, np.ndarray]:
         return self._each(lambda column: column.center), self._each(lambda column: column.scale)
 
+    @functools.cached_property
+    def _range(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._each(lambda column: column.low), self._each(lambda column: column.high)
+
+    def log_abs_det_jacobian(self, events: Tensor) -> Tensor:
+        """Compute the sum of log |∂(event)/∂(value)| over what is not missing, float64 `[B]`."""
+        center, scale = self._line
+        logs = -np.log(scale) - self._log * (center + scale * events)
+        return tf.reduce_sum(tf.where(tf.math.is_nan(events), _float64(0.0), logs), axis=1)
+
+
+class NumberGroup(_ScaledGroup):
+    """Numbers, fractions and counts."""
+
+    dtype = tf.float64
+
+    def _is(self, kind: str) -> np.ndarray:
+        return self._each(lambda column: column.kind == kind)
+
+    @functools.cached_property
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """What values may be at least and at most, each `[n]`."""
+        is_fraction = self._is("fraction")
+        low = np.where(is_fraction | self._is("count"), 0.0, -np.inf)
+        return low, np.where(is_fraction, self._line[1], np.inf)
+
+    def is_missing(self, values: Tensor) -> Tensor:
+        """Tell which are missing, booleans `[B, n]`."""
+        return tf.math.is_nan(values)
+
     def _numbers(self, values: Tensor, absent: Tensor) -> Tensor:
         center, scale = self._line
-        kinds = self._each(lambda column: column.kind)
-        is_count, is_fraction = kinds == "count", kinds == "fraction"
+        is_count, is_fraction = self._is("count"), self._is("fraction")
         expected = np.select(
             [is_count, is_fraction, self._log],
             [
@@ -301,8 +323,7 @@ class NumberGroup(ColumnGroup):
             ],
             "finite numbers",
         )
-        low = np.where(is_count | is_fraction, 0.0, -np.inf)
-        high = np.where(is_fraction, scale, np.inf)
+        low, high = self._bounds
         odd = tf.math.is_inf(values) | (values < low) | (values > high)
         odd |= is_count & (values != tf.floor(values)) | self._log & (values <= 0)
         with tf.control_dependencies([self._refusing(odd & ~absent, values, expected)]):
@@ -313,28 +334,19 @@ class NumberGroup(ColumnGroup):
     def values(self, events: Tensor, *, within_range: bool = False) -> Tensor:
         """Return values of numbers of events `[B, n]`: the inverse of `events`."""
         center, scale = self._line
-        kinds = self._each(lambda column: column.kind)
         numbers = center + scale * tf.cast(events, tf.float64)
         numbers = tf.where(self._log, tf.exp(tf.where(self._log, numbers, 0.0)), numbers)
-        low = np.where(np.isin(kinds, ["fraction", "count"]), 0.0, -np.inf)
-        high = np.where(kinds == "fraction", scale, np.inf)
+        low, high = self._bounds
         if within_range:
-            low = np.maximum(low, self._each(lambda column: column.low))
-            high = np.minimum(high, self._each(lambda column: column.high))
+            lowest, highest = self._range
+            low, high = np.maximum(low, lowest), np.minimum(high, highest)
         numbers = tf.clip_by_value(numbers, low, high)
         # As many digits as the table had, of counts none.
-        decimals = self._each(
-            lambda column: 0.0 if column.kind == "count" else np.nan_to_num(column.decimals or 0)
-        )
-        rounds = self._each(lambda column: column.kind == "count" or column.decimals is not None)
+        is_count = self._is("count")
+        decimals = np.where(is_count, 0, self._each(lambda column: column.decimals or 0))
+        rounds = is_count | self._each(lambda column: column.decimals is not None)
         unit = 10.0**decimals
         return tf.where(rounds, tf.round(numbers * unit) / unit, numbers)
-
-    def log_abs_det_jacobian(self, events: Tensor) -> Tensor:
-        """Compute the sum of log |∂(event)/∂(value)| over what is not missing, float64 `[B]`."""
-        center, scale = self._line
-        logs = -np.log(scale) - self._log * (center + scale * events)
-        return tf.reduce_sum(tf.where(tf.math.is_nan(events), _float64(0.0), logs), axis=1)
 
     def examples(self) -> list[np.ndarray]:
         """Return a batch of one value for each column."""
@@ -356,10 +368,9 @@ class LevelGroup(ColumnGroup):
             # As JSON writes them, too.
             lower = np.where(booleans[:, None], np.char.lower(self._levels), self._levels)
             is_level |= tf.equal(values[..., None], tf.constant(lower))
-        few = [
-            ", ".join(levels[:6]) + (", ..." if len(levels) > 6 else "") for levels in self._levels
-        ]
-        expected = np.array([f"one of {one}" for one in few])
+        more = ", ..." if self._levels.shape[1] > MOST_NAMES else ""
+        shown = [", ".join(levels[:MOST_NAMES]) + more for levels in self._levels]
+        expected = np.array([f"one of {one}" for one in shown])
         unknown = ~tf.reduce_any(is_level, axis=2) & ~absent
         with tf.control_dependencies([self._refusing(unknown, values, expected)]):
             return tf.cast(tf.argmax(tf.cast(is_level, tf.int32), axis=2), tf.float64)
@@ -376,11 +387,11 @@ class LevelGroup(ColumnGroup):
         return [np.array([levels[0]], object) for levels in self._levels]
 
 
-class DateGroup(ColumnGroup):
+class DateGroup(_ScaledGroup):
     """Dates, as text."""
 
     def _numbers(self, values: Tensor, absent: Tensor) -> Tensor:
-        center, scale = (self._each(operator.attrgetter(name)) for name in ("center", "scale"))
+        center, scale = self._line
         odd = ~tf.strings.regex_full_match(values, _DATE) & ~absent
         expected = np.array(
             ["dates such as 2020-12-31 or 2020-12-31T23:59:00"] * len(self._columns)
@@ -406,12 +417,10 @@ class DateGroup(ColumnGroup):
 
     def values(self, events: Tensor, *, within_range: bool = False) -> Tensor:
         """Return values of numbers of events `[B, n]`: the inverse of `events`."""
-        center, scale, low, high = (
-            self._each(operator.attrgetter(name)) for name in ("center", "scale", "low", "high")
-        )
+        center, scale = self._line
         seconds = center + scale * tf.cast(events, tf.float64)
         if within_range:
-            seconds = tf.clip_by_value(seconds, low, high)
+            seconds = tf.clip_by_value(seconds, *self._range)
         whole_days = self._each(lambda column: column.decimals == 0)
         unit = np.where(whole_days, _DAY, 1)
         whole = tf.cast(tf.round(seconds / unit), tf.int64) * unit
@@ -426,11 +435,6 @@ class DateGroup(ColumnGroup):
         hour, minute, second = rest // 3600, rest // 60 % 60, rest % 60
         time = "T" + padded(hour) + ":" + padded(minute) + ":" + padded(second)
         return tf.where(whole_days, text, text + time)
-
-    def log_abs_det_jacobian(self, events: Tensor) -> Tensor:
-        """Compute the sum of log |∂(event)/∂(value)| over what is not missing, float64 `[B]`."""
-        logs = -np.log(self._each(lambda column: column.scale)) + tf.zeros_like(events)
-        return tf.reduce_sum(tf.where(tf.math.is_nan(events), _float64(0.0), logs), axis=1)
 
     def examples(self) -> list[np.ndarray]:
         """Return a batch of one value for each column."""
@@ -462,15 +466,8 @@ def _days(year: Tensor, month: Tensor, day: Tensor) -> Tensor:
     year = year - tf.cast(month <= 2, tf.int64)
     era = year // 400
     of_era = year - era * 400
-    of_year = (
-        (
-            153 * (month + tf.where(month > 2, tf.constant(-3, tf.int64), tf.constant(9, tf.int64)))
-            + 2
-        )
-        // 5
-        + day
-        - 1
-    )
+    place = month + tf.where(month > 2, _int64(-3), _int64(9))
+    of_year = (153 * place + 2) // 5 + day - 1
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
