@@ -51,6 +51,14 @@ def same(one, other):
     np.testing.assert_array_equal(one, other)
 
 
+def of_three_causes(count, classes):
+    """Images of bits that three numbers make, and labels that say nothing of them, or None."""
+    rng = np.random.default_rng(0)
+    logits = 3 * rng.normal(size=(count, 3)) @ rng.normal(size=(3, 64))
+    x = (rng.random((count, 64)) < special.expit(logits)).astype(np.float32).reshape(-1, 8, 8, 1)
+    return x, None if classes is None else rng.integers(0, classes, count).astype(np.int32)
+
+
 def bits_of(vae, x, label=None):
     elbo = np.mean([vae.elbo(x, label, seed=seed).elbo.numpy().sum() for seed in range(4)])
     return -elbo / math.log(2)
@@ -430,10 +438,7 @@ def test_far_cells_of_a_prior_come_back():
 @pytest.mark.parametrize("classes", [3, None])
 @pytest.mark.parametrize("groups", ["3,2,2x2x2", "2,3"])
 def test_the_groups_of_a_hierarchy_are_coded_one_given_the_others(groups, classes):
-    rng = np.random.default_rng(0)
-    logits = 3 * rng.normal(size=(600, 3)) @ rng.normal(size=(3, 64))
-    x = (rng.random((600, 64)) < special.expit(logits)).astype(np.float32).reshape(-1, 8, 8, 1)
-    label = None if classes is None else rng.integers(0, classes, 600).astype(np.int32)
+    x, label = of_three_causes(600, classes)
     vae = HierarchicalVAE.for_events(
         (8, 8, 1), groups=groups, network="conv:filters=8x8,hidden=16", num_classes=classes, seed=0
     )
@@ -468,10 +473,7 @@ def test_the_groups_of_a_hierarchy_are_coded_one_given_the_others(groups, classe
     ],
 )
 def test_codes_and_what_they_leave_are_coded_in_as_many_bits_as_the_bound_says(quantizer, classes):
-    rng = np.random.default_rng(0)
-    logits = 3 * rng.normal(size=(400, 3)) @ rng.normal(size=(3, 64))
-    x = (rng.random((400, 64)) < special.expit(logits)).astype(np.float32).reshape(-1, 8, 8, 1)
-    label = None if classes is None else rng.integers(0, classes, 400).astype(np.int32)
+    x, label = of_three_causes(400, classes)
     vq = VQVAE.for_events(
         (8, 8, 1),
         quantizer=quantizer,
@@ -496,7 +498,7 @@ def test_codes_and_what_they_leave_are_coded_in_as_many_bits_as_the_bound_says(q
     # Two words of what both sides know at first.
     assert done.start_up_bits == 64
     # Events that no codes stand for.
-    noise = rng.integers(0, 2, (5, 8, 8, 1)).astype(np.float32)
+    noise = np.random.default_rng(1).integers(0, 2, (5, 8, 8, 1)).astype(np.float32)
     some = None if label is None else label[:5]
     for odd in (noise, np.zeros_like(noise), np.ones_like(noise), noise[:1], noise[:0]):
         given = None if some is None else some[: len(odd)]

@@ -64,9 +64,10 @@ class _CodeExplorer(Parts):
         gr, model, examples = self.gr, self._model, self._examples
 
         def own(number: int) -> tuple[np.ndarray, int | None]:
-            labels = examples.condition(model, slice(None))
-            label = None if labels is None else int(labels[number])
-            return np.asarray(examples.codes[number], np.int64), label
+            label = examples.condition(model, [number])
+            # Of images that the model drew, the codes that they were drawn from may be others.
+            codes = model.code(examples.images[number][None], label)[0]
+            return codes.astype(np.int64), None if label is None else int(label[0])
 
         def picture(number: Any, codes: np.ndarray) -> str:
             row = examples.row(number)
@@ -140,7 +141,7 @@ class _CodeExplorer(Parts):
             self.heading("Samples", text)
             with self.controls():
                 seed = gr.Number(0, label="seed", precision=0, min_width=80, elem_id="seed")
-                label = self._label()
+                label = self.label(model.num_classes, "label y", "samples", some_of_each=True)
                 temperature = gr.Slider(
                     0.1, 1.5, 1.0, step=0.05, label="temperature", elem_id="temperature", buttons=[]
                 )
@@ -148,11 +149,8 @@ class _CodeExplorer(Parts):
 
             def draw(seed: Any, label: int | None, temperature: float) -> str:
                 def found() -> str:
-                    n, chosen = 64, None
-                    if model.num_classes is not None:
-                        each = np.arange(n) * model.num_classes // n
-                        chosen = each if label in (None, -1) else np.full(n, label)
-                    drawn = model.draw(n, chosen, checked_seed(seed), float(temperature))
+                    chosen = views.labels_of_grid(model, label, 64)
+                    drawn = model.draw(64, chosen, checked_seed(seed), float(temperature))
                     return views.grid(model.decode(drawn, chosen), f"samples, seed {seed}")
 
                 return told(found)
@@ -182,12 +180,3 @@ class _CodeExplorer(Parts):
             return self.gr.State(0)
         choices = [(str(level), level) for level in range(self._model.depth)]
         return self.gr.Dropdown(choices, value=0, label="level", elem_id="level", min_width=80)
-
-    def _label(self) -> Any:
-        classes = self._model.num_classes
-        if classes is None:
-            return self.gr.State(None)
-        choices = [("some of each", -1), *((str(one), one) for one in range(classes))]
-        return self.gr.Dropdown(
-            choices, value=-1, label="label y", elem_id="label-samples", min_width=90
-        )

@@ -223,7 +223,9 @@ class _Explorer(Parts):
                 with gr.Column(min_width=200, scale=3):
                     image = self.html(picture, "decoded")
                 with gr.Column(min_width=120, scale=2):
-                    label = self._label("label y", "walk", value=first.label)
+                    label = self.label(
+                        self._model.num_classes, "label y", "walk", value=first.label
+                    )
                     origin = gr.Button("Origin", elem_id="origin")
                     draw = gr.Button("Draw z", elem_id="draw-z")
             sliders = []
@@ -280,13 +282,12 @@ class _Explorer(Parts):
             self.heading("Samples", "z drawn from the prior, decoded")
             with self.controls():
                 seed = gr.Number(0, label="seed", precision=0, min_width=80, elem_id="seed")
-                label = self._label("label y", "samples", some_of_each=True)
+                label = self.label(self._model.num_classes, "label y", "samples", some_of_each=True)
                 again = gr.Button("New seed", min_width=80, elem_id="new-seed")
             picture = self.html(views.samples(model, 0, None), "samples")
 
         def draw(seed: int | None, label: int | None) -> str:
-            chosen = None if label == -1 else label
-            return told(lambda: views.samples(model, checked_seed(seed), chosen))
+            return told(lambda: views.samples(model, checked_seed(seed), label))
 
         def draw_again(seed: int | None, label: int | None) -> tuple[int, str]:
             following = following_seed(seed)
@@ -304,7 +305,9 @@ class _Explorer(Parts):
             self.heading("Reconstruction", text)
             with self.controls():
                 upload, number, chosen = self._choice("image", 0)
-                label = self._label("label y", "image", value=chosen.value.label)
+                label = self.label(
+                    self._model.num_classes, "label y", "image", value=chosen.value.label
+                )
                 invert = gr.Checkbox(False, label="invert the upload", min_width=80)
             notes = views.hint(f"An upload is {self._preparation()}.")
 
@@ -347,7 +350,9 @@ class _Explorer(Parts):
                     self._choice("first", 0),
                     self._choice("second", min(1, len(self._examples.images) - 1)),
                 ]
-                label = self._label("decode as label", "line", value=ends[0][2].value.label)
+                label = self.label(
+                    self._model.num_classes, "decode as label", "line", value=ends[0][2].value.label
+                )
 
             def draw(label: int | None, *chosen: _Chosen) -> str:
                 images = [
@@ -379,20 +384,6 @@ class _Explorer(Parts):
             label.input(draw, [label, *chosen], picture, **self.live)
 
     # --- what the parts share -------------------------------------------------------------------
-
-    def _label(
-        self, name: str, part: str, *, value: int | None = 0, some_of_each: bool = False
-    ) -> Any:
-        """Return the control for a label; for a model without, a state that is always None."""
-        classes = self._model.num_classes
-        if classes is None:
-            return self.gr.State(None)
-        choices: list[Any] = [(str(label), label) for label in range(classes)]
-        if some_of_each:
-            choices, value = [("some of each", -1), *choices], -1
-        return self.gr.Dropdown(
-            choices, value=value, label=name, min_width=110, elem_id=f"label-{part}"
-        )
 
     def _choice(self, name: str, row: int) -> tuple[Any, Any, Any]:
         """Return the controls to choose an image, and the state of the one that is chosen."""

@@ -59,6 +59,25 @@ class Parts:
         """Return a row for controls."""
         return self.gr.Row(elem_classes="tfvae-controls")
 
+    def label(
+        self,
+        classes: int | None,
+        name: str,
+        part: str,
+        *,
+        value: int | None = 0,
+        some_of_each: bool = False,
+    ) -> Any:
+        """Return the control for a label; for a model without, a state that is always None."""
+        if classes is None:
+            return self.gr.State(None)
+        choices: list[Any] = [(str(label), label) for label in range(classes)]
+        if some_of_each:
+            choices, value = [("some of each", -1), *choices], -1
+        return self.gr.Dropdown(
+            choices, value=value, label=name, min_width=110, elem_id=f"label-{part}"
+        )
+
     def words(self, text: str) -> None:
         """Lay out HTML that stays as it is."""
         self.gr.HTML(text, elem_classes="tfvae", apply_default_css=False)

@@ -191,10 +191,17 @@ def samples(model: LatentModel, seed: int, label: int | None, n: int = 64) -> st
         label: of a conditional model, that of all; by default some of each.
         n: how many.
     """
-    labels = None
-    if model.num_classes is not None:
-        labels = np.arange(n) * model.num_classes // n if label is None else np.full(n, label)
+    labels = labels_of_grid(model, label, n)
     return grid(model.decode(model.draw(n, labels, seed), labels), f"samples, seed {seed}")
+
+
+def labels_of_grid(model: ImageModel, label: int | None, n: int) -> np.ndarray | None:
+    """Return the labels of n samples: one for all, or for None and −1 some of each."""
+    if model.num_classes is None:
+        return None
+    if label in (None, -1):
+        return np.arange(n) * model.num_classes // n
+    return np.full(n, label)
 
 
 def decoded(model: LatentModel, z: Any, label: int | None) -> str:
