@@ -31,69 +31,89 @@ def lines_of(example):
     return [line for line in example.splitlines() if line and "import" not in line]
 
 
-def run(example, page, names=None, **instead):
-    """Run an example with some texts replaced, each of which it has; return its names."""
-    for text, other in instead.items():
-        assert text in example
-        example = example.replace(text, other)
-    names = {} if names is None else names
-    exec(compile(example, page, "exec"), names)
-    return names
+def write_diamonds(test_data, folder):
+    """Write some rows of the table that the pages name and no package has."""
+    table = pd.read_csv(test_data / "tables" / "diamonds.csv", index_col=0)
+    table.sample(1500, random_state=0).to_csv(folder / "diamonds.csv", index=False)
 
 
-@pytest.mark.exhaustive
-def test_the_first_example_trains_draws_saves_and_is_served(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    example, _ = blocks("python", "README.md")
-    assert len(lines_of(example)) <= 15
-    assert example in blocks("python", "docs/getting_started.md")
-    run(example, "README.md", **{"epochs=20": "epochs=1"})
+def test_the_readmes_examples_are_short_and_those_of_the_pages():
+    first, table = blocks("python", "README.md")
+    assert len(lines_of(first)) <= 15
+    assert first in blocks("python", "docs/getting_started.md")
+    assert len(lines_of(table)) <= 10
+    assert table in blocks("python", "docs/tables.md")
+
+
+# --- what is asked of an example once it has run --------------------------------------------------
+
+# By page and number of the example in Python: a function of its names, which runs in its folder.
+ASKED = {}
+# What such an example has in place of some of its text, once its epochs and trials are one.
+INSTEAD = {
+    ("docs/vq.md", 0): {'"vq:codes=256"': '"vq:codes=8"'},
+    ("docs/train.md", 0): {"epochs=1": "epochs=2"},
+    ("docs/train.md", 1): {
+        '"mnist-small", binarize="dynamic"': '"digits", binarize="threshold"',
+        "n_trials=1": "n_trials=8",
+        "epochs=1": "epochs=3",
+        "n_startup_trials=4": "n_startup_trials=2",
+    },
+}
+
+
+def asked_of(page, number=0):
+    def keep(function):
+        ASKED[page, number] = function
+        return function
+
+    return keep
+
+
+@asked_of("docs/getting_started.md")
+def trains_draws_and_saves(names):
     for name in ("samples.png", "reconstructions.png", "model.keras", "saved_model"):
-        assert (tmp_path / name).exists()
+        assert Path(name).exists()
 
-    page = "docs/serve.md"
-    serving, client, runtimes = blocks("python", page)
-    names = run(serving, page, **{"my_model/1": "saved_model"})
+
+@asked_of("docs/serve.md", 0)
+def draws_without_the_package(names):
     assert names["images"].shape == (2, 28, 28, 1)
-    with model_server(tmp_path / "saved_model") as (_, address):
-        served = run(client, page, **{"grpc://localhost:8500": address})
-    np.testing.assert_allclose(served["images"], names["images"], atol=1e-6)
-    exports = re.findall(
-        r"^tfvae export runs/first --out \w+ --format .*$", PAGES[page], re.MULTILINE
-    )
-    assert len(exports) == 2
-    for line in exports:
-        within(*line.replace("runs/first", "model.keras").split()[1:])
-    names = run(runtimes, page)
-    expected = keras.models.load_model("model.keras").decode(names["noise"]).mean()
+    names["loaded"] = names["images"]
+
+
+@asked_of("docs/serve.md", 1)
+def draws_the_same_over_the_net(names):
+    np.testing.assert_allclose(names["images"], names["loaded"], atol=1e-6)
+
+
+@asked_of("docs/serve.md", 2)
+def draws_the_same_in_other_runtimes(names):
+    expected = keras.models.load_model("runs/first/model.keras").decode(names["noise"]).mean()
     np.testing.assert_allclose(names["images"], expected, atol=1e-4)
     np.testing.assert_allclose(names["nearly"], expected, atol=0.1)
 
 
-@pytest.mark.exhaustive
-def test_networks_and_likelihoods_of_ones_own(tmp_path):
-    page = "docs/distributions.md"
-    networks, extension = blocks("python", page)
+@asked_of("docs/distributions.md", 0)
+def reconstructs_by_networks_of_ones_own(names):
     series = np.random.default_rng(0).normal(size=(4, 24, 1)).astype("float32")
-    assert run(networks, page)["vae"].reconstruct(series).shape == series.shape
-    assert len(lines_of(extension)) <= 10
-    own = run(extension, page)["vae"]
+    assert names["vae"].reconstruct(series).shape == series.shape
+
+
+@asked_of("docs/distributions.md", 1)
+def keeps_a_likelihood_of_ones_own(names):
+    assert len(lines_of(blocks("python", "docs/distributions.md")[1])) <= 10
+    own = names["vae"]
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
     own.compile("adam")
     own.fit(images, verbose=0)
-    own.save(tmp_path / "own.keras")
-    again = keras.models.load_model(tmp_path / "own.keras")
+    own.save("own.keras")
+    again = keras.models.load_model("own.keras")
     np.testing.assert_array_equal(again.elbo(images, seed=1).elbo, own.elbo(images, seed=1).elbo)
 
 
-@pytest.mark.exhaustive
-def test_a_table_has_rows_made_up_holes_filled_and_a_score(tmp_path, monkeypatch, test_data):
-    monkeypatch.chdir(tmp_path)
-    write_diamonds(test_data, tmp_path)
-    _, example = blocks("python", "README.md")
-    assert len(lines_of(example)) <= 10
-    assert example in blocks("python", "docs/tables.md")
-    names = run(example, "README.md", **{"epochs=10": "epochs=1"})
+@asked_of("docs/tables.md", 1)
+def makes_rows_up_fills_holes_and_scores(names):
     table = pd.read_csv("diamonds.csv")
     assert list(names["made_up"]) == list(table)
     low, high = table["price"].min(), table["price"].max()
@@ -101,96 +121,72 @@ def test_a_table_has_rows_made_up_holes_filled_and_a_score(tmp_path, monkeypatch
     assert set(names["made_up"]["cut"]) <= set(table["cut"])
     assert not names["filled"].isna().any().any()
     assert names["score"].shape == names["x"][:1000].shape[:1]
-    run(blocks("python", "docs/tables.md")[1], "docs/tables.md")
 
 
-def write_diamonds(test_data, folder):
-    """Write some rows of the table that the pages name and no package has."""
-    table = pd.read_csv(test_data / "tables" / "diamonds.csv", index_col=0)
-    table.sample(1500, random_state=0).to_csv(folder / "diamonds.csv", index=False)
-
-
-@pytest.mark.exhaustive
-def test_holes_are_filled(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (missing,) = blocks("python", "docs/missing.md")
-    names = run(missing, "docs/missing.md", **{"epochs=5": "epochs=1"})
+@asked_of("docs/missing.md")
+def fills_holes(names):
     x, filled = names["x"], names["filled"].numpy()
     np.testing.assert_array_equal(filled[~np.isnan(x)], x[~np.isnan(x)])
     assert np.isfinite(filled).all()
     assert names["completions"].shape == (10, 500, 6)
 
 
-@pytest.mark.exhaustive
-def test_codes_are_trained_in_two_stages():
-    (example,) = blocks("python", "docs/vq.md")
-    replaced = example.replace("epochs=20", "epochs=1")
-    names = run(replaced, "docs/vq.md", **{'"vq:codes=256"': '"vq:codes=8"'})
+@asked_of("docs/vq.md")
+def trains_codes_in_two_stages(names):
     assert names["codes"].shape == (100, 7, 7)
     assert names["samples"].shape == (64, 28, 28, 1)
     assert names["found"].bound > -1000
 
 
-def test_scores_have_a_threshold_and_shares():
-    (score,) = blocks("python", "docs/anomalies.md")
-    names = run(score, "docs/anomalies.md")
+@asked_of("docs/anomalies.md")
+def finds_a_threshold_and_shares(names):
     assert np.mean(names["score"] > names["threshold"]) == pytest.approx(0.01)
     assert names["share"].shape == names["x"].shape
 
 
-@pytest.mark.exhaustive
-def test_a_file_is_as_long_as_the_elbo_says():
-    (example,) = blocks("python", "docs/compression.md")
-    names = run(example, "docs/compression.md")
+@asked_of("docs/compression.md")
+def takes_as_many_bits_as_the_elbo_says(names):
     assert 8 * len(names["data"]) / names["bits"] == pytest.approx(1.0, abs=0.1)
 
 
-@pytest.mark.exhaustive
-def test_a_hierarchy_trains():
-    first, _ = blocks("python", "docs/hierarchies.md")
-    names = run(first, "docs/hierarchies.md")
+@asked_of("docs/hierarchies.md", 0)
+def has_groups(names):
     assert names["terms"].kl_by_group.shape == (64, 2)
     assert names["top"].shape == (64, 16)
     assert names["below"].shape == (64, 7, 7, 4)
 
 
-@pytest.mark.exhaustive
-def test_a_hierarchy_on_networks_of_ones_own():
-    _, own = blocks("python", "docs/hierarchies.md")
-    assert run(own, "docs/hierarchies.md")["vae"].groups == ((2,), (3,))
+@asked_of("docs/hierarchies.md", 1)
+def has_groups_of_ones_own(names):
+    assert names["vae"].groups == ((2,), (3,))
 
 
-@pytest.mark.exhaustive
-def test_the_loop_trains():
-    *_, loop = blocks("python", "docs/train.md")
-    assert len(run(loop, "docs/train.md")["history"].history["elbo"]) == 2
-
-
-@pytest.mark.exhaustive
-def test_a_small_set_ends_at_its_best():
-    small, *_ = blocks("python", "docs/train.md")
-    names = run(small, "docs/train.md", **{"epochs=200": "epochs=2"})
+@asked_of("docs/train.md", 0)
+def ends_at_its_best(names):
     assert names["best"].best == pytest.approx(max(names["vae"].history.history["val_elbo"]))
 
 
-@pytest.mark.exhaustive
-def test_a_sweep_prunes_and_finds():
-    optuna = pytest.importorskip("optuna")
-    _, sweep, _ = blocks("python", "docs/train.md")
-    fewer = {
-        '"mnist-small", binarize="dynamic"': '"digits", binarize="threshold"',
-        "n_trials=20": "n_trials=8",
-        "epochs=10": "epochs=3",
-        "n_startup_trials=4": "n_startup_trials=2",
-    }
-    study = run(sweep, "docs/train.md", **fewer)["study"]
-    states = [trial.state for trial in study.trials]
-    assert optuna.trial.TrialState.PRUNED in states
-    assert states.count(optuna.trial.TrialState.COMPLETE) >= 2
-    assert set(study.best_params) == {"latent_dim", "learning_rate"}
+@asked_of("docs/train.md", 1)
+def prunes_and_finds(names):
+    states = [trial.state.name for trial in names["study"].trials]
+    assert "PRUNED" in states
+    assert states.count("COMPLETE") >= 2
+    assert set(names["study"].best_params) == {"latent_dim", "learning_rate"}
 
 
-# These pages are about data that no package has, and about a clone of the repository.
+@asked_of("docs/train.md", 2)
+def trains_by_the_loop(names):
+    assert len(names["history"].history["elbo"]) == 1
+
+
+def test_what_is_asked_is_asked_of_an_example():
+    for page, number in {*ASKED, *INSTEAD}:
+        assert number < len(blocks("python", page)), (page, number)
+
+
+# --- the pages ------------------------------------------------------------------------------------
+
+# These are about data that no package has, and about a clone of the repository.
 OF_A_CLONE = ("README.md", "docs/results.md", "docs/benchmarks.md")
 
 
@@ -201,7 +197,10 @@ def shortened(line):
     if words[0] != "tfvae" or words[1] == "explore" or yours or "--logger" in words:
         return None
     if words[1] == "train" and "--resume" not in words:
-        for option, value in (("--epochs", "1"), ("--network", "dense:hidden=8")):
+        fewer = [("--epochs", "1"), ("--network", "dense:hidden=8")]
+        if "vq" in words:
+            fewer.append(("--prior-epochs", "1"))
+        for option, value in fewer:
             if option in words:
                 words[words.index(option) + 1] = value
             else:
@@ -210,6 +209,34 @@ def shortened(line):
         if option in words:
             words[words.index(option) + 1] = "20"
     return words[1:]
+
+
+def run_command(line):
+    """Run a line of a page, unless it trains what is there already."""
+    words = shortened(line) if line else None
+    if words is None:
+        return
+    if "--run-dir" in words and Path(words[words.index("--run-dir") + 1]).exists():
+        return
+    within(*words)
+    if "--out" in words:
+        assert Path(words[words.index("--out") + 1]).exists(), line
+
+
+def run_example(example, page, number, names):
+    """Run an example for one epoch, or with what `INSTEAD` says, and ask what is asked of it."""
+    example = re.sub(r"\bepochs=\d+", "epochs=1", example)
+    example = re.sub(r"\bn_trials=\d+", "n_trials=1", example)
+    for text, other in INSTEAD.get((page, number), {}).items():
+        assert text in example
+        example = example.replace(text, other)
+    if "Client" in example:
+        with model_server(Path("my_model/1")) as (_, address):
+            exec(compile(example.replace("grpc://localhost:8500", address), page, "exec"), names)
+    else:
+        exec(compile(example, page, "exec"), names)
+    if (page, number) in ASKED:
+        ASKED[page, number](names)
 
 
 @pytest.mark.exhaustive
@@ -222,38 +249,31 @@ def test_a_page_works_as_written_in_an_empty_folder(page, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     if "diamonds.csv" in PAGES[page]:
         write_diamonds(request.getfixturevalue("test_data"), tmp_path)
-    names = {}
+    names, number = {}, 0
     for language, block in re.findall(
         r"^```(python|sh)\n(.*?)^```$", PAGES[page], flags=re.DOTALL | re.MULTILINE
     ):
         if language == "python":
-            if "Client" not in block:
-                fewer = re.sub(r"\bepochs=\d+", "epochs=1", block)
-                fewer = re.sub(r"\bn_trials=\d+", "n_trials=1", fewer)
-                exec(compile(fewer, page, "exec"), names)
-            continue
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shortened(line) if line else None
-            if words is not None:
-                if "--run-dir" in words and Path(words[words.index("--run-dir") + 1]).exists():
-                    continue
-                within(*words)
-                if "--out" in words:
-                    assert Path(words[words.index("--out") + 1]).exists(), line
+            run_example(block, page, number, names)
+            number += 1
+        else:
+            for line in block.replace("\\\n", " ").splitlines():
+                run_command(line)
 
 
 @pytest.mark.exhaustive
-def test_the_examples_of_own_data_run_and_print_what_is_shown(tmp_path, monkeypatch, capsys):
+def test_the_examples_of_own_data_print_what_is_shown(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     page = "docs/own_data.md"
-    arrays, table, target = blocks("python", page)
     shown = blocks("text", page)
-    names = run(arrays, page)
+    names = {}
+    arrays, table, target = blocks("python", page)
+    exec(compile(arrays, page, "exec"), names)
     assert capsys.readouterr().out == shown[0]
-    run(table, page, names)
+    exec(compile(table, page, "exec"), names)
     assert capsys.readouterr().out.startswith(shown[1])
     assert list(names["new"]) == list(names["people"])
-    run(target, page, names)
+    exec(compile(target, page, "exec"), names)
     assert names["denoised"].shape == names["clean"].shape
 
 
