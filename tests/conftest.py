@@ -7,13 +7,11 @@ from pathlib import Path
 # Before TensorFlow is imported: its start-up messages would drown a failure's text.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import graph_memory
-import keras
+# TensorFlow is imported below, where tests run: the process that -n starts others from needs none.
 import numpy as np
 import processor_time
 import pytest
 import sampling
-from tensorflow.python.framework.config import disable_op_determinism
 
 # Tracing makes millions of objects: to look through them all, time and again, would take a tenth of
 # the suite. A graph is a circle of references, though, and stays until they are looked through:
@@ -55,6 +53,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
+    import graph_memory
+
     # What TensorFlow and the tests' modules have made by now stays: it is looked through no more.
     graph_memory.remember()
     gc.collect()
@@ -67,6 +67,8 @@ def pytest_runtest_teardown(item, nextitem):
     memory = item.config.stash.setdefault(MEMORY, {"left": processor_time.resident()})
     ends = nextitem is None or nextitem.path != item.path
     if ends:
+        import graph_memory
+
         graph_memory.forget()
     if processor_time.resident() > memory["left"] + GROWTH:
         gc.collect()
@@ -78,6 +80,9 @@ def pytest_runtest_teardown(item, nextitem):
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     """Each test starts from the same global seed and precision, and leaves no layers behind."""
+    import keras
+    from tensorflow.python.framework.config import disable_op_determinism
+
     keras.utils.set_random_seed(0)
     yield
     # A command that trains asks for it, and Keras then compiles nothing by XLA.
