@@ -1,4 +1,4 @@
-"""What a process pays before it trains: imports beyond TensorFlow's, and the first step."""
+"""What a process pays before it works: imports beyond TensorFlow's, a first step, a command."""
 
 import json
 import statistics
@@ -12,6 +12,14 @@ from typing import Any
 
 from comparison import HERE, IN_TENSORFLOW, OURS
 from turns import Process
+
+MODEL = HERE.parent / "saved_models" / "digits"
+# Commands, each with a model that has been trained.
+COMMANDS = {
+    "tfvae --help": ["--help"],
+    "tfvae sample MODEL --n 16": ["sample", str(MODEL), "--n", "16", "--out", "samples.png"],
+    "tfvae evaluate MODEL --limit 100": ["evaluate", str(MODEL), "--limit", "100"],
+}
 
 IMPORTS = """
 import json, sys, time
@@ -31,6 +39,7 @@ def measure(rounds: int) -> dict[str, Any]:
 
     imports, loads = [], False
     first: dict[str, list[float]] = {name: [] for name in (*IN_TENSORFLOW, *OURS)}
+    commands: dict[str, list[float]] = {name: [] for name in COMMANDS}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "images.npy"
         bits = np.random.default_rng(0).random((200, 28, 28, 1)) < 0.2
@@ -49,14 +58,21 @@ def measure(rounds: int) -> dict[str, Any]:
                 with closing(Process(command)) as process:
                     process.ask()
                     seconds.append(time.perf_counter() - begun)
-            shown = {name: round(seconds[-1], 1) for name, seconds in first.items()}
-            print(f"round {number + 1}: import {imports[-1]}, first step {shown}", file=sys.stderr)
+            for name, arguments in COMMANDS.items():
+                begun = time.perf_counter()
+                command = [str(Path(sys.executable).parent / "tfvae"), *arguments]
+                subprocess.run(command, capture_output=True, check=True, cwd=folder)
+                commands[name].append(time.perf_counter() - begun)
+            both = {**first, **commands}
+            shown = {name: round(seconds[-1], 1) for name, seconds in both.items()}
+            print(f"round {number + 1}: import {imports[-1]}, seconds {shown}", file=sys.stderr)
     return {
         "import": statistics.median(theirs for theirs, _ in imports),
         "tfvae": statistics.median(ours for _, ours in imports),
         "share": statistics.median(ours / theirs for theirs, ours in imports),
         "loads_tfp": loads,
         "first_step": {name: statistics.median(seconds) for name, seconds in first.items()},
+        "commands": {name: statistics.median(seconds) for name, seconds in commands.items()},
     }
 
 
@@ -74,4 +90,7 @@ def table(found: dict[str, Any]) -> str:
         f"| from start to the end of the first step, {name} | {seconds:.1f} |"
         for name, seconds in found["first_step"].items()
     ]
+    # Measured before there were commands among them, results have none.
+    commands = found.get("commands", {})
+    lines += [f"| `{name}`, all of it | {seconds:.1f} |" for name, seconds in commands.items()]
     return "\n".join(lines)

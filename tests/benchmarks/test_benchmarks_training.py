@@ -119,10 +119,12 @@ def test_slopes(training, options, tmp_path, monkeypatch):
 def test_startup(training, options, tmp_path, monkeypatch):
     monkeypatch.setattr(training.startup, "IN_TENSORFLOW", ())
     monkeypatch.setattr(training.startup, "OURS", ("tfvae float32",))
+    monkeypatch.setattr(training.startup, "COMMANDS", {"tfvae --help": ["--help"]})
     found = run(training, options, tmp_path, "startup")["startup"]["found"]
     assert not found["loads_tfp"]
     assert found["tfvae"] > 0 and found["import"] > 0
     assert all(seconds > 0 for seconds in found["first_step"].values())
+    assert found["commands"]["tfvae --help"] > 0
 
 
 @pytest.mark.exhaustive
