@@ -1,5 +1,6 @@
 import re
 
+import components
 import keras
 import numpy as np
 import pytest
@@ -26,10 +27,7 @@ def built(name, d=4, seed=0, shaken=0.0):
     family = posteriors.get(name)
     family.bind((d,), seed)
     family(features(2, FEATURES))
-    rng = np.random.default_rng(1)
-    for weight in family.trainable_weights:
-        weight.assign_add(rng.normal(size=weight.shape).astype(np.float32) * shaken)
-    return family
+    return components.shaken(family, seed=1, size=shaken)
 
 
 def test_names_and_defaults():

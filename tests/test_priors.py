@@ -3,6 +3,7 @@ import re
 import types
 import warnings
 
+import components
 import keras
 import numpy as np
 import pytest
@@ -46,10 +47,7 @@ def built(name, d=4, seed=0, shaken=0.0, model=None):
     family.bind((d,), seed)
     family.attach(model or Model(d=d, num_classes=3 if name == "class_normal" else None))
     family.build((d,))
-    rng = np.random.default_rng(1)
-    for weight in family.trainable_weights:
-        weight.assign_add(rng.normal(size=weight.shape).astype(np.float32) * shaken)
-    return family
+    return components.shaken(family, seed=1, size=shaken)
 
 
 def test_names_and_defaults():

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from components import shaken
 from tensorflow_probability import bijectors as tfb
 from tensorflow_probability import distributions as tfd
 
@@ -14,14 +15,6 @@ from tfvae.distributions.flows import MADE, Autoregressive, Conditioner, Couplin
 STEPS = [Autoregressive, Coupling]
 every_step = pytest.mark.parametrize("step", STEPS)
 gated_or_not = pytest.mark.parametrize("gated", [False, True])
-
-
-def shaken(layer, seed=0, size=0.2):
-    """A layer whose weights are far from where they start, as training leaves them."""
-    rng = np.random.default_rng(seed)
-    for weight in layer.trainable_weights:
-        weight.assign_add(rng.normal(size=weight.shape).astype(np.float32) * size)
-    return layer
 
 
 def normal(*shape, seed=0):

@@ -159,3 +159,11 @@ def model(case, seed=0, **kwargs):
 def batch(vae, case):
     x = events(LIKELIHOODS[case.likelihood], case.shape)
     return x, None if vae.num_classes is None else np.arange(len(x)) % CLASSES
+
+
+def shaken(layer, seed=0, size=0.2):
+    """A layer whose weights are far from where they start, as training leaves them."""
+    rng = np.random.default_rng(seed)
+    for weight in layer.trainable_weights:
+        weight.assign_add(rng.normal(size=weight.shape).astype(np.float32) * size)
+    return layer
