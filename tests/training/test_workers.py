@@ -69,6 +69,7 @@ def test_all_hear_the_chief_and_each_other(together):
     for index in range(2):
         assert facts[index]["told"]
         assert facts[index]["nothing"]
+        assert facts[index]["gathered"]
         assert facts[index]["any"] == [True, True, False]
 
 

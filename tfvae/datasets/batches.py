@@ -22,7 +22,7 @@ from tfvae.datasets.draws import binarized, dequantized, intensities, static_dra
 from tfvae.datasets.source import Source, plural_of
 from tfvae.errors import InputError
 from tfvae.likelihoods import Support
-from tfvae.share import share
+from tfvae.share import Share, share
 
 
 class Split:
@@ -98,6 +98,21 @@ class Split:
             seed: decides order and draws, as that of `load` does.
         """
         return Split(self._source, self.rows, binarize=self.binarize, noise=self.noise, seed=seed)
+
+    def taken(self, begin: Any, end: Any, worker: int, workers: int) -> tuple[Any, Share]:
+        """Return which of a batch's events a worker takes.
+
+        Args:
+            begin: how many events of the epoch the batches before have, a scalar tensor.
+            end: how many with this batch.
+            worker: the number of the process that takes them, from 0.
+            workers: how many processes share each batch.
+
+        Returns:
+            The first of them, counted from the epoch's first, and which rows of the batch they are.
+        """
+        rows = share(end - begin, worker, workers)
+        return begin + rows.start, rows
 
     def on(self, device: str) -> "Split":
         """Return the same events held in the memory of a device, for graphs that run there.
@@ -227,6 +242,17 @@ class Batches:
             self.batch_size, len(self.split) - tf.cast(step, tf.int32) * self.batch_size
         )
 
+    def held(self, step: Any, worker: int = 0, workers: int = 1) -> Share:
+        """Return which rows of the batch `step` one worker's are, in int32; as for `at`."""
+        _, rows = self._taken(step, worker, workers)
+        start, stop, total = (tf.cast(value, tf.int32) for value in rows[:3])
+        return Share(start, stop, total, rows.counts)
+
+    def _taken(self, step: Any, worker: int, workers: int) -> tuple[Any, Share]:
+        begin = tf.cast(step, tf.int64) * self.batch_size
+        end = begin + tf.cast(self.total(step), tf.int64)
+        return self.split.taken(begin, end, worker, workers)
+
     def at(self, epoch: Any, step: Any, worker: int = 0, workers: int = 1) -> Any:
         """Return one batch, or one worker's rows of it.
 
@@ -234,7 +260,7 @@ class Batches:
             epoch: which order, and which of the draws that are made anew each epoch, a whole
                 number or a scalar tensor.
             step: which batch.
-            worker: who takes it; see `tfvae.training.replicas.share`.
+            worker: the number of the process that takes it, from 0.
             workers: of how many.
 
         Returns:
@@ -243,9 +269,9 @@ class Batches:
         """
         split, count = self.split, len(self.split)
         epoch, step = tf.cast(epoch, tf.int64), tf.cast(step, tf.int64)
-        total = tf.cast(self.total(step), tf.int64)
-        rows = share(total, worker, workers)
-        positions = step * self.batch_size + tf.range(rows.start, rows.stop)
+        start, rows = self._taken(step, worker, workers)
+        total = rows.total
+        positions = start + tf.range(rows.stop - rows.start)
         key = tf.stack([tf.constant(split.seed, tf.int64), epoch])
         if self.shuffle:
             positions = tf.random.experimental.index_shuffle(positions, key, count - 1)

@@ -104,6 +104,29 @@ def broadcast(strategy: tf.distribute.Strategy, data: bytes | None) -> bytes | N
     return _sum(strategy, content).astype(np.uint8).tobytes()
 
 
+def gather(strategy: tf.distribute.Strategy, data: bytes) -> list[bytes]:
+    """Give every process what each of them has, in the order of their numbers; all must ask.
+
+    Args:
+        strategy: that of all the processes.
+        data: of this process.
+    """
+    index, workers = worker_of(strategy)
+    if workers == 1:
+        return [data]
+    lengths = np.zeros(workers, np.int32)
+    lengths[index] = len(data)
+    lengths = _sum(strategy, lengths)
+    # Whole numbers of 32 bits, of which all but one process have zeros, are summed exactly.
+    ends = np.cumsum(-(-lengths // 4))
+    words = np.zeros(ends[-1], np.int32)
+    padded = data + bytes(-len(data) % 4)
+    words[ends[index] - len(padded) // 4 : ends[index]] = np.frombuffer(padded, np.int32)
+    content = _sum(strategy, words).tobytes()
+    starts = 4 * (ends - (-(-lengths // 4)))
+    return [content[start : start + size] for start, size in zip(starts, lengths, strict=True)]
+
+
 def any_of(strategy: tf.distribute.Strategy, flag: bool) -> bool:
     """Whether a flag is set in any of the processes; all of them must ask."""
     if worker_of(strategy)[1] == 1:
