@@ -8,6 +8,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import hashlib
 import re
 import threading
 import time
@@ -23,6 +24,9 @@ from tfvae.datasets.source import Source, plural_of
 from tfvae.errors import InputError
 from tfvae.likelihoods import Support
 from tfvae.share import Share, share
+
+# Events whose values tell those of one split from those of another of the same name and size.
+_WITNESSES = 16
 
 
 class Split:
@@ -114,6 +118,10 @@ class Split:
         rows = share(end - begin, worker, workers)
         return begin + rows.start, rows
 
+    def shuffled(self, positions: Any, key: Any) -> Any:
+        """Return where events of the split come from in an epoch's order, which the key decides."""
+        return tf.random.experimental.index_shuffle(positions, key, len(self.rows) - 1)
+
     def on(self, device: str) -> "Split":
         """Return the same events held in the memory of a device, for graphs that run there.
 
@@ -130,6 +138,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def digest(self) -> str:
+        """Compute a digest of which events the split has, and of the content of some."""
+        return digest_of(self.rows, self, witnesses(len(self)))
 
     def steps(self, batch_size: int, *, drop_remainder: bool = False) -> int:
         """Count the batches of an epoch.
@@ -196,6 +208,27 @@ class Split:
             return np.concatenate(batches)[:count], None
         events, labels = zip(*batches, strict=True)
         return np.concatenate(events)[:count], np.concatenate(labels)[:count]
+
+
+def witnesses(count: int) -> np.ndarray:
+    """Return the positions of the events whose values are looked at, of so many."""
+    return np.unique(np.linspace(0, count - 1, _WITNESSES).astype(np.int64))
+
+
+def digest_of(rows: np.ndarray, split: Split, positions: np.ndarray | None = None) -> str:
+    """Compute a digest of rows and of the content of events.
+
+    Args:
+        rows: of all events.
+        split: gives the events whose content is looked at.
+        positions: of these in the split; by default all that it has.
+    """
+    digest = hashlib.sha256(np.asarray(rows, np.int64).tobytes())
+    for tensor in split.fetch(
+        tf.constant(np.arange(len(split)) if positions is None else positions)
+    ):
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -267,14 +300,14 @@ class Batches:
             Events, float32 `[B, *event_shape]`; where there are labels, a pair of events and
             int32 labels `[B]`.
         """
-        split, count = self.split, len(self.split)
+        split = self.split
         epoch, step = tf.cast(epoch, tf.int64), tf.cast(step, tf.int64)
         start, rows = self._taken(step, worker, workers)
         total = rows.total
         positions = start + tf.range(rows.stop - rows.start)
         key = tf.stack([tf.constant(split.seed, tf.int64), epoch])
         if self.shuffle:
-            positions = tf.random.experimental.index_shuffle(positions, key, count - 1)
+            positions = split.shuffled(positions, key)
         events, *labels = split.fetch(positions)
         key = tf.random.experimental.stateless_fold_in(key, step)
 

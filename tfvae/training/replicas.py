@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InputError
+from tfvae.datasets.workers import Workers
+from tfvae.errors import InputError, WorkerError
 
 # Seconds that a process waits for others to read what it has sent.
 _LINGER = 2.0
@@ -125,6 +126,23 @@ def gather(strategy: tf.distribute.Strategy, data: bytes) -> list[bytes]:
     content = _sum(strategy, words).tobytes()
     starts = 4 * (ends - (-(-lengths // 4)))
     return [content[start : start + size] for start, size in zip(starts, lengths, strict=True)]
+
+
+def readers(strategy: tf.distribute.Strategy) -> Workers:
+    """Return the processes of a strategy as `tfvae.datasets.load` takes them, to share its files.
+
+    Reading raises `WorkerError` where one of the others has ended.
+    """
+
+    def gathered(data: bytes) -> list[bytes]:
+        try:
+            return gather(strategy, data)
+        except tf.errors.OpError as error:
+            raise WorkerError(
+                "another worker is gone, seen as the data were read: start all workers again"
+            ) from error
+
+    return Workers(*worker_of(strategy), gathered)
 
 
 def any_of(strategy: tf.distribute.Strategy, flag: bool) -> bool:
