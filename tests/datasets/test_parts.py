@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from picture_files import encoded
 from reading_together import seen_by, together
 
-from tfvae.datasets import load, open_source
+from tfvae.datasets import PictureOptions, load, open_source
 from tfvae.datasets.parts import exists, is_pattern
 from tfvae.datasets.workers import Workers
 from tfvae.errors import InputError
@@ -69,12 +70,44 @@ def write(frame, path):
         frame.to_csv(path, index=False)
 
 
+def pictures(folder, ending, rng):
+    """Grey pictures, and in the last part one of colours."""
+    tf = pytest.importorskip("tensorflow")
+    files = [encoded(rng.integers(0, 256, (6, 5), np.uint8)) for _ in range(sum(SIZES) - 1)]
+    files.append(encoded(rng.integers(0, 256, (6, 5, 3), np.uint8)))
+    labels = rng.integers(0, 3, len(files))
+    # One class is in the first part alone.
+    labels[0] = 3
+    ends = np.cumsum([0, *SIZES])
+    whole = folder.parent / f"whole.{ending}"
+    paths = [folder / f"p-{part}.{ending}" for part in range(len(SIZES))]
+    for path, (start, end) in [
+        (whole, (0, ends[-1])),
+        *zip(paths, itertools.pairwise(ends), strict=True),
+    ]:
+        if ending == "parquet":
+            rows = {"image": files[start:end], "label": labels[start:end]}
+            pd.DataFrame(rows).to_parquet(path)
+            continue
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for file, label in zip(files[start:end], labels[start:end], strict=True):
+                features = {
+                    "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[file])),
+                    "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+                }
+                example = tf.train.Example(features=tf.train.Features(feature=features))
+                writer.write(example.SerializeToString())
+    return whole
+
+
 KINDS = {
     "npy": (an_array, "*.npy"),
     "npz": (an_array, "*"),
     "idx": (an_array, "*images*"),
     "csv": (a_table, "*.csv"),
     "parquet": (a_table, "p-?.parquet"),
+    "pictures.parquet": (pictures, "*.parquet"),
+    "tfrecord": (pictures, "*"),
 }
 
 
@@ -83,7 +116,7 @@ def parts(tmp_path, kind):
     folder = tmp_path / "parts"
     folder.mkdir()
     make, pattern = KINDS[kind]
-    return folder, pattern, make(folder, kind, np.random.default_rng(0))
+    return folder, pattern, make(folder, kind.split(".")[-1], np.random.default_rng(0))
 
 
 def assert_same_events(one, other):
@@ -107,6 +140,7 @@ def test_parts_are_read_as_one_file_is(tmp_path, kind, memory_limit):
     assert_same_events(found, load(whole))
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("kind", KINDS)
 def test_workers_that_see_their_own_files_alone_agree_with_one(tmp_path, kind):
     folder, pattern, whole = parts(tmp_path, kind)
@@ -211,6 +245,24 @@ def test_a_sample_of_large_parts_tells_the_columns(tmp_path, monkeypatch):
             )  # fmt: skip
             assert other.center == pytest.approx(one.center, abs=0.2 * one.scale)
             assert other.scale == pytest.approx(one.scale, rel=0.2)
+
+
+def test_damaged_pictures_are_left_out_of_their_own_files(tmp_path):
+    folder, pattern, _ = parts(tmp_path, "pictures.parquet")
+    frame = pd.read_parquet(folder / "p-1.parquet")
+    frame.loc[3, "image"] = b"damaged"
+    frame.to_parquet(folder / "p-1.parquet")
+    options = PictureOptions(skip_damaged=True)
+    pattern = str(folder / pattern)
+    alone = open_source(pattern, pictures=options)
+    assert alone.count == sum(SIZES) - 1
+    for source in together(2, lambda w: open_source(pattern, pictures=options, workers=w)):
+        assert np.diff(source.shares.starts).tolist() == [10, 12, 7, 20, 9]
+        rows = np.arange(source.count)
+        own = rows[source.shares.owner(rows) == source.shares.workers.index]
+        for one, other in zip(source.read(own), alone.read(own), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert any("damaged and left out: " in note and "row 3" in note for note in source.notes)
 
 
 # --- refusals -------------------------------------------------------------------------------------

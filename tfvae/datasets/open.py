@@ -19,7 +19,13 @@ from tfvae.datasets.matrices import HDF5, hdf5_file, mat_file, svhn_folder
 from tfvae.datasets.options import PictureOptions
 from tfvae.datasets.parts import ARRAYS, arrays_of, is_pattern, parts_of
 from tfvae.datasets.pictures import resized
-from tfvae.datasets.records import TFRECORDS, holds_pictures, parquet_of_pictures, tfrecord_file
+from tfvae.datasets.records import (
+    TFRECORDS,
+    holds_pictures,
+    parquet_of_pictures,
+    parts_of_pictures,
+    tfrecord_file,
+)
 from tfvae.datasets.schema import Schema
 from tfvae.datasets.source import Batch, Size, Source, into_memory, parse_size, scaled
 from tfvae.datasets.tables import Kinds, is_table, parts_of_table, table_source
@@ -120,9 +126,13 @@ def open_source(
             f"a kind is given for .npy, .npz and HDF5 files alone: leave it out for {name}"
         )
     if parts is not None:
-        return parts.source(
-            lambda: arrays_of(parts, size=size, kind=kind, value_range=scale), memory_limit
-        )
+
+        def read() -> Source:
+            if parts.are_pictures:
+                return parts_of_pictures(parts.name, parts.own, size, options, parts.readers)
+            return arrays_of(parts, size=size, kind=kind, value_range=scale)
+
+        return parts.source(read, memory_limit)
     if path.exists() or path.suffix in ARRAYS:
         source = _of_path(path, size, kind, scale, options)
     elif str(name) == "mnist-small":

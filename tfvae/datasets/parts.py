@@ -17,7 +17,7 @@ import numpy as np
 from tfvae.datasets.arrays import from_parts, read_arrays
 from tfvae.datasets.idx import idx_file, is_idx_of_images
 from tfvae.datasets.names import natural_order
-from tfvae.datasets.records import holds_pictures
+from tfvae.datasets.records import TFRECORDS, holds_pictures
 from tfvae.datasets.source import Batch, Size, Source, dimensions, into_memory, plural_of
 from tfvae.datasets.tables import is_table
 from tfvae.datasets.values import ValueRange
@@ -55,6 +55,7 @@ class Parts:
         readers: who reads the files: all workers, or where there are fewer files than workers this
             one alone, all of them.
         are_tables: whether they are parts of a table.
+        are_pictures: whether their rows hold pictures, in Parquet or TFRecord.
         notes: what a user should hear of who reads which.
     """
 
@@ -62,6 +63,7 @@ class Parts:
     own: list[Path]
     readers: Workers
     are_tables: bool
+    are_pictures: bool
     notes: tuple[str, ...] = ()
 
     def source(self, read: Callable[[], Source], memory_limit: int) -> Source:
@@ -95,8 +97,9 @@ def parts_of(pattern: str | os.PathLike[str], workers: Workers = ALONE) -> Parts
     paths = workers.together(lambda: _agreed_paths(str(pattern), workers))
     readers = workers if workers.count <= len(paths) else ALONE
     own = readers.deal(paths)
-    are_tables = is_table(own[0]) and not holds_pictures(own[0])
-    if len(set(readers.agree(are_tables))) > 1:
+    are_pictures = own[0].name.lower().endswith(TFRECORDS) or holds_pictures(own[0])
+    are_tables = is_table(own[0]) and not are_pictures
+    if len(set(readers.agree(are_pictures))) > 1:
         raise InputError(f"{pattern}: expected tables or pictures; received both")
     notes: tuple[str, ...] = ()
     if workers.count > 1:
@@ -105,7 +108,7 @@ def parts_of(pattern: str | os.PathLike[str], workers: Workers = ALONE) -> Parts
             if readers is ALONE
             else f"each of {workers.count} workers reads its own of {len(paths)} files",
         )
-    return Parts(str(pattern), own, readers, are_tables, notes)
+    return Parts(str(pattern), own, readers, are_tables, are_pictures, notes)
 
 
 def _agreed_paths(pattern: str, workers: Workers) -> list[Path]:
