@@ -65,7 +65,7 @@ def compare(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     Raises:
         InputError: if model or data are others than before.
     """
-    other = [name for name in now if before.get(name) != now[name]]
+    other = [name for name in _WORDS if before.get(name) != now.get(name)]
     wrong = [_WORDS[name] for name in other if name not in _HARMLESS]
     if wrong:
         raise InputError(
