@@ -297,6 +297,16 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
     refused(tmp_path, "f*", "no such file: nothing matches")
 
 
+def test_a_folder_of_parts_is_refused_with_the_pattern_that_reads_it(tmp_path):
+    a_table(tmp_path, "csv", np.random.default_rng(0))
+    with pytest.raises(
+        InputError, match=r"it holds others: 5 \.csv: the pattern '.*' reads these"
+    ) as info:
+        load(tmp_path)
+    assert f"'{tmp_path}/*.csv'" in str(info.value)
+    assert len(load(f"{tmp_path}/*.csv").train) == 47
+
+
 def test_what_one_worker_cannot_read_all_refuse(tmp_path):
     np.save(tmp_path / "0.npy", np.zeros((4, 3)))
     (tmp_path / "1.npy").write_bytes(b"damaged")

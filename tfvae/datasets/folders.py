@@ -28,6 +28,8 @@ from tfvae.errors import InputError
 
 # Left behind by systems and programs.
 _CLUTTER = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
+# Many files of these kinds are read by a pattern; see `tfvae.datasets.parts`.
+_OF_PATTERNS = (".csv", ".tsv", ".parquet", ".feather", ".npy", ".npz", ".tfrecord")
 
 
 @dataclasses.dataclass
@@ -107,9 +109,11 @@ def pictures_source(files: Files, size: Size | None, options: PictureOptions) ->
     colour(options.background)
     if not files.names:
         others = _counted(files.skipped)
+        kinds = [kind for kind in files.skipped if kind in _OF_PATTERNS]
         raise InputError(
             f"{files.name} holds no PNG, JPEG or IDX files, nor TIFF, BMP, WebP or GIF"
             + (f"; it holds others: {others}" if others else "")
+            + (f": the pattern '{files.name}/*{kinds[0]}' reads these" if kinds else "")
         )
     return laid_out(files, _layout(files, options), size, options)
 
