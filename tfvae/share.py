@@ -36,21 +36,19 @@ def share(total: Any, index: Any, of: int) -> Share:
     return Share(start, tf.maximum(end, start + 1), total, tf.cast(end > start, tf.float32))
 
 
-def share_of_worker(
-    total: Any, index: Any, of: int, worker: int = 0, workers: int = 1
-) -> tuple[Any, Share]:
-    """Return the rows of a taker, and the place of the first among those that its worker holds.
+def share_of_device(held: Share, device: Any, of: int) -> tuple[Any, Share]:
+    """Return the rows of a device of a worker, and the place of the first among the worker's.
 
     Args:
-        total: as for `share`.
-        index: as for `share`.
-        of: as for `share`.
-        worker: the number of the process, which holds its share of the rows.
-        workers: how many processes.
+        held: the rows of the whole batch that the worker holds.
+        device: the number of the device among the worker's, from 0.
+        of: how many devices the worker has.
     """
-    held, rows = share(total, worker, workers), share(total, index, of)
-    # A row that does not count may be one that this worker does not hold.
-    return tf.minimum(rows.start, held.stop - 1) - held.start, rows
+    own = share(held.stop - held.start, device, of)
+    rows = Share(
+        held.start + own.start, held.start + own.stop, held.total, held.counts * own.counts
+    )
+    return own.start, rows
 
 
 def summed(values: Any) -> Any:

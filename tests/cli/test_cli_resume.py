@@ -6,6 +6,8 @@ import time
 import tomllib
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from command_line import DIGITS, cluster, refused, within
@@ -101,6 +103,43 @@ def test_two_workers_train_one_model(whole, tmp_path):
     assert outputs[1][0] == ""
     assert "2 CPUs" in outputs[0][1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "run"]
+
+
+@pytest.mark.exhaustive
+def test_two_workers_share_the_files_of_a_table(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "people"
+    folder.mkdir()
+    for part in range(4):
+        age = rng.normal(30 + 5 * part, 3, 150).round(1)
+        colour = np.where(rng.random(150) < 0.3, "red", f"blue {part}")
+        pd.DataFrame({"age": age, "colour": colour}).to_csv(folder / f"{part}.csv", index=False)
+    options = ["--dataset", "people/*.csv", "--latent-dim", "2", "--precision", "float32"]
+    alone = forked_command(
+        "train", "--run-dir", "alone", *options, "--epochs", "3", "--json", cwd=tmp_path
+    )
+    workers = [
+        begun(tmp_path, "run", *options, "--epochs", "3", "--json", env=env) for env in cluster(2)
+    ]
+    outputs = [worker.communicate(timeout=300) for worker in workers]
+    for worker, (_, err) in zip(workers, outputs, strict=True):
+        assert worker.returncode == 0, err
+    assert "each of 2 workers reads its own of 4 files" in outputs[0][1]
+    # The same splits and start, in another order: of all 60 test rows.
+    expected, found = json.loads(alone.stdout), json.loads(outputs[0][0])
+    assert found["events"] == expected["events"] == 60
+    assert found["elbo"] == pytest.approx(expected["elbo"], abs=0.5)
+    schemas = [(tmp_path / run / "schema.json").read_text() for run in ("alone", "run")]
+    assert schemas[0] == schemas[1]
+    again = [
+        Command("train", "--resume", "run", "--json", cwd=tmp_path, env=env) for env in cluster(2)
+    ]
+    outputs = [worker.communicate(timeout=300) for worker in again]
+    assert [worker.returncode for worker in again] == [0, 0], outputs
+    assert json.loads(outputs[0][0])["elbo"] == found["elbo"]
+    # One process reads all files by the same pattern, from anywhere.
+    done = forked_command("score", tmp_path / "run", "--out", "scores.csv", cwd=folder)
+    assert "60" in done.stdout
 
 
 @pytest.mark.exhaustive

@@ -12,8 +12,10 @@ import pytest
 from command_line import refused, within
 
 from tfvae.cli import job
+from tfvae.errors import InputError
 from tfvae.evaluation import ELBOEstimate
 from tfvae.saving.config import TrainConfig
+from tfvae.saving.run import check_place, default_run_dir
 
 QUICK = {
     "network": "dense:hidden=4",
@@ -176,3 +178,14 @@ def test_a_run_directory_removed_while_it_trains_is_said(config, monkeypatch):
     with pytest.raises(job.UnwritableError, match="is gone: it was removed while"):
         job.start(config)
     assert not config.run_dir.exists()
+
+
+def test_the_run_of_a_pattern_is_named_by_its_folder_and_finds_its_files_again(tmp_path):
+    pattern = str(tmp_path / "people" / "*.csv")
+    assert default_run_dir(pattern).name.startswith("people-")
+    assert default_run_dir("x/people.csv").name.startswith("people.csv-")
+    with pytest.raises(InputError, match=r"the run's data are no longer at .*\*\.csv: look"):
+        check_place(TrainConfig(dataset=pattern), "look")
+    (tmp_path / "people").mkdir()
+    (tmp_path / "people" / "1.csv").write_text("a,b\n1,2\n")
+    check_place(TrainConfig(dataset=pattern), "look")

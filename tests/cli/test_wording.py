@@ -80,4 +80,4 @@ def test_every_way_to_read_has_an_option():
 
     options = {field.name for field in dataclasses.fields(ReadingOptions)}
     arguments = set(load.__annotations__) - {"return", "name", "seed", "schema", "unseen"}
-    assert arguments - {"columns", "memory_limit"} <= options
+    assert arguments - {"columns", "memory_limit", "workers"} <= options

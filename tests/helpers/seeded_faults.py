@@ -227,4 +227,18 @@ FAULTS = [
         "return BoundTerms(log_likelihood, log_likelihood, log_prior)",
         "models/test_vq.py::test_the_bound_lies_below_log_p_by_enumeration",
     ),
+    Fault(
+        "workers that share files take other rows of a batch than those that they hold",
+        "datasets/shared.py",
+        "offset += size",
+        "offset += 1",
+        "datasets/test_shared.py::test_each_event_is_used_once_an_epoch",
+    ),
+    Fault(
+        "each of the workers that share files starts at its own events",
+        "datasets/shared.py",
+        "return self.common.subset(count, seed=seed)",
+        "return super().subset(count, seed=seed)",
+        "datasets/test_shared.py::test_models_start_at_the_same_events",
+    ),
 ]

@@ -47,6 +47,8 @@ def job(index, ports, directory, *, at=None, stop_at=None):
         told = replicas.broadcast(strategy, bytes(range(256)) * 3 if index == 0 else b"mine")
         facts["told"] = told == bytes(range(256)) * 3
         facts["nothing"] = replicas.broadcast(strategy, None if index == 0 else b"mine") is None
+        all_of = replicas.gather(strategy, bytes([index]) * (5 * index))
+        facts["gathered"] = all_of == [b"", b"\x01" * 5]
         facts["any"] = [replicas.any_of(strategy, index == one) for one in (0, 1, 2)]
     data = load("digits", binarize="dynamic", seed=3)
     with strategy.scope():

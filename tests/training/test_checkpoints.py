@@ -235,3 +235,26 @@ def test_a_directory_that_cannot_be_written_is_read_all_the_same(whole):
     finally:
         checkpoints.directory.chmod(0o755)
     assert {file: file.read_bytes() for file in checkpoints.directory.iterdir()} == files
+
+
+def test_a_worker_goes_on_without_the_callbacks_that_only_the_first_has(tmp_path):
+    data = tf.data.Dataset.from_tensor_slices(np.zeros((8, *SHAPE), "float32")).batch(4)
+
+    def trained(epochs, *writers):
+        vae = tfvae.VAE.for_images(SHAPE, latent_dim=2, network="dense", seed=0)
+        vae.compile("adam")
+        stopping = keras.callbacks.EarlyStopping("val_elbo", mode="max", patience=9)
+        train(
+            vae,
+            data,
+            epochs=epochs,
+            validation_data=data,
+            callbacks=[stopping, *writers],
+            checkpoint_dir=tmp_path,
+            progress=False,
+        )
+        return stopping.best
+
+    best = trained(2, keras.callbacks.Callback())
+    # Nothing is left to train: what is remembered comes from the checkpoint.
+    assert trained(2) == best

@@ -12,7 +12,7 @@ import tfvae
 from tfvae.datasets import Batches, load
 from tfvae.training import train
 from tfvae.training.checkpoints import Checkpoints, pack, unpack
-from tfvae.training.identity import identity_of
+from tfvae.training.identity import compare, identity_of
 
 SHAPE = (4,)
 
@@ -88,6 +88,15 @@ def test_layers_named_as_options_are_do_not_make_it_another_training():
     keras.utils.clear_session(free_memory=False)
     first = digests()  # has a layer "activation", whose option is that as well
     assert digests() == first  # has "activation_1" and so on
+
+
+def test_another_number_of_workers_that_share_files_is_said(capsys):
+    shared = {"model": "m", "shares": "2"}
+    for before, now in ((shared, {"model": "m"}), (shared, shared | {"shares": "3"})):
+        compare(before, now)
+        assert "the number of workers that share the files" in capsys.readouterr().err
+    compare(shared, shared)
+    assert not capsys.readouterr().err
 
 
 def test_what_is_harmless_is_said(begun, arrays, capsys):

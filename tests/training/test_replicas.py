@@ -10,7 +10,7 @@ from replicas_job import CASES, FEW, QUICK, REFUSED, SHAPE, job, refusals, seeds
 
 import tfvae
 from tfvae import posteriors
-from tfvae.share import share, share_of_worker
+from tfvae.share import share, share_of_device
 from tfvae.training import replicas, train
 
 OTHERS = tuple(name for name in CASES if name not in QUICK)
@@ -122,19 +122,23 @@ def test_shares_cover_each_row_once_and_differ_by_one_at_most():
                 assert float(rows.counts) or int(rows.stop) == rows.start + 1
 
 
-def test_a_worker_holds_the_rows_of_its_devices():
+def test_the_devices_of_workers_share_out_all_rows():
     for workers in range(1, 5):
         for devices in range(1, 4):
-            of = workers * devices
-            for total in range(1, 3 * of + 2):
-                for index in range(of):
-                    worker = index // devices
+            for total in range(1, 3 * workers * devices + 2):
+                covered, sizes = [], []
+                for worker in range(workers):
                     held = share(total, worker, workers)
-                    begin, rows = share_of_worker(total, index, of, worker, workers)
-                    assert begin >= 0
-                    assert begin + (rows.stop - rows.start) <= held.stop - held.start
-                    if float(rows.counts):
+                    for device in range(devices):
+                        begin, rows = share_of_device(held, device, devices)
                         assert held.start + begin == rows.start
+                        assert 0 <= rows.start < int(rows.stop) <= int(held.stop)
+                        assert rows.total == total
+                        own = list(range(rows.start, int(rows.stop))) if rows.counts else []
+                        covered += own
+                        sizes.append(len(own))
+                assert covered == list(range(total))
+                assert max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.few(1)
@@ -177,6 +181,7 @@ def test_without_a_cluster_there_is_one_worker(monkeypatch):
     strategy = replicas.strategy_of_environment()
     assert replicas.worker_of(strategy) == (0, 1)
     assert replicas.broadcast(strategy, b"state") == b"state"
+    assert replicas.gather(strategy, b"mine") == [b"mine"]
     assert replicas.any_of(strategy, True)
     assert not replicas.any_of(strategy, False)
 

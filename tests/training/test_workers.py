@@ -4,9 +4,13 @@ import json
 import socket
 
 import numpy as np
+import parts_job
 import processes
 import pytest
+from reading_together import seen_by
 from workers_job import job
+
+from tfvae.datasets.workers import Workers
 
 
 def free_ports(count):
@@ -20,12 +24,15 @@ def free_ports(count):
     return ports
 
 
-def train_together(directory, **of_worker):
+def start_one(*args, **kwargs):
+    return processes.start(job, *args, **kwargs)
+
+
+def train_together(directory, start=start_one, **of_worker):
     """Run both workers; say how they ended, and give what they wrote of facts."""
     ports = free_ports(2)
     running = [
-        processes.start(job, index, ports, directory, **of_worker.get(f"worker_{index}", {}))
-        for index in range(2)
+        start(index, ports, directory, **of_worker.get(f"worker_{index}", {})) for index in range(2)
     ]
     ends = processes.finish(*running)
     facts = {}
@@ -69,6 +76,7 @@ def test_all_hear_the_chief_and_each_other(together):
     for index in range(2):
         assert facts[index]["told"]
         assert facts[index]["nothing"]
+        assert facts[index]["gathered"]
         assert facts[index]["any"] == [True, True, False]
 
 
@@ -104,3 +112,72 @@ def test_all_stop_where_one_is_to_stop(together, tmp_path):
     assert ends == ["done", "done"]
     assert facts[0]["steps"] == facts[1]["steps"] == 2
     assert len(facts[0]["files"]) == 2
+
+
+# --- files that workers share ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The folder of all files, and of each worker the one where it sees its own alone."""
+    folder = tmp_path_factory.mktemp("data") / "parts"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for part, size in enumerate((30, 11, 25, 20, 14)):
+        # Each file is another kind of image, so that one worker's are not like all.
+        x = np.clip(rng.normal(0.2 * part, 0.1, (size, 6, 5)), 0, 1).astype("float32")
+        np.savez(folder / f"{part}.npz", x=x)
+    return folder, [seen_by(Workers(index, 2), folder, 2) for index in range(2)]
+
+
+def on_own_files(files, **options):
+    """Give what starts a worker on its own files, or one alone on all."""
+
+    def start(index, ports, directory, **of_worker):
+        folder = files[1][index] if ports else files[0]
+        arguments = options | of_worker
+        return processes.start(parts_job.job, index, ports, folder, directory, **arguments)
+
+    return start
+
+
+@pytest.mark.exhaustive
+def test_workers_that_read_their_own_files_train_as_one_that_reads_all(files, tmp_path):
+    # All events in one batch and no draws: the update says whether each was used once.
+    start = on_own_files(files, batch_size=100, kind="Autoencoder")
+    ends, facts = train_together(tmp_path, start)
+    assert ends == ["done", "done"]
+    assert "each of 2 workers reads its own of 5 files" in facts[1]["summary"]
+    (alone := tmp_path / "alone").mkdir()
+    assert processes.finish(start(0, (), alone)) == "done"
+    one = result(alone, 0)
+    assert {"start 0", "history val_loss"} <= one.keys()
+    for index in range(2):
+        of_two = result(tmp_path, index)
+        assert len(of_two) == len(one)
+        for (name, value), other in zip(one.items(), of_two.values(), strict=True):
+            if name.startswith("start"):
+                np.testing.assert_array_equal(other, value, err_msg=name)
+            else:
+                # Sums in another order, three updates long, in float32.
+                np.testing.assert_allclose(other, value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.exhaustive
+def test_workers_go_on_with_their_own_files(files, tmp_path):
+    start = on_own_files(files, batch_size=16, kind="VAE")
+    (whole := tmp_path / "whole").mkdir()
+    assert train_together(whole, start)[0] == ["done", "done"]
+    expected = [result(whole, index) for index in range(2)]
+    for one, other in zip(*(of.values() for of in expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+    ends, facts = train_together(tmp_path, start, worker_1={"at": (1, 2)})
+    assert ends == ["done", "killed"]
+    assert facts[0]["error"].startswith("another worker is gone, seen at step")
+    assert train_together(tmp_path, start)[0] == ["done", "done"]
+    for index in range(2):
+        found = result(tmp_path, index)
+        for name, value in found.items():
+            np.testing.assert_array_equal(value, expected[index][name], err_msg=name)
+    # One process goes on with what two have begun, and has all files then.
+    assert processes.finish(start(0, (), tmp_path)) == "done"

@@ -28,6 +28,7 @@ from tfvae.cli.drawing import (
     samples_figure,
 )
 from tfvae.cli.wording import as_options
+from tfvae.datasets.parts import exists
 from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.source import plural_of
 from tfvae.errors import InputError
@@ -227,7 +228,7 @@ class _Job:
         config = self.config
         if config.logger is not None:
             loggers.require(config.logger)
-        self.data = load_data(config, schema)
+        self.data = load_data(config, schema, workers=replicas.readers(self.strategy))
         if self.is_chief:
             print(as_options(self.data.summary()), file=sys.stderr)
         config, choice = completed(config, self.data)
@@ -579,7 +580,7 @@ def _described(config: TrainConfig) -> dict[str, Any]:
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Return the options with paths that are found again from any directory."""
-    is_path = Path(config.dataset).exists()
+    is_path = exists(config.dataset)
     return dataclasses.replace(
         config,
         dataset=str(Path(config.dataset).resolve()) if is_path else config.dataset,

@@ -22,7 +22,7 @@ _LIMIT = 20_000
 
 def data(
     dataset: Annotated[
-        str, Parameter(help="A path, or the name of a data set, as train takes it.")
+        str, Parameter(help="A path, a pattern or the name of a data set, as train takes it.")
     ],
     /,
     *,

@@ -52,7 +52,8 @@ def train(
     Ctrl-C ends the training and keeps the model as it is; SIGTERM only writes a
     checkpoint. Either can be gone on from with --resume, as can a crash.
 
-    Where TF_CONFIG names several workers, run the same command in each.
+    Where TF_CONFIG names several workers, run the same command in each. They share
+    out the files of a pattern: --dataset 'parts/*.parquet'.
     """
     from tfvae.saving.files import refuse_existing
 

@@ -19,9 +19,9 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,7 @@ from tfvae.datasets.source import (
 )
 from tfvae.datasets.text import first_line, natural_key
 from tfvae.datasets.values import ValueRange, inferred_range
+from tfvae.datasets.workers import ALONE, Workers
 from tfvae.errors import InputError
 
 # The words that name contents in the files of the common data sets: x_train, test_labels, ...
@@ -77,19 +78,22 @@ def array_file(
     Raises:
         InputError: if the file cannot be read or its arrays do not fit.
     """
+    events, labels = read_arrays(path)
+    return from_arrays(str(path), events, labels, size=size, kind=kind, value_range=value_range)
+
+
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the events and the labels of each split of an .npy or .npz file, mapped.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
     arrays: dict[str, dict[str, np.ndarray]] = {"images": {}, "labels": {}}
     if path.suffix == ".npy":
         arrays["images"]["train"] = _map_npy(path, str(path))
     else:
         _read_archive(path, arrays)
-    return from_arrays(
-        str(path),
-        arrays["images"],
-        arrays["labels"],
-        size=size,
-        kind=kind,
-        value_range=value_range,
-    )
+    return arrays["images"], arrays["labels"]
 
 
 def _read_archive(path: Path, arrays: dict[str, dict[str, np.ndarray]]) -> None:
@@ -155,48 +159,139 @@ def from_arrays(
     Raises:
         InputError: if the arrays do not fit, or there are none to train on.
     """
-    if kind is not None and kind not in KINDS:
-        raise InputError(f"a kind is one of {', '.join(KINDS)}; received {kind!r}")
     if "train" not in events:
         raise InputError(f"{name} has no training images")
+    sources = _sources(name, events, labels, size, kind, value_range, ALONE)
+    return joined(name, {split: sources[split] for split in sorted(events, key=SPLITS.index)})
+
+
+def from_parts(
+    name: str,
+    events: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+    *,
+    size: Size | None = None,
+    kind: str | None = None,
+    value_range: ValueRange | None = None,
+    workers: Workers = ALONE,
+) -> Source:
+    """Return the source of the arrays of several files, one after the other.
+
+    What they hold is told from all of them together, also from those that other workers read.
+
+    Args:
+        name: what to call all of them.
+        events: the array of each file of this worker, by the file's name.
+        labels: those of the files that have some.
+        size: as for `array_file`.
+        kind: as for `array_file`.
+        value_range: as for `array_file`.
+        workers: who reads the files.
+
+    Returns:
+        A source of this worker's rows, whose `counts` are those of its files.
+
+    Raises:
+        InputError: if the arrays do not fit.
+    """
+    counts = np.sum(workers.agree(np.array([len(labels), len(events)])), axis=0)
+    notes = []
+    if 0 < counts[0] < counts[1]:
+        labels = {}
+        notes.append(f"no labels: {counts[1] - counts[0]} of {counts[1]} files have none")
+    sources = _sources(name, events, labels, size, kind, value_range, workers)
+    source = joined(name, sources)
+    return dataclasses.replace(source, notes=(*source.notes, *notes))
+
+
+class _Seen(NamedTuple):
+    """What is told from the values of arrays.
+
+    Attributes:
+        low: the lowest.
+        high: the highest.
+        holes: how many are NaN.
+        size: how many there are.
+        are_whole: whether those of the first events are whole numbers, where that tells something.
+    """
+
+    low: float
+    high: float
+    holes: int
+    size: int
+    are_whole: bool
+
+    @classmethod
+    def of(
+        cls, arrays: Sequence[np.ndarray], ranges: Iterable[tuple[float, float, int]]
+    ) -> "_Seen":
+        """Return what is seen of arrays with these lowest and highest values and holes."""
+        lows, highs, holes = zip(*ranges, strict=True)
+        some = np.asarray(arrays[0][:1000] if arrays[0].ndim == 3 else [])
+        are_whole = bool((some == np.floor(some)).all())
+        return cls(min(lows), max(highs), sum(holes), sum(one.size for one in arrays), are_whole)
+
+    @classmethod
+    def by_all(cls, seen: Sequence["_Seen"]) -> "_Seen":
+        """Return what several workers have seen together; the first files are the first one's."""
+        return cls(
+            min(one.low for one in seen),
+            max(one.high for one in seen),
+            sum(one.holes for one in seen),
+            sum(one.size for one in seen),
+            seen[0].are_whole,
+        )
+
+
+def _sources(
+    name: str,
+    events: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+    size: Size | None,
+    kind: str | None,
+    value_range: ValueRange | None,
+    workers: Workers,
+) -> dict[str, Source]:
+    """Return the source of each array; the arguments are those of `from_parts`."""
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"a kind is one of {', '.join(KINDS)}; received {kind!r}")
     described = {split: f"{name}: {split}" if len(events) > 1 else name for split in events}
     for split, array in events.items():
         _check_array(described[split], array, kind)
     ranges = {split: range_of(array) for split, array in events.items()}
-    low = min(found[0] for found in ranges.values())
-    high = max(found[1] for found in ranges.values())
-    holes = sum(found[2] for found in ranges.values())
-    _check_finite(name, low, high)
+    seen = _Seen.by_all(workers.agree(_Seen.of(list(events.values()), ranges.values())))
+    _check_finite(name, seen.low, seen.high)
     notes: list[str] = []
     if kind is None:
-        kind = _kind_of(list(events.values()), low, high, holes)
+        kind = _kind_of(next(iter(events.values())), seen)
         for split, array in events.items():
             _check_layout(described[split], array, kind)
-        if events["train"].ndim == 3 and events["train"].dtype.kind == "f":
+        first = events.get("train", next(iter(events.values())))
+        if first.ndim == 3 and first.dtype.kind == "f":
             other = "series" if kind == "image" else "image"
             notes.append(f"taken for {PLURALS[kind]}; kind={other!r} says otherwise")
-    if holes:
-        total = sum(array.size for array in events.values())
-        notes.append(f"{holes / total:.2%} of the values are missing (NaN)")
+    if seen.holes:
+        notes.append(f"{seen.holes / seen.size:.2%} of the values are missing (NaN)")
     _check_size(name, size, kind)
     for split, array in events.items():
-        value_range = value_range or _range_of_type(described[split], array, kind, high)
-    numbers, class_names = _numbered(described, labels)
+        value_range = value_range or _range_of_type(described[split], array, kind, seen.high)
+    numbers, class_names = _numbered(described, labels, workers)
     notes += _check_labels(name, list(events), numbers, class_names)
     sources = {}
-    for split in sorted(events, key=SPLITS.index):
-        source = _array_source(described[split], events[split], kind, numbers.get(split))
+    for split, array in events.items():
+        source = _array_source(described[split], array, kind, numbers.get(split))
+        low, high, _ = ranges[split]
         source = dataclasses.replace(
             source,
-            values=ranges[split][:2] if ranges[split][0] <= ranges[split][1] else (low, high),
-            missing=holes > 0,
+            values=(low, high) if low <= high else (seen.low, seen.high),
+            missing=seen.holes > 0,
             class_names=class_names if split in numbers else None,
             notes=tuple(notes),
         )
         if value_range is not None:
             source = scaled(source, value_range)
         sources[split] = source if size is None else _resizing(source, size)
-    return joined(name, sources)
+    return sources
 
 
 def _check_finite(name: str, low: float, high: float) -> None:
@@ -267,9 +362,8 @@ def _text_of(kind: str) -> str:
     return " or ".join(_SHAPES[kind])
 
 
-def _kind_of(arrays: list[np.ndarray], low: float, high: float, holes: int) -> str:
+def _kind_of(first: np.ndarray, seen: _Seen) -> str:
     """Tell what arrays hold; the docstring of this module says by which rule."""
-    first = arrays[0]
     if first.ndim != 3:
         return {2: "table", 4: "image", 5: "volume"}[first.ndim]
     if first.dtype.kind != "f":
@@ -277,11 +371,9 @@ def _kind_of(arrays: list[np.ndarray], low: float, high: float, holes: int) -> s
     sides = first.shape[1:]
     if sides[0] == sides[1]:
         return "image"
-    if holes or low < 0 or min(sides) <= 16 or max(sides) > 4 * min(sides):
+    if seen.holes or seen.low < 0 or min(sides) <= 16 or max(sides) > 4 * min(sides):
         return "series"
-    some = np.asarray(first[:1000])
-    like_pixels = high <= 1 or (high <= 255 and bool((some == np.floor(some)).all()))
-    return "image" if like_pixels else "series"
+    return "image" if seen.high <= 1 or (seen.high <= 255 and seen.are_whole) else "series"
 
 
 def _check_layout(described: str, array: np.ndarray, kind: str) -> None:
@@ -318,16 +410,17 @@ def _range_of_type(described: str, array: np.ndarray, kind: str, high: float) ->
 
 
 def _numbered(
-    described: Mapping[str, str], labels: Mapping[str, np.ndarray]
+    described: Mapping[str, str], labels: Mapping[str, np.ndarray], workers: Workers
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
     """Return labels as whole numbers, and the names of those that were not."""
     labels = {
         split: array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
         for split, array in labels.items()
     }
-    if not labels or all(
+    are_plain = all(
         array.dtype.kind in "iub" and array.min(initial=0) >= -1 for array in labels.values()
-    ):
+    )
+    if all(workers.agree(are_plain)):
         return dict(labels), None
     for split, array in labels.items():
         is_whole = array.dtype.kind == "f" and bool((array == np.floor(array)).all())
@@ -341,8 +434,9 @@ def _numbered(
         for split, array in labels.items()
     }
     are_numbers = all(array.dtype.kind != "U" for array in labels.values())
-    key: Callable[[str], Any] = int if are_numbers else natural_key
-    names = sorted({str(name) for array in texts.values() for name in array.flat}, key=key)
+    key: Callable[[str], Any] = int if all(workers.agree(are_numbers)) else natural_key
+    own = {str(name) for array in texts.values() for name in np.unique(array)}
+    names = sorted(set().union(*workers.agree(own)), key=key)
     number_of = {name: number for number, name in enumerate(names)}
     numbers = {
         split: np.array([number_of[str(name)] for name in array.flat], np.int32).reshape(

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import hashlib
 import re
 import threading
 import time
@@ -22,7 +23,10 @@ from tfvae.datasets.draws import binarized, dequantized, intensities, static_dra
 from tfvae.datasets.source import Source, plural_of
 from tfvae.errors import InputError
 from tfvae.likelihoods import Support
-from tfvae.share import share
+from tfvae.share import Share, share
+
+# Events whose values tell those of one split from those of another of the same name and size.
+_WITNESSES = 16
 
 
 class Split:
@@ -99,6 +103,25 @@ class Split:
         """
         return Split(self._source, self.rows, binarize=self.binarize, noise=self.noise, seed=seed)
 
+    def taken(self, begin: Any, end: Any, worker: int, workers: int) -> tuple[Any, Share]:
+        """Return which of a batch's events a worker takes.
+
+        Args:
+            begin: how many events of the epoch the batches before have, a scalar tensor.
+            end: how many with this batch.
+            worker: the number of the process that takes them, from 0.
+            workers: how many processes share each batch.
+
+        Returns:
+            The first of them, counted from the epoch's first, and which rows of the batch they are.
+        """
+        rows = share(end - begin, worker, workers)
+        return begin + rows.start, rows
+
+    def shuffled(self, positions: Any, key: Any) -> Any:
+        """Return where events of the split come from in an epoch's order, which the key decides."""
+        return tf.random.experimental.index_shuffle(positions, key, len(self.rows) - 1)
+
     def on(self, device: str) -> "Split":
         """Return the same events held in the memory of a device, for graphs that run there.
 
@@ -115,6 +138,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def digest(self) -> str:
+        """Compute a digest of which events the split has, and of the content of some."""
+        return digest_of(self.rows, self, witnesses(len(self)))
 
     def steps(self, batch_size: int, *, drop_remainder: bool = False) -> int:
         """Count the batches of an epoch.
@@ -183,6 +210,27 @@ class Split:
         return np.concatenate(events)[:count], np.concatenate(labels)[:count]
 
 
+def witnesses(count: int) -> np.ndarray:
+    """Return the positions of the events whose values are looked at, of so many."""
+    return np.unique(np.linspace(0, count - 1, _WITNESSES).astype(np.int64))
+
+
+def digest_of(rows: np.ndarray, split: Split, positions: np.ndarray | None = None) -> str:
+    """Compute a digest of rows and of the content of events.
+
+    Args:
+        rows: of all events.
+        split: gives the events whose content is looked at.
+        positions: of these in the split; by default all that it has.
+    """
+    digest = hashlib.sha256(np.asarray(rows, np.int64).tobytes())
+    for tensor in split.fetch(
+        tf.constant(np.arange(len(split)) if positions is None else positions)
+    ):
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batches:
     """The batches of a split: each a function of its epoch and its step.
@@ -227,6 +275,17 @@ class Batches:
             self.batch_size, len(self.split) - tf.cast(step, tf.int32) * self.batch_size
         )
 
+    def held(self, step: Any, worker: int = 0, workers: int = 1) -> Share:
+        """Return which rows of the batch `step` one worker's are, in int32; as for `at`."""
+        _, rows = self._taken(step, worker, workers)
+        start, stop, total = (tf.cast(value, tf.int32) for value in rows[:3])
+        return Share(start, stop, total, rows.counts)
+
+    def _taken(self, step: Any, worker: int, workers: int) -> tuple[Any, Share]:
+        begin = tf.cast(step, tf.int64) * self.batch_size
+        end = begin + tf.cast(self.total(step), tf.int64)
+        return self.split.taken(begin, end, worker, workers)
+
     def at(self, epoch: Any, step: Any, worker: int = 0, workers: int = 1) -> Any:
         """Return one batch, or one worker's rows of it.
 
@@ -234,21 +293,21 @@ class Batches:
             epoch: which order, and which of the draws that are made anew each epoch, a whole
                 number or a scalar tensor.
             step: which batch.
-            worker: who takes it; see `tfvae.training.replicas.share`.
+            worker: the number of the process that takes it, from 0.
             workers: of how many.
 
         Returns:
             Events, float32 `[B, *event_shape]`; where there are labels, a pair of events and
             int32 labels `[B]`.
         """
-        split, count = self.split, len(self.split)
+        split = self.split
         epoch, step = tf.cast(epoch, tf.int64), tf.cast(step, tf.int64)
-        total = tf.cast(self.total(step), tf.int64)
-        rows = share(total, worker, workers)
-        positions = step * self.batch_size + tf.range(rows.start, rows.stop)
+        start, rows = self._taken(step, worker, workers)
+        total = rows.total
+        positions = start + tf.range(rows.stop - rows.start)
         key = tf.stack([tf.constant(split.seed, tf.int64), epoch])
         if self.shuffle:
-            positions = tf.random.experimental.index_shuffle(positions, key, count - 1)
+            positions = split.shuffled(positions, key)
         events, *labels = split.fetch(positions)
         key = tf.random.experimental.stateless_fold_in(key, step)
 

@@ -14,10 +14,12 @@ from tfvae.datasets.names import empty_splits, split_by_name
 from tfvae.datasets.open import open_source
 from tfvae.datasets.options import BACKGROUND, PictureOptions
 from tfvae.datasets.schema import Schema
+from tfvae.datasets.shared import SharedSplit
 from tfvae.datasets.source import KINDS, SPLITS, Source, image_shape_of, plural_of
 from tfvae.datasets.summary import described
 from tfvae.datasets.tables import Kinds
 from tfvae.datasets.values import ValueRange
+from tfvae.datasets.workers import ALONE, Workers
 from tfvae.errors import InputError
 from tfvae.typing import Shape
 
@@ -110,6 +112,7 @@ def load(
     drop: Sequence[str] = (),
     schema: Schema | None = None,
     unseen: str = "refuse",
+    workers: Workers = ALONE,
 ) -> Dataset:
     """Load a data set by its name or path.
 
@@ -122,8 +125,8 @@ def load(
     most the logarithm of that (Theis et al. 2016, https://arxiv.org/abs/1511.01844, section 3.1).
 
     Args:
-        name: a data set that `open_source` knows: "mnist-small", "digits", "shapes", a path, the
-            name of a TFDS image set, or a frame of pandas, polars or Arrow.
+        name: a data set that `open_source` knows: "mnist-small", "digits", "shapes", a path, a
+            pattern of files, the name of a TFDS image set, or a frame of pandas, polars or Arrow.
         binarize: ``"none"``; ``"threshold"`` for `x > 0.5`; ``"static"`` for one Bernoulli(x)
             draw of each image, made from the seed and its row, whatever the batch it comes in;
             ``"dynamic"`` for a new draw of the training images each epoch. Validation and test
@@ -161,6 +164,9 @@ def load(
             this one. The three arguments above count for nothing then.
         unseen: what becomes of categories that `schema` does not know: "refuse", or "missing" to
             count them as holes, which `Dataset.summary` says.
+        workers: processes that train together, as `tfvae.training.replicas.readers` returns them.
+            The files of a pattern are dealt out to them, and each reads its own alone: the splits
+            are `tfvae.datasets.shared.SharedSplit`s then. All of them must call this.
 
     Raises:
         InputError: if there is no such data set, it cannot be read, or an argument does not fit.
@@ -200,6 +206,7 @@ def load(
         drop=drop,
         schema=schema,
         unseen=unseen,
+        workers=workers,
     )
     if binarize is None:
         binarize = "none" if dequantize else source.binarize
@@ -220,13 +227,14 @@ def load(
         source = dataclasses.replace(source, notes=(*source.notes, _BINARIZED[binarize]))
     train_draws = {"binarize": binarize, "noise": "dynamic" if dequantize else "none"}
     held_out = {key: "static" if draw == "dynamic" else draw for key, draw in train_draws.items()}
+    split = Split if source.shares is None else SharedSplit
     return Dataset(
         source.name,
         source.event_shape,
         source.num_classes,
-        train=Split(source, rows["train"], seed=seed, **train_draws),
-        validation=Split(source, rows["validation"], seed=seed, **held_out),
-        test=Split(source, rows["test"], seed=seed, **held_out),
+        train=split(source, rows["train"], seed=seed, **train_draws),
+        validation=split(source, rows["validation"], seed=seed, **held_out),
+        test=split(source, rows["test"], seed=seed, **held_out),
         levels=256 if dequantize else None,
         missing=source.missing,
         class_names=source.class_names,

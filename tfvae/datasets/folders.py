@@ -23,10 +23,13 @@ from tfvae.datasets.pictures import (
     read_header,
 )
 from tfvae.datasets.source import SPLIT_WORDS, SPLITS, Batch, Size, Source, dimensions, progress_bar
+from tfvae.datasets.workers import ALONE, Workers
 from tfvae.errors import InputError
 
 # Left behind by systems and programs.
 _CLUTTER = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
+# Many files of these kinds are read by a pattern; see `tfvae.datasets.parts`.
+_OF_PATTERNS = (".csv", ".tsv", ".parquet", ".feather", ".npy", ".npz", ".tfrecord")
 
 
 @dataclasses.dataclass
@@ -106,20 +109,43 @@ def pictures_source(files: Files, size: Size | None, options: PictureOptions) ->
     colour(options.background)
     if not files.names:
         others = _counted(files.skipped)
+        kinds = [kind for kind in files.skipped if kind in _OF_PATTERNS]
         raise InputError(
             f"{files.name} holds no PNG, JPEG or IDX files, nor TIFF, BMP, WebP or GIF"
             + (f"; it holds others: {others}" if others else "")
+            + (f": the pattern '{files.name}/*{kinds[0]}' reads these" if kinds else "")
         )
     return laid_out(files, _layout(files, options), size, options)
 
 
-def laid_out(files: Files, layout: Layout, size: Size | None, options: PictureOptions) -> Source:
+def laid_out(
+    files: Files,
+    layout: Layout,
+    size: Size | None,
+    options: PictureOptions,
+    workers: Workers = ALONE,
+) -> Source:
     """Return the source of picture files whose splits and labels are known.
+
+    Args:
+        files: the pictures.
+        layout: what their rows are.
+        size: to resize them to.
+        options: how they are read.
+        workers: who reads them; whether all are grey they tell each other.
 
     Raises:
         InputError: if they differ in size and `size` is None, or cannot be read.
     """
     headers, damaged = _headers(files, layout.names, options)
+    facts = (
+        damaged,
+        all(header.is_grey for header in headers.values()),
+        sum(header.has_alpha for header in headers.values()),
+    )
+    damaged_of, are_grey, are_transparent = zip(*workers.agree(facts), strict=True)
+    damaged = [name for names in damaged_of for name in names]
+    is_grey, transparent = all(are_grey), sum(are_transparent)
     skipped = dict(files.skipped)
     if damaged:
         skipped["damaged"] = len(damaged)
@@ -144,7 +170,6 @@ def laid_out(files: Files, layout: Layout, size: Size | None, options: PictureOp
         return os.path.join(files.name, name), files.content(name)  # noqa: PTH118
 
     ordered = [headers[name] for name in layout.names]
-    transparent = sum(header.has_alpha for header in ordered)
     if transparent:
         layout.notes.append(
             f"{transparent:,} files may be transparent in places: laid over {options.background}"
@@ -152,11 +177,15 @@ def laid_out(files: Files, layout: Layout, size: Size | None, options: PictureOp
     value_range = options.value_range
     if value_range is None:
         value_range = range_of(files.name, ordered, content)
+        if len(set(workers.agree(value_range))) > 1:
+            raise InputError(
+                f"{files.name}: the values of some files have another range than those of others: "
+                "give the value range of all"
+            )
     if value_range is not None:
         layout.notes.append(
             "values {:g} and {:g} of the files became 0 and 255".format(*value_range)
         )
-    is_grey = all(header.is_grey for header in ordered)
     shape = (*(size or sizes[0]), 1 if is_grey else 3)
     labels = layout.labels
 

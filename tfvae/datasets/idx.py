@@ -56,6 +56,24 @@ def idx_folder(
     )
 
 
+def is_idx_of_images(path: Path) -> bool:
+    """Whether a file is named as an IDX file of images."""
+    match = _IDX_NAME.fullmatch(path.name)
+    return match is not None and match["content"] == "images"
+
+
+def idx_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return an IDX file of images, and the labels of the file that is named as theirs, if any.
+
+    Raises:
+        InputError: if one of them cannot be read.
+    """
+    head, _, tail = path.name.rpartition("images")
+    labels = path.with_name(f"{head}labels{re.sub('idx[0-9]', 'idx1', tail)}")
+    found = {"train": _map_idx(labels)} if labels.is_file() else {}
+    return {"train": _map_idx(path)}, found
+
+
 def _idx_files(folder: Path) -> list[Path]:
     """Return the IDX files of a folder, sorted.
 

@@ -1,13 +1,14 @@
-"""Tables that are larger than memory: read twice in chunks, into a file of their events.
+"""Tables that are larger than memory, or in parts: read twice in chunks, into a file of events.
 
 The first time some rows are kept, which tell what the columns are: a sample, and each row in which
 a column has a new category or a new lowest or highest value. The second time each chunk becomes
-events, which are appended to a temporary file.
+events, which are appended to a temporary file. Where several workers read the parts, each tells
+the others the rows that it has kept.
 """
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -18,6 +19,7 @@ from tfvae.datasets.column import LeftOut
 from tfvae.datasets.columns import is_row_name
 from tfvae.datasets.schema import Schema
 from tfvae.datasets.table_files import BINARY, Kinds, chunks, typed_table
+from tfvae.datasets.workers import ALONE, Workers
 from tfvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,61 +34,72 @@ _MOST_ODD = 20
 
 
 def read_in_chunks(
-    path: Path,
+    paths: Sequence[Path],
     schema_of: "Callable[[pd.DataFrame], Schema]",
     columns: Kinds,
     *,
     schema: Schema | None,
     unseen: str,
     memory_limit: int,
-) -> tuple[Schema, np.ndarray, np.ndarray | None, int]:
+    workers: Workers = ALONE,
+) -> tuple[Schema, np.ndarray, np.ndarray | None, int, list[int]]:
     """Read a table in memory that does not grow with it.
 
     Args:
-        path: a text, Parquet or Feather file.
+        paths: a text, Parquet or Feather file, or the parts of one table.
         schema_of: tells what the columns of a frame are.
         columns: the kinds of columns that look like another.
         schema: what the columns are, if that is known.
         unseen: as for `Schema.to_events`.
         memory_limit: events that need no more bytes are held in memory.
+        workers: who reads the parts; `paths` are those of this worker.
 
     Returns:
-        The schema; the events `[N, D]`, mapped from a temporary file if they are many; the labels
-        `[N]`, or None; and how many cells of the schema's columns are empty.
+        The schema, of the parts of all workers; the events `[N, D]`, mapped from a temporary file
+        if they are many; the labels `[N]`, or None; how many cells of the schema's columns are
+        empty; and how many rows each file has.
 
     Raises:
-        InputError: if the file cannot be read, or a column does not fit its kind.
+        InputError: if a file cannot be read, or a column does not fit its kind.
     """
-    kept = None
     if schema is None:
-        kept = _Kept(columns, has_words_for_holes=not path.name.lower().endswith(BINARY))
-        for table in chunks(path, columns):
-            kept.add(table)
-        schema = kept.schema(path, schema_of)
+        kept = _Kept(columns, workers, has_words_for_holes=not _is_binary(paths[0]))
+        for path in paths:
+            kept.begin(path)
+            for table in chunks(path, columns):
+                kept.add(table)
+        schema = kept.schema(schema_of)
     kinds: dict[str, Any] = {column.name: column.kind for column in schema.columns}
     if schema.label is not None:
         kinds[schema.label.name] = schema.label.kind
-    empty = count = 0
+    empty = 0
+    counts = dict.fromkeys(paths, 0)
     with tempfile.TemporaryFile() as events, tempfile.TemporaryFile() as labels:
-        for table in chunks(path, kinds):
-            if schema.label is not None and schema.label.name not in table.columns:
-                schema = dataclasses.replace(schema, label=None)
-            wanted = [name for name in kinds if name in table.columns]
-            frame = typed_table(path, table[wanted], kinds)
-            try:
-                events.write(schema.to_events(frame, unseen=unseen).tobytes())
-                if schema.label is not None:
-                    labels.write(schema.to_labels(frame).tobytes())
-            except InputError as error:
-                raise InputError(f"{path}: {error}") from error
-            empty += sum(int(frame[column.name].isna().sum()) for column in schema.columns)
-            count += len(frame)
+        for path in paths:
+            for table in chunks(path, kinds):
+                if schema.label is not None and schema.label.name not in table.columns:
+                    schema = dataclasses.replace(schema, label=None)
+                wanted = [name for name in kinds if name in table.columns]
+                frame = typed_table(path, table[wanted], kinds)
+                try:
+                    events.write(schema.to_events(frame, unseen=unseen).tobytes())
+                    if schema.label is not None:
+                        labels.write(schema.to_labels(frame).tobytes())
+                except InputError as error:
+                    raise InputError(f"{path}: {error}") from error
+                empty += sum(int(frame[column.name].isna().sum()) for column in schema.columns)
+                counts[path] += len(frame)
+        count = sum(counts.values())
         if not count:
-            raise InputError(f"{path} has no rows: expected one at least")
+            raise InputError(f"{paths[0]} has no rows: expected one at least")
         shape = (count, len(schema.columns))
         found = _array(events, shape, np.float32, memory_limit)
         numbers = None if schema.label is None else _array(labels, (count,), np.int32, 2**62)
-    return schema, found, numbers, empty
+    return schema, found, numbers, empty, list(counts.values())
+
+
+def _is_binary(path: Path) -> bool:
+    return path.name.lower().endswith(BINARY)
 
 
 def _array(file: BinaryIO, shape: tuple[int, ...], dtype: Any, memory_limit: int) -> np.ndarray:
@@ -103,64 +116,128 @@ class _Kept:
 
     Args:
         columns: the kinds of columns that look like another.
+        workers: who reads the parts of the table.
         has_words_for_holes: whether text such as "NA" stands for a missing value.
     """
 
-    def __init__(self, columns: Kinds, *, has_words_for_holes: bool):
+    def __init__(self, columns: Kinds, workers: Workers, *, has_words_for_holes: bool):
         self._columns = columns
+        self._workers = workers
         self._holes = HOLES if has_words_for_holes else frozenset[str]()
-        self._random = np.random.default_rng(0)
+        self._random = np.random.default_rng(workers.index)
         self._share = 1.0
         self._parts: list[tuple[np.ndarray, pd.DataFrame]] = []
         self._seen: dict[str, _Values] = {}
         self._count = 0
+        self._paths: list[Path] = []
+
+    def begin(self, path: Path) -> None:
+        """Begin with a file."""
+        self._paths.append(path)
+        for values in self._seen.values():
+            values.begin()
 
     def add(self, table: "pd.DataFrame") -> None:
-        """Look at the next rows."""
+        """Look at the next rows.
+
+        Raises:
+            InputError: if their columns are not those of the files before.
+        """
+        if self._seen:
+            _check_columns(self._paths[-1], table.columns, self._paths[0], self._seen)
         new = np.zeros(len(table), bool)
         for place, name in enumerate(table.columns):
             if name not in self._seen:
                 is_row = name not in self._columns and is_row_name(name, place)
                 self._seen[name] = _Values(is_row, self._holes)
             new |= self._seen[name].look(table[name])
-        # A row stays in the sample while its number is below the share, and for ever if it is new.
-        number = np.where(new, -1.0, self._random.random(len(table)))
+        # A row stays in the sample while its number is below the share, and for ever if it is new,
+        # which is told by a number less by 1.
+        number = self._random.random(len(table)) - new
         taken = number < self._share
         self._parts.append((number[taken], table[taken]))
         self._count += len(table)
         while (sampled := sum(int((one >= 0).sum()) for one, _ in self._parts)) > _SAMPLE:
-            self._share *= min(0.9, _SAMPLE / sampled)
-            self._parts = [
-                (one[one < self._share], part[one < self._share]) for one, part in self._parts
-            ]
+            self._thin(self._share * min(0.9, _SAMPLE / sampled))
 
-    def schema(self, path: Path, schema_of: "Callable[[pd.DataFrame], Schema]") -> Schema:
+    def _thin(self, share: float) -> None:
+        self._share = share
+        self._parts = [(one[one < share], part[one < share]) for one, part in self._parts]
+
+    def schema(self, schema_of: "Callable[[pd.DataFrame], Schema]") -> Schema:
         """Tell what the columns are.
 
         Raises:
             InputError: if there are no rows, or a column does not fit its kind.
         """
-        import pandas as pd
-
+        path = self._paths[0]
         if not self._count:
             raise InputError(f"{path} has no rows: expected one at least")
-        table = pd.concat([part for _, part in self._parts], ignore_index=True)
-        numbers = [
-            name for name, seen in self._seen.items() if seen.is_row_number and self._count > 1
-        ]
+        table, holes, numbers = self._by_all() if self._workers.count > 1 else self._own()
         frame = typed_table(path, table.drop(columns=numbers), self._columns)
         try:
             found = schema_of(frame)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        kept = [
-            dataclasses.replace(column, holes=self._seen[column.name].holes)
-            for column in found.columns
-        ]
+        kept = [dataclasses.replace(column, holes=holes[column.name]) for column in found.columns]
         left_out = [LeftOut(name, "row number") for name in numbers]
         return dataclasses.replace(
             found, columns=tuple(kept), left_out=(*left_out, *found.left_out)
         )
+
+    def _own(self) -> "tuple[pd.DataFrame, dict[str, int], list[str]]":
+        """Return the kept rows, how many holes each column has, and which are row numbers."""
+        import pandas as pd
+
+        table = pd.concat([part for _, part in self._parts], ignore_index=True)
+        numbers = [
+            name for name, seen in self._seen.items() if seen.is_row_number and self._count > 1
+        ]
+        return table, {name: seen.holes for name, seen in self._seen.items()}, numbers
+
+    def _by_all(self) -> "tuple[pd.DataFrame, dict[str, int], list[str]]":
+        """Return what `_own` does, of the rows of all workers."""
+        import pandas as pd
+
+        # A sample of all rows has the same share of each worker's.
+        shares, counts = zip(*self._workers.agree((self._share, self._count)), strict=True)
+        self._thin(min(*shares, _SAMPLE / sum(counts)))
+        table, holes, numbers = self._own()
+        told = self._workers.agree(
+            (
+                self._paths[0],
+                table,
+                np.concatenate([one for one, _ in self._parts]),
+                holes,
+                numbers,
+                {name for name, seen in self._seen.items() if seen.may_have_levels},
+            )
+        )
+        paths, tables, number, all_holes, all_numbers, with_levels = zip(*told, strict=True)
+        for other, others in zip(paths, tables, strict=True):
+            _check_columns(other, others.columns, paths[0], tables[0].columns)
+        table = pd.concat(tables, ignore_index=True)
+        # What is new to one worker need not be so to all. The first values of a column are kept
+        # while it may have categories: of many workers these would be more than the sample.
+        of_sample = np.concatenate(number) % 1 < self._share
+        new = np.zeros(len(table), bool)
+        for name in table.columns:
+            may_have_levels = all(name in names for names in with_levels)
+            new |= _Values(False, self._holes, may_have_levels).look(table[name])
+        return (
+            table[new | of_sample].reset_index(drop=True),
+            {name: sum(one[name] for one in all_holes) for name in table.columns},
+            [name for name in table.columns if all(name in names for names in all_numbers)],
+        )
+
+
+def _check_columns(path: Path, columns: Iterable[str], first: Path, known: Iterable[str]) -> None:
+    """Refuse a part of a table that has other columns than the first part has."""
+    lacking, strange = sorted(set(known) - set(columns)), sorted(set(columns) - set(known))
+    if lacking or strange:
+        words = [f"lacks {lacking[0]!r}"] if lacking else []
+        words += [f"has {strange[0]!r} beside them"] if strange else []
+        raise InputError(f"{path}: expected the columns of {first}; it {' and '.join(words)}")
 
 
 class _Values:
@@ -169,17 +246,29 @@ class _Values:
     Args:
         may_be_row_number: whether the column is named as row numbers are.
         words: text that stands for a missing value.
+        may_have_levels: whether each different value is new, until they are too many.
     """
 
-    def __init__(self, may_be_row_number: bool, words: frozenset[str]):
+    def __init__(
+        self, may_be_row_number: bool, words: frozenset[str], may_have_levels: bool = True
+    ):
         self.holes = 0
         self._words = words
         self.is_row_number = may_be_row_number
         self._last: float | None = None
-        self._distinct: set[Any] | None = set()
+        self._distinct: set[Any] | None = set() if may_have_levels else None
         self._odd: set[Any] = set()
         self._low, self._high = np.inf, -np.inf
         self._has_fractions = False
+
+    @property
+    def may_have_levels(self) -> bool:
+        """Whether its different values are few."""
+        return self._distinct is not None
+
+    def begin(self) -> None:
+        """Begin with another file, whose row numbers may begin anew."""
+        self._last = None
 
     def look(self, values: "pd.Series") -> np.ndarray:
         """Return which rows hold something new, booleans `[N]`."""

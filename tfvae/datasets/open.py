@@ -17,16 +17,22 @@ from tfvae.datasets.folders import image_folder
 from tfvae.datasets.idx import idx_folder
 from tfvae.datasets.matrices import HDF5, hdf5_file, mat_file, svhn_folder
 from tfvae.datasets.options import PictureOptions
+from tfvae.datasets.parts import ARRAYS, arrays_of, is_pattern, parts_of
 from tfvae.datasets.pictures import resized
-from tfvae.datasets.records import TFRECORDS, holds_pictures, parquet_of_pictures, tfrecord_file
+from tfvae.datasets.records import (
+    TFRECORDS,
+    holds_pictures,
+    parquet_of_pictures,
+    parts_of_pictures,
+    tfrecord_file,
+)
 from tfvae.datasets.schema import Schema
 from tfvae.datasets.source import Batch, Size, Source, into_memory, parse_size, scaled
-from tfvae.datasets.tables import Kinds, is_table, table_source
+from tfvae.datasets.tables import Kinds, is_table, parts_of_table, table_source
 from tfvae.datasets.tfds import tfds_source
 from tfvae.datasets.values import ValueRange, parse_range
+from tfvae.datasets.workers import ALONE, Workers
 from tfvae.errors import InputError
-
-ARRAYS = (".npy", ".npz")
 
 
 def open_source(
@@ -43,6 +49,7 @@ def open_source(
     drop: Sequence[str] = (),
     schema: Schema | None = None,
     unseen: str = "refuse",
+    workers: Workers = ALONE,
 ) -> Source:
     """Open a data set by its name or path.
 
@@ -59,8 +66,9 @@ def open_source(
             zip or tar of PNG, JPEG, TIFF, BMP, WebP or GIF files, with the folders train, val and
             test as its splits if it has them, and the folders below as classes; Parquet or TFRecord
             with one column of such files; the folder of CIFAR or SVHN as it is unpacked; a table: a
-            CSV, TSV, Parquet or Feather file, or a frame of pandas, polars or Arrow; or the name of
-            a TFDS image set, such as mnist or emnist/letters.
+            CSV, TSV, Parquet or Feather file, or a frame of pandas, polars or Arrow; the name of
+            a TFDS image set, such as mnist or emnist/letters; or a pattern of many files of one
+            kind, such as "parts/*.parquet", whose rows follow one another.
         image_size: `H` (square), `(H, W)`, "28" or "28x20" to resize the images to; an image of
             another proportion is stretched.
         manual_dir: the folder where TFDS finds the files of its data set instead of downloading.
@@ -76,12 +84,16 @@ def open_source(
         drop: the columns of a table to leave out.
         schema: what the columns of a table are, as another table told.
         unseen: what becomes of categories that `schema` does not know: "refuse" or "missing".
+        workers: processes that read the files of a pattern together, each its own; see
+            `tfvae.training.replicas.readers`. All of them must call this.
 
     Raises:
         InputError: if there is no such data set, or it does not hold events of one shape.
     """
     is_path = isinstance(name, str | os.PathLike)
-    if not is_path or (is_table(name) and not holds_pictures(Path(name))):
+    parts = parts_of(name, workers) if is_pattern(name) else None
+    is_of_table = not is_path or (is_table(name) and not holds_pictures(Path(name)))
+    if parts.are_tables if parts is not None else is_of_table:
         for option, value in (
             ("image_size", image_size),
             ("kind", kind),
@@ -89,25 +101,38 @@ def open_source(
         ):
             if value is not None:
                 raise InputError(f"{option} is for arrays and images: leave it out for a table")
-        return table_source(
-            name,
-            columns=columns,
-            label=label,
-            drop=drop,
-            schema=schema,
-            unseen=unseen,
-            memory_limit=memory_limit,
+        told: Any = {
+            "columns": columns,
+            "label": label,
+            "drop": drop,
+            "schema": schema,
+            "unseen": unseen,
+            "memory_limit": memory_limit,
+        }
+        if parts is None:
+            return table_source(name, **told)
+        return parts.source(
+            lambda: parts_of_table(parts.name, parts.own, workers=parts.readers, **told),
+            memory_limit,
         )
     if columns or label is not None or drop:
         raise InputError(f"columns, label and drop are for tables: leave them out for {name}")
     size = parse_size(image_size)
     scale = parse_range(value_range)
     options = dataclasses.replace(pictures or PictureOptions(), value_range=scale)
-    path = Path(name)
+    path = Path(name) if parts is None else parts.own[0]
     if kind is not None and path.suffix not in (*ARRAYS, *HDF5):
         raise InputError(
             f"a kind is given for .npy, .npz and HDF5 files alone: leave it out for {name}"
         )
+    if parts is not None:
+
+        def read() -> Source:
+            if parts.are_pictures:
+                return parts_of_pictures(parts.name, parts.own, size, options, parts.readers)
+            return arrays_of(parts, size=size, kind=kind, value_range=scale)
+
+        return parts.source(read, memory_limit)
     if path.exists() or path.suffix in ARRAYS:
         source = _of_path(path, size, kind, scale, options)
     elif str(name) == "mnist-small":

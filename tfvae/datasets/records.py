@@ -1,5 +1,6 @@
 """Encoded pictures in the rows of other files: Parquet of Hugging Face, and TFRecord."""
 
+import collections
 import dataclasses
 import json
 import struct
@@ -15,6 +16,7 @@ from tfvae.datasets.folders import Files, Layout, laid_out
 from tfvae.datasets.options import PictureOptions
 from tfvae.datasets.source import SPLIT_WORDS, SPLITS, Size, Source
 from tfvae.datasets.text import first_line
+from tfvae.datasets.workers import ALONE, Workers
 from tfvae.errors import InputError, missing_extra
 
 TFRECORDS = (".tfrecord", ".tfrecords")
@@ -22,6 +24,7 @@ TFRECORDS = (".tfrecord", ".tfrecords")
 _IMAGES = ("image", "img", "image/encoded", "image_raw", "picture")
 _LABELS = ("label", "labels", "image/class/label", "fine_label", "class")
 _MOST_CLASSES = 1_000_000
+_Labels = dict[str, list[int | str | None]]
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 
 
@@ -53,10 +56,27 @@ def parquet_of_pictures(path: Path, size: Size | None, options: PictureOptions) 
     files = {"train": [path]} if path.is_file() else _parquet_files(path)
     if not files:
         return None
+    found = _parquet_rows(str(path), files)
+    if found is None:
+        return None
+    cells, labels, class_names = found
+    source = _rows_source(str(path), cells, _content_of, labels, class_names, size, options)
+    # A row's number is no name: rows are split by chance.
+    return dataclasses.replace(source, names=None)
+
+
+def _parquet_rows(
+    name: str, files: dict[str, list[Path]]
+) -> tuple[dict[str, list[Any]], _Labels | None, tuple[str, ...] | None] | None:
+    """Return the cells of the pictures and the labels of files by their split, and the classes.
+
+    Returns:
+        None if there is no column of pictures.
+    """
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise missing_extra(f"{path}: Parquet is read by", "pyarrow", "parquet") from error
+        raise missing_extra(f"{name}: Parquet is read by", "pyarrow", "parquet") from error
     try:
         first = pq.read_schema(next(iter(files.values()))[0])
         image = _image_column(first)
@@ -69,24 +89,71 @@ def parquet_of_pictures(path: Path, size: Size | None, options: PictureOptions) 
             for split, parts in files.items()
         }
     except Exception as error:  # pyarrow raises many kinds for a damaged file
-        raise InputError(f"{path} is not a readable Parquet file: {first_line(error)}") from error
+        raise InputError(f"{name} is not a readable Parquet file: {first_line(error)}") from error
     cells = {
         split: [cell for table in parts for cell in table.column(image)]
         for split, parts in tables.items()
     }
-    labels = None
-    if label is not None:
-        labels = {
-            split: [value for table in parts for value in table.column(label).to_pylist()]
-            for split, parts in tables.items()
-        }
+    if label is None:
+        return cells, None, class_names
+    labels = {
+        split: [value for table in parts for value in table.column(label).to_pylist()]
+        for split, parts in tables.items()
+    }
+    return cells, labels, class_names
 
-    def content(cell: Any) -> bytes:
-        value = cell.as_py()
-        data = value.get("bytes") if isinstance(value, dict) else value
-        return data or b""
 
-    return _rows_source(str(path), cells, content, labels, class_names, size, options)
+def _content_of(cell: Any) -> bytes:
+    """Return the file that a cell of Parquet holds."""
+    value = cell.as_py()
+    data = value.get("bytes") if isinstance(value, dict) else value
+    return data or b""
+
+
+def parts_of_pictures(
+    name: str,
+    paths: Sequence[Path],
+    size: Size | None,
+    options: PictureOptions,
+    workers: Workers = ALONE,
+) -> Source:
+    """Return the source of the pictures of several Parquet or TFRecord files, one after the other.
+
+    Args:
+        name: what to call all of them.
+        paths: those of this worker.
+        size: to resize the pictures to.
+        options: how they are read.
+        workers: who reads the files; the classes and whether all are grey they tell each other.
+
+    Returns:
+        A source of this worker's rows, whose `counts` are those of its files.
+
+    Raises:
+        InputError: if a file cannot be read, or the pictures do not fit.
+    """
+    cells: dict[str, list[Any]] = {}
+    labels: _Labels = {}
+    class_names = None
+    read: Callable[[Any], bytes] = _content_of
+    for path in paths:
+        key = str(path)
+        if path.name.lower().endswith(TFRECORDS):
+            records = _Records(path)
+            cells[key] = [(records, place) for place in records.places]
+            found = records.labels()
+            read = _picture_of
+        else:
+            rows = _parquet_rows(key, {key: [path]})
+            if rows is None:
+                raise InputError(f"{path}: expected a column of pictures, as in {paths[0]}")
+            cells[key], class_names = rows[0][key], rows[2]
+            found = None if rows[1] is None else rows[1][key]
+        labels[key] = [None] * len(cells[key]) if found is None else found
+    source = _rows_source(name, cells, read, labels, class_names, size, options, workers)
+    # Without those that are damaged.
+    counted = collections.Counter(row.rpartition(", row ")[0] for row in source.names or ())
+    return dataclasses.replace(source, counts={key: counted[key] for key in cells}, names=None)
 
 
 def tfrecord_file(path: Path, size: Size | None, options: PictureOptions) -> Source:
@@ -95,90 +162,128 @@ def tfrecord_file(path: Path, size: Size | None, options: PictureOptions) -> Sou
     Raises:
         InputError: if it cannot be read, or no feature holds pictures.
     """
-    import tensorflow as tf
+    records = _Records(path)
+    labels = records.labels()
+    source = _rows_source(
+        str(path),
+        {"train": records.places},
+        records.picture,
+        None if labels is None else {"train": labels},
+        None,
+        size,
+        options,
+    )
+    return dataclasses.replace(source, names=None)
 
-    places = list(_record_places(path))
-    if not places:
-        raise InputError(f"{path} holds no records")
-    file, lock = path.open("rb"), threading.Lock()
 
-    def example(place: tuple[int, int]) -> Any:
-        with lock:
-            file.seek(place[0])
-            data = file.read(place[1])
+class _Records:
+    """The Examples of a TFRecord file.
+
+    Attributes:
+        places: where each begins, and its length.
+
+    Raises:
+        InputError: if it cannot be read, or no feature holds pictures.
+    """
+
+    def __init__(self, path: Path):
+        self.places = list(_record_places(path))
+        if not self.places:
+            raise InputError(f"{path} holds no records")
+        self._path = path
+        self._file, self._lock = path.open("rb"), threading.Lock()
+        first = self._example(self.places[0])
+        pictures = [
+            name
+            for name, feature in first.items()
+            if len(feature.bytes_list.value) == 1
+            and feature.bytes_list.value[0].startswith(_SIGNATURES)
+        ]
+        if len(pictures) != 1:
+            listed = ", ".join(sorted(first)) or "none"
+            raise InputError(
+                f"{path}: expected one feature that holds an encoded picture, found "
+                f"{len(pictures)}; the features are {listed}"
+            )
+        (self._picture,) = pictures
+        self._label = next(
+            (name for name in _LABELS if len(first[name].int64_list.value) == 1), None
+        )
+
+    def _example(self, place: tuple[int, int]) -> Any:
+        import tensorflow as tf
+
+        with self._lock:
+            self._file.seek(place[0])
+            data = self._file.read(place[1])
         try:
             return tf.train.Example.FromString(data).features.feature
         except Exception as error:  # protobuf's own, of either implementation
             raise InputError(
-                f"{path}: expected Examples; the record at byte {place[0]} is none"
+                f"{self._path}: expected Examples; the record at byte {place[0]} is none"
             ) from error
 
-    first = example(places[0])
-    pictures = [
-        name
-        for name, feature in first.items()
-        if len(feature.bytes_list.value) == 1
-        and feature.bytes_list.value[0].startswith(_SIGNATURES)
-    ]
-    if len(pictures) != 1:
-        listed = ", ".join(sorted(first)) or "none"
-        raise InputError(
-            f"{path}: expected one feature that holds an encoded picture, found {len(pictures)}; "
-            f"the features are {listed}"
-        )
-
-    def content(place: tuple[int, int]) -> bytes:
-        values = example(place)[pictures[0]].bytes_list.value
+    def picture(self, place: tuple[int, int]) -> bytes:
+        """Return the picture's file that a record holds."""
+        values = self._example(place)[self._picture].bytes_list.value
         return values[0] if values else b""
 
-    label = next((name for name in _LABELS if len(first[name].int64_list.value) == 1), None)
-    labels = None
-    if label is not None:
-        found = [list(example(place)[label].int64_list.value) for place in places]
-        labels = {"train": [values[0] if len(values) == 1 else None for values in found]}
-    return _rows_source(str(path), {"train": places}, content, labels, None, size, options)
+    def labels(self) -> list[int | str | None] | None:
+        """Return the labels of all records, None for one without; None if they have none."""
+        if self._label is None:
+            return None
+        found = [list(self._example(place)[self._label].int64_list.value) for place in self.places]
+        return [values[0] if len(values) == 1 else None for values in found]
+
+
+def _picture_of(cell: tuple[_Records, tuple[int, int]]) -> bytes:
+    records, place = cell
+    return records.picture(place)
 
 
 def _rows_source(
     name: str,
     cells: dict[str, list[Any]],
     content: Callable[[Any], bytes],
-    labels: dict[str, list[int | str | None]] | None,
+    labels: _Labels | None,
     class_names: tuple[str, ...] | None,
     size: Size | None,
     options: PictureOptions,
+    workers: Workers = ALONE,
 ) -> Source:
-    """Return the source of pictures that lie in rows, of each split."""
-    splits = [split for split in SPLITS if cells.get(split)]
-    if "train" not in splits:
+    """Return the source of pictures that lie in rows, of each split or of each file."""
+    are_splits = set(cells) <= set(SPLITS)
+    splits = [split for split in (SPLITS if are_splits else cells) if cells.get(split)]
+    if not splits or (are_splits and "train" not in splits):
         raise InputError(f"{name} has no training images")
     names = [f"{split}, row {row}" for split in splits for row in range(len(cells[split]))]
     of_name = dict(zip(names, (cell for split in splits for cell in cells[split]), strict=True))
     numbers, notes = None, []
     if options.folder_labels and labels is not None:
         given = [label for split in splits for label in labels[split]]
-        if any(label is None or label == -1 for label in given):
+        if any(workers.agree(any(label is None or label == -1 for label in given))):
             notes.append("no labels: some rows have none")
         else:
-            numbers, class_names = _numbers(name, given, class_names)
+            numbers, class_names = _numbers(name, given, class_names, workers)
+    counts = {split: len(cells[split]) for split in splits}
     layout = Layout(
         names,
-        {split: len(cells[split]) for split in splits},
+        counts if are_splits else {"train": sum(counts.values())},
         numbers,
         None if numbers is None else class_names,
         notes,
     )
     files = Files(name, names, lambda row: content(of_name[row]), {})
-    # A row's number is no name: rows are split by chance.
-    return dataclasses.replace(laid_out(files, layout, size, options), names=None)
+    return laid_out(files, layout, size, options, workers)
 
 
 def _numbers(
-    name: str, labels: Sequence[Any], class_names: tuple[str, ...] | None
+    name: str, labels: Sequence[Any], class_names: tuple[str, ...] | None, workers: Workers
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the numbers of labels and the names of all classes."""
-    if all(isinstance(label, int) for label in labels):
-        low, high = min(labels), max(labels)
+    if all(workers.agree(all(isinstance(label, int) for label in labels))):
+        lows, highs = zip(*workers.agree((min(labels), max(labels))), strict=True)
+        low, high = min(lows), max(highs)
         count = len(class_names or ()) or high + 1
         last = min(count, _MOST_CLASSES) - 1
         if not 0 <= low <= high <= last:
@@ -190,7 +295,8 @@ def _numbers(
             warn_of_sparse_labels(name, [numbers])
         return numbers, class_names or tuple(map(str, range(count)))
     texts = [str(label) for label in labels]
-    known = class_names or tuple(sorted(set(texts)))
+    known = tuple(sorted(set().union(*workers.agree(set(texts)))))
+    known = class_names or known
     number = {text: index for index, text in enumerate(known)}
     return np.array([number[text] for text in texts], np.int32), known
 

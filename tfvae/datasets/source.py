@@ -14,6 +14,7 @@ from tqdm import tqdm
 from tfvae.datasets.options import PictureOptions
 from tfvae.datasets.schema import Schema
 from tfvae.datasets.values import ValueRange
+from tfvae.datasets.workers import FileShares
 from tfvae.errors import InputError
 from tfvae.typing import Shape
 
@@ -57,6 +58,8 @@ class Source:
         pictures: how picture files were read, with the range of values that they told.
         binarize: how values between 0 and 1 become 0 or 1 where the user does not say; see
             `tfvae.datasets.load`.
+        shares: where several workers read the files of one source, whose its rows are; `read` then
+            gives those of this worker alone.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Source:
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     pictures: "PictureOptions | None" = None
     binarize: str = "none"
+    shares: "FileShares | None" = None
 
     def __post_init__(self) -> None:
         if self.value_range is None and self.dtype == np.uint8:
@@ -232,13 +236,14 @@ def progress_bar(title: str, total: int, unit: str = "images") -> Any:
 
 
 def joined(name: str, splits: dict[str, Source]) -> Source:
-    """Return the source of these splits, one after the other."""
-    first = splits["train"]
+    """Return the source of these splits, or of parts by their names, one after the other."""
+    head = "train" if "train" in splits else next(iter(splits))
+    first = splits[head]
     for split, source in splits.items():
         if (source.event_shape, source.dtype) != (first.event_shape, first.dtype):
             called = plural_of(first.event_shape)
             raise InputError(
-                f"{name}: the train {called} are {dimensions(first.event_shape)} {first.dtype}, "
+                f"{name}: the {head} {called} are {dimensions(first.event_shape)} {first.dtype}, "
                 f"but the {split} {called} are {dimensions(source.event_shape)} {source.dtype}"
             )
     classes = [source.num_classes for source in splits.values()]

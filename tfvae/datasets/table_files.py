@@ -110,10 +110,17 @@ def chunks(path: Path, columns: Kinds | None = None) -> "Iterator[pd.DataFrame]"
     if path.suffix.lower() in BINARY:
         yield from map(to_pandas, _binary_chunks(path))
         return
+    try:
+        yield from _chunks_of_text(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _chunks_of_text(path: Path) -> "Iterator[pd.DataFrame]":
     separator = _separator(path)
     names: list[str] | None = None
     has_short_rows = False
-    with _text_errors(f"{path}: "):
+    with _text_errors():
         for cells in _text_chunks(path, separator):
             table = cells
             if names is None:
@@ -161,20 +168,20 @@ def _text_chunks(path: Path, separator: str) -> "Iterator[pd.DataFrame]":
 
 
 @contextlib.contextmanager
-def _text_errors(place: str = "") -> Iterator[None]:
-    """Say in one line, which begins with the place, why a text file cannot be read."""
+def _text_errors() -> Iterator[None]:
+    """Say in one line why a text file cannot be read."""
     import pandas as pd
 
     try:
         yield
     except pd.errors.EmptyDataError as error:
-        raise InputError(f"{place}{_EMPTY}") from error
+        raise InputError(_EMPTY) from error
     except pd.errors.ParserError as error:
-        raise InputError(f"{place}{_not_parsed(error)}") from error
+        raise InputError(_not_parsed(error)) from error
     except UnicodeError as error:
-        raise InputError(f"{place}{_NO_UTF8}") from error
+        raise InputError(_NO_UTF8) from error
     except (OSError, EOFError) as error:
-        raise InputError(f"{place}not a readable file: {first_line(error)}") from error
+        raise InputError(f"not a readable file: {first_line(error)}") from error
 
 
 def _not_parsed(error: Exception) -> str:

@@ -13,9 +13,10 @@ from tfvae.datasets.large_tables import read_in_chunks
 from tfvae.datasets.schema import Schema
 from tfvae.datasets.source import Batch, Source
 from tfvae.datasets.table_files import SUFFIXES, Kinds, is_table, memory_needed, read_table
+from tfvae.datasets.workers import ALONE, Workers
 from tfvae.errors import InputError
 
-__all__ = ["SUFFIXES", "Kinds", "is_table", "read_table", "table_source"]
+__all__ = ["SUFFIXES", "Kinds", "is_table", "parts_of_table", "read_table", "table_source"]
 
 
 def table_source(
@@ -50,19 +51,17 @@ def table_source(
     is_file = isinstance(table, str | os.PathLike)
     name = str(table) if is_file else "the table"
     if schema is not None:
-        columns = {column.name: column.kind for column in schema.columns}
-        if schema.label is not None:
-            columns[schema.label.name] = schema.label.kind
+        columns = _kinds(schema)
     if is_file and memory_needed(Path(table)) > memory_limit:
         found = read_in_chunks(
-            Path(table),
+            [Path(table)],
             lambda frame: Schema.from_frame(frame, columns=columns, label=label, drop=drop),
             columns or {},
             schema=schema,
             unseen=unseen,
             memory_limit=memory_limit,
         )
-        return _source(name, *found)
+        return _source(name, *found[:4])
     frame = read_table(Path(table), columns) if is_file else to_pandas(table)
     if not len(frame):
         raise InputError(f"{name} has no rows: expected one at least")
@@ -79,8 +78,71 @@ def table_source(
     return _source(name, schema, events, labels, empty)
 
 
+def parts_of_table(
+    name: str,
+    paths: Sequence[Path],
+    *,
+    columns: Kinds | None = None,
+    label: str | None = None,
+    drop: Sequence[str] = (),
+    schema: Schema | None = None,
+    unseen: str = "refuse",
+    memory_limit: int = 2**30,
+    workers: Workers = ALONE,
+) -> Source:
+    """Return the source of the rows of files that are parts of one table, one after the other.
+
+    They are read in chunks, and what the columns are is told from all of them together, also from
+    those that other workers read.
+
+    Args:
+        name: what to call all of them.
+        paths: those of this worker, text, Parquet or Feather files.
+        columns: as for `table_source`.
+        label: as for `table_source`.
+        drop: as for `table_source`.
+        schema: as for `table_source`.
+        unseen: as for `table_source`.
+        memory_limit: as for `table_source`.
+        workers: who reads the parts.
+
+    Returns:
+        A source of this worker's rows, whose `counts` are those of its files.
+
+    Raises:
+        InputError: if a file cannot be read, a column does not fit its kind, or the parts differ in
+            their columns.
+    """
+    if schema is not None:
+        columns = _kinds(schema)
+    found = read_in_chunks(
+        paths,
+        lambda frame: Schema.from_frame(frame, columns=columns, label=label, drop=drop),
+        columns or {},
+        schema=schema,
+        unseen=unseen,
+        memory_limit=memory_limit,
+        workers=workers,
+    )
+    counts = dict(zip(map(str, paths), found[4], strict=True))
+    return dataclasses.replace(_source(name, *found[:4], workers), counts=counts)
+
+
+def _kinds(schema: Schema) -> dict[str, Any]:
+    """Return the kinds of the columns of a schema."""
+    columns = {column.name: column.kind for column in schema.columns}
+    if schema.label is not None:
+        columns[schema.label.name] = schema.label.kind
+    return columns
+
+
 def _source(
-    name: str, schema: Schema, events: np.ndarray, labels: np.ndarray | None, empty: int
+    name: str,
+    schema: Schema,
+    events: np.ndarray,
+    labels: np.ndarray | None,
+    empty: int,
+    workers: Workers = ALONE,
 ) -> Source:
     """Return the source of the events of a table.
 
@@ -90,6 +152,7 @@ def _source(
         events: `[N, D]`, in memory or mapped.
         labels: `[N]`, or None.
         empty: how many cells of its columns are empty.
+        workers: who reads the parts of the table, and counts what is missing in them.
     """
     is_mapped = isinstance(events, np.memmap)
     rows_at_a_time = max(1, 2**22 // events.shape[1])
@@ -97,7 +160,8 @@ def _source(
         int(np.isnan(events[start : start + rows_at_a_time]).sum())
         for start in range(0, len(events), rows_at_a_time)
     )
-    notes = [f"{holes / events.size:.2%} of the values are missing"] if holes else []
+    holes, empty, size = np.sum(workers.agree(np.array([holes, empty, events.size])), axis=0)
+    notes = [f"{holes / size:.2%} of the values are missing"] if holes else []
     if holes > empty:
         notes.append(f"{holes - empty:,} of them of categories that the schema does not know")
 
@@ -113,7 +177,7 @@ def _source(
         read,
         in_memory=not is_mapped,
         class_names=None if schema.label is None else tuple(map(str, schema.label.levels)),
-        missing=holes > 0,
+        missing=bool(holes > 0),
         notes=tuple(notes),
         schema=schema,
     )

@@ -94,7 +94,8 @@ class _Named(Validated):
             "mnist-small (13,000 images of MNIST, embedded), digits (8 x 8, embedded), shapes "
             "(drawn from known factors), a TFDS image set such as mnist or cifar10, or a path: a "
             "folder, zip or tar of pictures, a folder of IDX files, an .npy or .npz file of "
-            "images, series, volumes or vectors, or a table (.csv, .tsv, .parquet, .feather)."
+            "images, series, volumes or vectors, or a table (.csv, .tsv, .parquet, .feather); or "
+            "a quoted pattern of many such files, 'parts/*.parquet', which workers share out."
         ),
     ] = "mnist-small"
 

@@ -11,7 +11,9 @@ from typing import cast
 import numpy as np
 
 from tfvae import datasets
+from tfvae.datasets.parts import exists, is_pattern
 from tfvae.datasets.source import plural_of
+from tfvae.datasets.workers import ALONE, Workers
 from tfvae.errors import InputError
 from tfvae.models.vae import VAE
 from tfvae.models.vq import VQVAE
@@ -32,12 +34,18 @@ _KIND: dict[int, Kind] = {1: "table", 2: "series", 3: "image", 4: "volume"}
 
 def default_run_dir(dataset: str) -> Path:
     """Return runs/DATASET-DATE-TIME."""
-    name = re.sub(r"[^\w.-]+", "-", Path(dataset).name) or "data"
+    # Of the files x/*.npy the folder's name says more.
+    path = Path(dataset).parent if is_pattern(dataset) else Path(dataset)
+    name = re.sub(r"[^\w.-]+", "-", path.name) or "data"
     return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def load_data(
-    options: TrainConfig, schema: datasets.Schema | None = None, *, unseen: str = "refuse"
+    options: TrainConfig,
+    schema: datasets.Schema | None = None,
+    *,
+    unseen: str = "refuse",
+    workers: Workers = ALONE,
 ) -> datasets.Dataset:
     """Load the data that options name.
 
@@ -45,11 +53,12 @@ def load_data(
         options: of a training.
         schema: what the columns of a table were when a model was trained on it.
         unseen: what becomes of categories that the schema does not know.
+        workers: processes that train together, and share the files of a pattern.
 
     Raises:
         InputError: if they cannot be read.
     """
-    return datasets.load(**options.data_options(), schema=schema, unseen=unseen)
+    return datasets.load(**options.data_options(), schema=schema, unseen=unseen, workers=workers)
 
 
 def check_place(options: TrainConfig, advice: str) -> None:
@@ -63,7 +72,7 @@ def check_place(options: TrainConfig, advice: str) -> None:
         InputError: if they are not.
     """
     place = Path(options.dataset)
-    if place.is_absolute() and not place.exists():
+    if place.is_absolute() and not exists(options.dataset):
         raise InputError(f"the run's data are no longer at {place}: {advice}")
 
 
@@ -220,7 +229,7 @@ class TrainedModel:
             InputError: as for `data`.
         """
         chosen = self._chosen(options)
-        if options.dataset is None or not Path(options.dataset).exists():
+        if options.dataset is None or not exists(options.dataset):
             return Events.of_split(self.data(options).test, limit)
         found = all_events(
             chosen,

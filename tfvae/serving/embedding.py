@@ -27,7 +27,6 @@ from tfvae.checks import checked_count
 from tfvae.datasets import Batches, Dataset, Split, input_errors
 from tfvae.datasets.preprocessing import Preprocessing
 from tfvae.datasets.source import SPLITS, plural_of
-from tfvae.datasets.witnesses import digest_of_events
 from tfvae.distributions.kl import exact_kl
 from tfvae.errors import InputError, missing_extra
 from tfvae.evaluation.batches import Progress
@@ -255,7 +254,7 @@ def encode(
         "options": {"splits": list(counts), "limit": limit, "batch_size": batch_size},
     }
     with input_errors():
-        events = {split: digest_of_events(_split(data, split)) for split in counts}
+        events = {split: _split(data, split).digest() for split in counts}
     path = str(model.path) if isinstance(model, TrainedModel) else None
     table = _Table(
         encoder, data.has_labels, data.train.source.names is not None, {**facts, "path": path}

@@ -10,12 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfvae.datasets import Batches, input_errors
-from tfvae.datasets.witnesses import digest_of_events
+from tfvae.datasets.shared import SharedSplit
 from tfvae.errors import InputError
 from tfvae.models import LatentVariableModel
 
 # What may change without the training becoming another one; it is said.
-_HARMLESS = ("precision", "optimizer")
+_HARMLESS = ("precision", "optimizer", "shares")
 # Where Keras writes a layer's name before the numbers of its node and tensor.
 _LAYERS = ("keras_history", "input_layers", "output_layers")
 _WORDS = {
@@ -24,6 +24,7 @@ _WORDS = {
     "order": "how batches are made (their size, order, seed or draws)",
     "precision": "the precision",
     "optimizer": "the options of the optimizer",
+    "shares": "the number of workers that share the files, and so the order of the events,",
 }
 
 
@@ -48,8 +49,10 @@ def identity_of(model: LatentVariableModel, data: Any) -> dict[str, str]:
         split = data.split
         order = [data.batch_size, data.shuffle, data.drop_remainder, split.seed, split.binarize]
         with input_errors():
-            found["events"] = digest_of_events(split)
+            found["events"] = split.digest()
         found["order"] = _digest([*order, split.noise])
+        if isinstance(split, SharedSplit):
+            found["shares"] = str(len(split.counts))
     else:
         specs = tf.nest.map_structure(str, data.element_spec)
         found["events"] = _digest(str(specs))
@@ -62,7 +65,7 @@ def compare(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     Raises:
         InputError: if model or data are others than before.
     """
-    other = [name for name in now if before.get(name) != now[name]]
+    other = [name for name in _WORDS if before.get(name) != now.get(name)]
     wrong = [_WORDS[name] for name in other if name not in _HARMLESS]
     if wrong:
         raise InputError(

@@ -187,7 +187,7 @@ class _Source:
 
     Args:
         updates: knows the model and the workers.
-        take: what to do with a batch, its number, and how many rows the whole of it has.
+        take: what to do with a batch, its number, and which rows of the whole it holds.
         given: the data.
     """
 
@@ -278,7 +278,8 @@ class _InGraph(_Source):
         while taken < limit and problem == 0:
             index = step + taken
             batch = self._at(opened, index, **self._workers)
-            outcome = self._take(self._guard(batch), index, self._batches.total(index))
+            held = self._batches.held(index, **self._workers)
+            outcome = self._take(self._guard(batch), index, held)
             sums, skipped, problem = _added(outcome, sums, skipped, skip_non_finite)
             extremes = outcome.extremes
             taken += 1
@@ -310,8 +311,10 @@ class _Iterated(_Source):
             if not batch.has_value():
                 break
             index = step + taken
-            total = self._data.total(index) if isinstance(self._data, Batches) else None
-            outcome = self._take(self._guard(batch.get_value()), index, total)
+            held = None
+            if isinstance(self._data, Batches):
+                held = self._data.held(index, **self._workers)
+            outcome = self._take(self._guard(batch.get_value()), index, held)
             sums, skipped, problem = _added(outcome, sums, skipped, skip_non_finite)
             extremes = outcome.extremes
             taken += 1

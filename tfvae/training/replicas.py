@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfvae.errors import InputError
+from tfvae.datasets.workers import Workers
+from tfvae.errors import InputError, WorkerError
 
 # Seconds that a process waits for others to read what it has sent.
 _LINGER = 2.0
@@ -102,6 +103,46 @@ def broadcast(strategy: tf.distribute.Strategy, data: bytes | None) -> bytes | N
         return None
     content = np.zeros(length, np.int32) if content is None else content
     return _sum(strategy, content).astype(np.uint8).tobytes()
+
+
+def gather(strategy: tf.distribute.Strategy, data: bytes) -> list[bytes]:
+    """Give every process what each of them has, in the order of their numbers; all must ask.
+
+    Args:
+        strategy: that of all the processes.
+        data: of this process.
+    """
+    index, workers = worker_of(strategy)
+    if workers == 1:
+        return [data]
+    lengths = np.zeros(workers, np.int32)
+    lengths[index] = len(data)
+    lengths = _sum(strategy, lengths)
+    # Whole numbers of 32 bits, of which all but one process have zeros, are summed exactly.
+    ends = np.cumsum(-(-lengths // 4))
+    words = np.zeros(ends[-1], np.int32)
+    padded = data + bytes(-len(data) % 4)
+    words[ends[index] - len(padded) // 4 : ends[index]] = np.frombuffer(padded, np.int32)
+    content = _sum(strategy, words).tobytes()
+    starts = 4 * (ends - (-(-lengths // 4)))
+    return [content[start : start + size] for start, size in zip(starts, lengths, strict=True)]
+
+
+def readers(strategy: tf.distribute.Strategy) -> Workers:
+    """Return the processes of a strategy as `tfvae.datasets.load` takes them, to share its files.
+
+    Reading raises `WorkerError` where one of the others has ended.
+    """
+
+    def gathered(data: bytes) -> list[bytes]:
+        try:
+            return gather(strategy, data)
+        except tf.errors.OpError as error:
+            raise WorkerError(
+                "another worker is gone, seen as the data were read: start all workers again"
+            ) from error
+
+    return Workers(*worker_of(strategy), gathered)
 
 
 def any_of(strategy: tf.distribute.Strategy, flag: bool) -> bool:

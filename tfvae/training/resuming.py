@@ -63,7 +63,7 @@ def capture(
     arrays = {f"variable/{i}": _plain(v) for i, v in enumerate(_variables(model))}
     arrays["totals"] = position.totals
     memories = []
-    for i, callback in enumerate(callbacks):
+    for i, callback in enumerate(_with_memory(callbacks)):
         memory: dict[str, Any] = {}
         for name in _remembered(callback):
             value: Any = getattr(callback, name, None)
@@ -113,6 +113,9 @@ def _restored(
 ) -> Position:
     variables = _variables(model)
     saved = [name for name in arrays if name.startswith("variable/")]
+    # The chief of several workers has callbacks beside those of the others, which write files and
+    # remember nothing.
+    callbacks = _with_memory(callbacks)
     fits = len(saved) == len(variables) and all(
         arrays[f"variable/{i}"].shape == tuple(v.shape) for i, v in enumerate(variables)
     )
@@ -161,6 +164,13 @@ def _variables(model: LatentVariableModel) -> list[Any]:
     # so that one alone cannot even read them; the user's are there on one device only.
     metrics = model.metrics_variables if keras_internals.compiled_metrics(model) is not None else []
     return [*model.variables, *metrics, *model.optimizer.variables]
+
+
+def _with_memory(
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks that remember something."""
+    return [one for one in callbacks if _remembered(one) or hasattr(one, "get_state")]
 
 
 def _remembered(callback: keras.callbacks.Callback) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from tfvae.models import LatentVariableModel, keras_internals
 from tfvae.models.batch import Batch
 from tfvae.models.step import Losses, is_short, scales_loss, weighed
 from tfvae.models.tensorflow_internals import borrow_gradients
-from tfvae.share import Share, share_of_worker, summed
+from tfvae.share import Share, share, share_of_device, summed
 from tfvae.training.replicas import first, worker_of
 from tfvae.typing import Tensor
 
@@ -108,20 +108,20 @@ class Updates:
             blank = tf.zeros((1, *model.event_shape))
             metrics.build(blank, blank)
 
-    def train(self, batch: Any, index: Any = 0, total: Any = None) -> Outcome:
+    def train(self, batch: Any, index: Any = 0, held: Share | None = None) -> Outcome:
         """Update the weights from one batch, unless it has a problem.
 
         Args:
             batch: as of a data set, its values checked; of several workers it may be the rows of
                 this one.
             index: which batch of the data; left aside.
-            total: rows of the whole batch; None where `batch` is all of it.
+            held: which rows of the whole batch these are; None where `batch` is all of it.
         """
         del index
         seed = self.model.next_training_seed()
 
         def differentiate(batch: Any, seed: Tensor) -> Any:
-            own, rows = self._share_of(batch, total)
+            own, rows = self._share_of(batch, held)
             taken = self.model.differentiate(own, seed, rows)
             sums = self._sums(own, rows, taken.losses, taken.losses.loss, True)
             return summed([taken.gradients, list(taken.losses.statistics), sums])
@@ -147,18 +147,18 @@ class Updates:
         skipped = tf.cast(fine & tf.logical_not(short), tf.int32)
         return Outcome(sums, problem, self._extremes(batch, problem), skipped)
 
-    def test(self, batch: Any, index: Any, total: Any = None) -> Outcome:
+    def test(self, batch: Any, index: Any, held: Share | None = None) -> Outcome:
         """Evaluate one batch; its loss is the negative ELBO, whatever the training objective is.
 
         Args:
             batch: as for `train`.
             index: which batch of the data, for the noise.
-            total: as for `train`.
+            held: as for `train`.
         """
         seed = self.model.validation_seed(index)
 
         def evaluate(batch: Any, seed: Tensor) -> Tensor:
-            own, rows = self._share_of(batch, total)
+            own, rows = self._share_of(batch, held)
             share = rows if self.replicas > 1 else None
             losses = self.model.batch_losses(own, seed, False, share)
             return summed(self._sums(own, rows, losses, losses.validation_loss, False))
@@ -187,17 +187,19 @@ class Updates:
         """Return how many events the sums are of."""
         return int(Sums.of_vector(sums, self.model.term_names).events)
 
-    def _share_of(self, batch: Any, total: Any) -> tuple[Batch, Share]:
+    def _share_of(self, batch: Any, held: Share | None) -> tuple[Batch, Share]:
         """Return what this replica takes of a batch, and which rows of the whole it is."""
         whole = self.model.tensors(batch, guard=False)
-        held = tf.shape(whole.x)[0]
+        count = tf.shape(whole.x)[0]
         if self.replicas == 1:
-            return whole, Share(0, held, held, 1.0)
+            return whole, Share(0, count, count, 1.0)
         index = tf.distribute.get_replica_context().replica_id_in_sync_group
-        if total is None:
-            begin, rows = share_of_worker(held, index, self.replicas)
+        if held is None:
+            rows = share(count, index, self.replicas)
+            begin = rows.start
         else:
-            begin, rows = share_of_worker(total, index, self.replicas, self.worker, self.workers)
+            devices = self.replicas // self.workers
+            begin, rows = share_of_device(held, index % devices, devices)
         own = slice(begin, begin + rows.stop - rows.start)
         return Batch(*(None if tensor is None else tensor[own] for tensor in whole)), rows
 

@@ -1,0 +1,62 @@
+"""One of several workers that train on the files of their own share, run by `test_workers`."""
+
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from workers_job import EPOCHS, DieAt
+
+import tfvae
+from tfvae.datasets import Batches, load
+from tfvae.training import replicas, train
+
+
+class AtStart(keras.callbacks.Callback):
+    """Keeps the weights with which the first epoch begins."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 0:
+            self.weights = self.model.get_weights()
+
+
+def job(index, ports, folder, directory, *, batch_size, kind, at=None):
+    """Train on the files of a folder as one of the workers, alone without ports."""
+    if ports:
+        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+        task = {"type": "worker", "index": index}
+        os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
+    tf.config.experimental.enable_op_determinism()
+    strategy = replicas.strategy_of_environment()
+    pattern = str(folder / "*.npz")
+    data = load(pattern, workers=replicas.readers(strategy), kind="image", seed=3)
+    with strategy.scope():
+        model = getattr(tfvae, kind)(*tfvae.networks.pair("dense", (6, 5, 1), 2, seed=0), 2, seed=0)
+        model.compile(keras.optimizers.SGD(1e-3, momentum=0.9))
+    start = AtStart()
+    facts = {"summary": data.summary()}
+    try:
+        history = train(
+            model,
+            Batches(data.train, batch_size, shuffle=True),
+            epochs=EPOCHS,
+            validation_data=Batches(data.validation, batch_size),
+            callbacks=[start, DieAt(at)],
+            steps_per_call=1,
+            checkpoint_dir=Path(directory) / f"worker-{index}",
+            checkpoint_seconds=0,
+            progress=False,
+        )
+        result = {f"{i} {v.name}": np.asarray(v.value) for i, v in enumerate(model.variables)}
+        result |= {f"history {name}": np.array(of) for name, of in history.history.items()}
+        result |= {f"start {i}": w for i, w in enumerate(getattr(start, "weights", []))}
+        np.savez(Path(directory) / f"result-{index}.npz", **result)
+        replicas.wait_for_all(strategy)
+    except tfvae.WorkerError as error:
+        facts["error"] = str(error)
+    (Path(directory) / f"facts-{index}.json").write_text(json.dumps(facts))
+    if "error" in facts:
+        # TensorFlow waits at its end for the worker that is gone.
+        os._exit(0)
