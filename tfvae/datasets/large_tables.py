@@ -185,14 +185,17 @@ class _Values:
         """Return which rows hold something new, booleans `[N]`."""
         import pandas as pd
 
-        if isinstance(values.dtype, pd.CategoricalDtype):
+        if isinstance(values.dtype, pd.CategoricalDtype | pd.StringDtype):
+            # To take cells out of Arrow's memory one by one is slow.
             values = values.astype(object)
         places, distinct = pd.factorize(values, use_na_sentinel=True)
         firsts = np.full(len(distinct), len(values))
         np.minimum.at(firsts, places[places >= 0], np.flatnonzero(places >= 0))
-        is_text = np.array([isinstance(value, str) for value in distinct], bool)
-        is_word = np.array([str(value).strip() in self._words for value in distinct], bool)
-        is_hole = is_text & is_word
+        is_text = is_hole = np.zeros(len(distinct), bool)
+        if not pd.api.types.is_numeric_dtype(values.dtype):
+            is_text = np.array([isinstance(value, str) for value in distinct], bool)
+            is_word = np.array([str(value).strip() in self._words for value in distinct], bool)
+            is_hole = is_text & is_word
         missing = (places < 0) | is_hole[places] if len(distinct) else places < 0
         chosen: list[int] = []
         if missing.any():
@@ -228,10 +231,11 @@ class _Values:
 
     def _new_values(self, distinct: Any, firsts: np.ndarray, odd: np.ndarray) -> list[int]:
         if self._distinct is not None:
-            new = [place for place, value in enumerate(distinct) if value not in self._distinct]
-            self._distinct.update(distinct[place] for place in new)
-            if len(self._distinct) <= _MOST_DISTINCT:
-                return [int(firsts[place]) for place in new]
+            if len(distinct) <= _MOST_DISTINCT:
+                new = [place for place, value in enumerate(distinct) if value not in self._distinct]
+                self._distinct.update(distinct[place] for place in new)
+                if len(self._distinct) <= _MOST_DISTINCT:
+                    return [int(firsts[place]) for place in new]
             # Those that were kept until now stay in the sample.
             self._distinct = None
         chosen = []
