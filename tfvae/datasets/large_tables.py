@@ -23,8 +23,10 @@ from tfvae.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-# As many rows tell quantiles to half a per cent of the rows.
+# As many rows tell quantiles to half a per cent of the rows; the cells of wide tables are limited,
+# of which so many of text take some hundred MiB.
 _SAMPLE = 50_000
+_SAMPLE_CELLS = 5_000_000
 # A column of more different values has no categories.
 _MOST_DISTINCT = 1001
 # Of a column whose other values are numbers, so many different texts are shown to who judges it.
@@ -128,8 +130,9 @@ class _Kept:
         taken = number < self._share
         self._parts.append((number[taken], table[taken]))
         self._count += len(table)
-        while (sampled := sum(int((one >= 0).sum()) for one, _ in self._parts)) > _SAMPLE:
-            self._share *= min(0.9, _SAMPLE / sampled)
+        most = min(_SAMPLE, max(1, _SAMPLE_CELLS // max(1, table.shape[1])))
+        while (sampled := sum(int((one >= 0).sum()) for one, _ in self._parts)) > most:
+            self._share *= min(0.9, most / sampled)
             self._parts = [
                 (one[one < self._share], part[one < self._share]) for one, part in self._parts
             ]
