@@ -13,7 +13,8 @@ measures
   ratio of the two rates;
 * the most anonymous memory of the process, beyond what it had before it opened the smaller. Pages
   of mapped files do not count: the system takes them back when it needs them. It is sampled, under
-  Linux alone;
+  Linux alone. What is held of a table grows until the rows that are read at a time and the sample
+  that tells its columns are full, of some hundred MiB;
 * the slopes of opening, of a pass and of an epoch: the exponent of seconds ~ events^slope.
 
     python benchmarks/inputs.py --fit WHOSE IMAGES
