@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import comparison
 import cyclopts
+import inputs
 import latency
 import roofline
 import scaling
@@ -56,6 +57,8 @@ class Options:
     seconds: Annotated[float, Parameter(help="How long to repeat a layer.")] = 0.5
     calls: Annotated[int, Parameter(help="Calls of each turn, for the latency.")] = 100
     timed_steps: Annotated[int, Parameter(help="Steps of each size, for the slopes.")] = 12
+    inputs_size: Annotated[float, Parameter(help="Times the events of each large input.")] = 1.0
+    array_images: Annotated[int, Parameter(help="Images of the array in memory.")] = 60_000
 
 
 def measure_roofline(options: Options) -> dict[str, Any]:
@@ -118,6 +121,11 @@ PARTS = {
         "Two workers",
         lambda o: workers.measure(o.mnist, o.images, o.rounds),
         workers.table,
+    ),
+    "inputs": Part(
+        "Large inputs",
+        lambda o: inputs.measure(o.inputs_size, o.rounds, o.array_images),
+        inputs.table,
     ),
 }
 

@@ -1,13 +1,18 @@
 """The parts of the training benchmark run at tiny sizes, and its table is that of its JSON."""
 
 import dataclasses
+import functools
 import importlib
 import json
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scripts import ROOT
+
+import tfvae
 
 PAGE = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
 
@@ -131,6 +136,84 @@ def test_startup(training, options, tmp_path, monkeypatch):
 def test_workers(training, options, tmp_path):
     found = run(training, options, tmp_path, "workers")["workers"]["found"]
     assert found["one"] > 0 and found["two"] > 0
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_large_inputs(training, options, tmp_path, capsys, monkeypatch):
+    module = training.inputs
+    assert {name.split(",")[0] for name in module.INPUTS} == {
+        "PNG", "JPEG", "npy", "npz", "CSV", "Parquet",
+    }  # fmt: skip
+    names = ("JPEG, 128x128x3", "CSV, 10 columns")
+    monkeypatch.setattr(module, "INPUTS", {name: module.INPUTS[name] for name in names})
+    # Of 125 pictures and 62,500 rows, the fourth part of each to begin with.
+    options = dataclasses.replace(options, inputs_size=0.25, array_images=1500)
+    found = run(training, options, tmp_path, "inputs")["inputs"]["found"]
+    for name, row in found["inputs"].items():
+        small, large = map(int, row["pass"])
+        assert large == pytest.approx(4 * small, rel=0.2)
+        assert row["alone"] == pytest.approx(large / row["pass"][str(large)])
+        assert list(row["epoch"]) == (["32", "128"] if "JPEG" in name else ["8192", "32768"])
+        assert 0 < row["waiting"] < 1
+        assert all(seconds > 0 for seconds in (*row["open"].values(), *row["epoch"].values()))
+        assert 0 < row["peak"][str(small)] <= row["peak"][str(large)]
+    assert found["fit"]["tfvae"]["MiB"] == found["fit"]["Keras"]["MiB"] > 0
+    assert all(fit["peak"] > 0 for fit in found["fit"].values())
+    shown = capsys.readouterr().out
+    assert all(f"| {name} |" in shown for name in names)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "npy", "npz", "csv", "parquet"])
+def test_large_inputs_are_the_same_each_time(training, kind, tmp_path):
+    module = training.inputs
+    write = {
+        "npy": functools.partial(module.write_images, 8),
+        "npz": functools.partial(module.write_series, 40),
+        "csv": functools.partial(module.write_table, 3, "csv"),
+        "parquet": functools.partial(module.write_table, 3, "parquet"),
+    }.get(kind, functools.partial(module.write_files, 8, kind))
+    read = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        data = tfvae.datasets.load(str(write(tmp_path / name, 70)), memory_limit=0)
+        assert sum(data.train.source.counts.values()) == 70
+        read.append(data.train.source.read(np.arange(70))[0])
+    np.testing.assert_array_equal(*read)
+    shapes = {"npz": (40, 2), "csv": (3,), "parquet": (3,)}
+    assert read[0].shape[1:] == shapes.get(kind, (8, 8, 3))
+    assert len(np.unique(read[0], axis=0)) == (64 if len(read[0].shape) == 4 else 70)
+
+
+def test_waiting_is_the_time_until_the_next_batch(training):
+    def batches():
+        for number in range(3):
+            time.sleep(0.02)
+            yield number
+
+    taken = []
+    step = lambda batch: taken.append(batch) or {"loss": time.sleep(0.01) or 0.0}  # noqa: E731
+    seconds, waited = training.inputs.training(step, batches())
+    assert taken == [0, 1, 2]
+    # What sleeps may sleep longer, and never less.
+    assert waited >= 0.06 and seconds - waited >= 0.03
+
+
+def test_the_table_of_large_inputs(training):
+    row = {
+        "open": {"400": 0.5, "1600": 2.0},
+        "pass": {"400": 0.1, "1600": 0.2},
+        "epoch": {"32": 1.0, "128": 4.0},
+        "peak": {"400": 300.0, "1600": 310.0},
+        "MiB": 75.0,
+        "alone": 8000.0,
+        "training": 32.0,
+        "waiting": 0.125,
+    }
+    fit = {"Keras": {"MiB": 180.0, "peak": 200.0}, "tfvae": {"MiB": 180.0, "peak": 250.0}}
+    shown = training.inputs.table({"inputs": {"npy": row}, "fit": fit})
+    assert "| npy | 1,600 | 75 | 2.0 | 8,000 | 32 | 12.5% | 300 | +10 | 1.00, 0.50, 1.00 |" in shown
+    assert "| most memory beyond it, MiB | 200 | 250 | 1.25 |" in shown
 
 
 def test_unknown_parts_are_refused(training, options, tmp_path):

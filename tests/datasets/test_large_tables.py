@@ -20,6 +20,7 @@ def _fresh_keras():
 def _small_chunks(monkeypatch):
     monkeypatch.setattr(table_files, "_CHUNK_BYTES", 2**12)
     monkeypatch.setattr(table_files, "_BATCH_ROWS", 300)
+    monkeypatch.setattr(table_files, "_BATCH_VALUES", 2500)  # 250 rows of ten columns
 
 
 def a_table(n=2000):
@@ -68,8 +69,9 @@ def test_chunks_are_read_as_the_whole_is(tmp_path, ending):
     assert (parts.notes, parts.missing) == (whole.notes, True)
 
 
-def test_a_sample_and_all_that_is_rare_tell_the_columns(tmp_path, monkeypatch):
-    monkeypatch.setattr(large_tables, "_SAMPLE", 500)
+@pytest.mark.parametrize(("limit", "count"), [("_SAMPLE", 500), ("_SAMPLE_CELLS", 5000)])
+def test_a_sample_and_all_that_is_rare_tell_the_columns(tmp_path, monkeypatch, limit, count):
+    monkeypatch.setattr(large_tables, limit, count)
     frame = a_table(6000)
     frame.loc[5990, "height"] = 250.5
     frame.to_csv(tmp_path / "x.csv", index=False)

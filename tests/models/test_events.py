@@ -209,6 +209,29 @@ def test_imputation_is_reproducible_and_keeps_what_was_observed():
     assert (draws.std(axis=0)[~seen] > 0).all()
 
 
+class CountingDense(keras.layers.Dense):
+    """A layer that counts the rows it takes."""
+
+    rows = 0
+
+    def call(self, inputs):
+        self.rows += len(inputs)
+        return super().call(inputs)
+
+
+def test_completions_are_of_what_the_weighted_draws_were_decoded_to():
+    inputs, z = keras.Input((12,)), keras.Input((2,))
+    encoder = keras.Model(inputs, keras.layers.Dense(8, "relu")(inputs))
+    counting = CountingDense(8, "relu")
+    vae = tfvae.VAE(encoder, keras.Model(z, counting(z)), 2, likelihood="normal", missing=True)
+    vae.compile(run_eagerly=True)
+    x = events((6,), n=4, holes=0.4)
+    vae.build(x.shape)
+    counting.rows = 0
+    vae.impute(x, num_samples=10, draws=7, seed=1)
+    assert counting.rows == 10 * len(x)
+
+
 # --- what does not fit ----------------------------------------------------------------------------
 
 

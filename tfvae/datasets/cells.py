@@ -1,5 +1,6 @@
 """The values of a table's columns: from text, pandas, polars or Arrow to what they mean."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,9 +83,10 @@ def _typed(name: str, text: "pd.Series", wanted: str | None, *, commas: bool) ->
     text = text.str.strip()
     text = text.mask(text.isin(HOLES))
     present = text.dropna()
-    is_whole = bool(len(present)) and present.str.fullmatch(_WHOLE).all()
+    # Not by methods of pandas, which go through all cells before the first has told enough.
+    is_whole = bool(len(present)) and all(map(re.compile(_WHOLE).fullmatch, present))
     # Codes such as 00501 are no numbers.
-    is_code = present.str.fullmatch(_ZEROS).any()
+    is_code = any(map(re.compile(_ZEROS).fullmatch, present))
     if not len(present) or wanted == "text" or is_code:
         return text
     if is_whole:
@@ -102,6 +104,8 @@ def _typed(name: str, text: "pd.Series", wanted: str | None, *, commas: bool) ->
 def _with_points(name: str, text: "pd.Series", *, commas: bool) -> "pd.Series":
     """Return numbers with decimal commas with points; other text as it is."""
     present = text.dropna()
+    if not any("," in cell for cell in present):
+        return text
     is_comma = present.str.fullmatch(_COMMA)
     if not is_comma.any() or not (is_comma | present.str.fullmatch(_WHOLE)).all():
         return text

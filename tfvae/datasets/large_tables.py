@@ -25,8 +25,10 @@ from tfvae.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-# As many rows tell quantiles to half a per cent of the rows.
+# As many rows tell quantiles to half a per cent of the rows; the cells of wide tables are limited,
+# of which so many of text take some hundred MiB.
 _SAMPLE = 50_000
+_SAMPLE_CELLS = 5_000_000
 # A column of more different values has no categories.
 _MOST_DISTINCT = 1001
 # Of a column whose other values are numbers, so many different texts are shown to who judges it.
@@ -157,8 +159,13 @@ class _Kept:
         taken = number < self._share
         self._parts.append((number[taken], table[taken]))
         self._count += len(table)
-        while (sampled := sum(int((one >= 0).sum()) for one, _ in self._parts)) > _SAMPLE:
-            self._thin(self._share * min(0.9, _SAMPLE / sampled))
+        while (sampled := sum(int((one >= 0).sum()) for one, _ in self._parts)) > self._most:
+            self._thin(self._share * min(0.9, self._most / sampled))
+
+    @property
+    def _most(self) -> int:
+        """How many rows the sample has at most."""
+        return min(_SAMPLE, max(1, _SAMPLE_CELLS // max(1, len(self._seen))))
 
     def _thin(self, share: float) -> None:
         self._share = share
@@ -201,7 +208,7 @@ class _Kept:
 
         # A sample of all rows has the same share of each worker's.
         shares, counts = zip(*self._workers.agree((self._share, self._count)), strict=True)
-        self._thin(min(*shares, _SAMPLE / sum(counts)))
+        self._thin(min(*shares, self._most / sum(counts)))
         table, holes, numbers = self._own()
         told = self._workers.agree(
             (
@@ -274,14 +281,17 @@ class _Values:
         """Return which rows hold something new, booleans `[N]`."""
         import pandas as pd
 
-        if isinstance(values.dtype, pd.CategoricalDtype):
+        if isinstance(values.dtype, pd.CategoricalDtype | pd.StringDtype):
+            # To take cells out of Arrow's memory one by one is slow.
             values = values.astype(object)
         places, distinct = pd.factorize(values, use_na_sentinel=True)
         firsts = np.full(len(distinct), len(values))
         np.minimum.at(firsts, places[places >= 0], np.flatnonzero(places >= 0))
-        is_text = np.array([isinstance(value, str) for value in distinct], bool)
-        is_word = np.array([str(value).strip() in self._words for value in distinct], bool)
-        is_hole = is_text & is_word
+        is_text = is_hole = np.zeros(len(distinct), bool)
+        if not pd.api.types.is_numeric_dtype(values.dtype):
+            is_text = np.array([isinstance(value, str) for value in distinct], bool)
+            is_word = np.array([str(value).strip() in self._words for value in distinct], bool)
+            is_hole = is_text & is_word
         missing = (places < 0) | is_hole[places] if len(distinct) else places < 0
         chosen: list[int] = []
         if missing.any():
@@ -317,10 +327,11 @@ class _Values:
 
     def _new_values(self, distinct: Any, firsts: np.ndarray, odd: np.ndarray) -> list[int]:
         if self._distinct is not None:
-            new = [place for place, value in enumerate(distinct) if value not in self._distinct]
-            self._distinct.update(distinct[place] for place in new)
-            if len(self._distinct) <= _MOST_DISTINCT:
-                return [int(firsts[place]) for place in new]
+            if len(distinct) <= _MOST_DISTINCT:
+                new = [place for place, value in enumerate(distinct) if value not in self._distinct]
+                self._distinct.update(distinct[place] for place in new)
+                if len(self._distinct) <= _MOST_DISTINCT:
+                    return [int(firsts[place]) for place in new]
             # Those that were kept until now stay in the sample.
             self._distinct = None
         chosen = []

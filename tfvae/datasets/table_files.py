@@ -39,6 +39,8 @@ _GROWTH = 8
 _UNPACKED = 5
 _CHUNK_BYTES = 2**24
 _BATCH_ROWS = 2**15
+# Of wide tables fewer rows.
+_BATCH_VALUES = 2**22
 _EMPTY = "expected a line of column names; the file is empty"
 _NO_UTF8 = "expected text in UTF-8: save the file in this encoding"
 
@@ -148,7 +150,8 @@ def _binary_chunks(path: Path) -> Iterator[Any]:
 
         if path.suffix.lower() == ".parquet":
             with pq.ParquetFile(path) as file:
-                yield from file.iter_batches(_BATCH_ROWS)
+                columns = max(1, len(file.schema_arrow))
+                yield from file.iter_batches(min(_BATCH_ROWS, max(1, _BATCH_VALUES // columns)))
         else:
             with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
                 yield from (file.get_batch(number) for number in range(file.num_record_batches))

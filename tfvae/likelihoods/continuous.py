@@ -76,27 +76,26 @@ class LocationScale(Likelihood):
 
     def starting_parameters(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Return the mean at each place; a learned scale at the spread about these means."""
-        x = np.asarray(x, np.float64) / self._unit
-        loc = observed_mean(x)
-        squared = np.square(x - loc)
+        mean = observed_mean(x)
+        loc = mean / self._unit
         # Just above the lower bound the way out would be long.
         least = 2 * self.min_scale
-        to_scale = 1 / self._std_of_unit_scale
+        to_scale = 1 / (self._unit * self._std_of_unit_scale)
         if self.scale == "learned":
-            scale = to_scale * np.sqrt(pooled_mean(squared, self.learns_by_channel))
+            scale = to_scale * np.sqrt(pooled_mean(x, self.learns_by_channel, mean))
             raw_scale = self._shared.inverse(np.maximum(scale, least))
             return {"raw": loc, "raw_scale": raw_scale}
         if self.scale == "per_value":
             # A value that never changes in these events may change in the next.
-            pooled = np.sqrt(pooled_mean(squared, by_channel=False))
-            scale = to_scale * np.maximum(np.sqrt(observed_mean(squared)), 0.1 * pooled)
+            pooled = np.sqrt(pooled_mean(x, False, mean))
+            scale = to_scale * np.maximum(np.sqrt(observed_mean(x, mean)), 0.1 * pooled)
             raw_scale = self._positive.inverse(np.maximum(scale, least))
             return {"raw": np.concatenate([loc, raw_scale], axis=-1)}
         return {"raw": loc}
 
     def starting_spread(self, x: np.ndarray) -> np.ndarray:
         """Return the spread of each channel about the means; that of scales per value is 1."""
-        spread = spread_of_channels(x - observed_mean(x)) / self._unit
+        spread = spread_of_channels(x, observed_mean(x)) / self._unit
         ones = np.ones(len(spread) * self.flat_parameters)
         return np.concatenate([np.maximum(spread, 1.0), ones])
 

@@ -8,34 +8,41 @@ import numpy as np
 
 from tfvae.typing import ArrayLike
 
+# So many at a time become float64: large events would take many times their memory.
+_VALUES = 2**20
 
-def observed_mean(x: ArrayLike) -> np.ndarray:
-    """Compute the mean at each place, `[..., C]`.
+
+def observed_mean(x: ArrayLike, about: ArrayLike | None = None) -> np.ndarray:
+    """Compute the mean at each place, `[..., C]`; with `about` that of (x − about)².
 
     Where nothing was observed it is the mean of all that was, of the same index of the last axis
     if there is any; and 0 if nothing was observed at all.
     """
-    values = np.asarray(x, np.float64)
-    count, total = _sums(values, (0,))
+    count, total = _sums(x, (0,), about)
     if count.all():
         return total / count
-    axes = tuple(range(values.ndim - 1))
-    pooled_count, pooled_total = _sums(values, axes)
+    pooled_count, pooled_total = _sums(x, tuple(range(np.ndim(x) - 1)), about)
     pooled = np.where(pooled_count > 0, pooled_total / np.maximum(pooled_count, 1), 0.0)
     return np.where(count > 0, total / np.maximum(count, 1), pooled)
 
 
-def pooled_mean(x: ArrayLike, by_channel: bool) -> np.ndarray:
-    """Compute the mean of all values, or of those of each index of the last axis, `[C]`."""
-    values = np.asarray(x, np.float64)
-    count, total = _sums(values, tuple(range(values.ndim - by_channel)))
+def pooled_mean(x: ArrayLike, by_channel: bool, about: ArrayLike | None = None) -> np.ndarray:
+    """Compute the mean of all values, or of those of each index of the last axis, `[C]`.
+
+    With `about`, which broadcasts to an event, it is the mean of (x − about)².
+    """
+    count, total = _sums(x, tuple(range(np.ndim(x) - by_channel)), about)
     return np.where(count > 0, total / np.maximum(count, 1), 0.0)
 
 
-def spread_of_channels(x: ArrayLike) -> np.ndarray:
-    """Compute the standard deviation of the values of each index of the last axis, `[C]`."""
-    values = np.asarray(x, np.float64)
-    return np.sqrt(pooled_mean(np.square(values - pooled_mean(values, True)), True))
+def spread_of_channels(x: ArrayLike, about: ArrayLike | None = None) -> np.ndarray:
+    """Compute the standard deviation of the values of each index of the last axis, `[C]`.
+
+    Args:
+        x: the values.
+        about: what they are distances from; by default the mean of each index.
+    """
+    return np.sqrt(pooled_mean(x, True, pooled_mean(x, True) if about is None else about))
 
 
 def smoothed_share(x: ArrayLike) -> np.ndarray:
@@ -43,9 +50,8 @@ def smoothed_share(x: ArrayLike) -> np.ndarray:
 
     It is ``(Σ x + ½)/(N + 1)``: a pixel that was never on may be on in the next event.
     """
-    values = np.asarray(x, np.float64)
-    count = (~np.isnan(values)).sum(axis=0)
-    return (observed_mean(values) * count + 0.5) / (count + 1)
+    count, total = _sums(x, (0,))
+    return (total + 0.5) / (count + 1)
 
 
 def level_shares(x: ArrayLike, step: float, levels: int) -> np.ndarray:
@@ -71,7 +77,21 @@ def logit(share: np.ndarray) -> np.ndarray:
     return np.log(share) - np.log1p(-share)
 
 
-def _sums(values: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many values were observed over some axes, and their sum."""
-    observed = ~np.isnan(values)
-    return observed.sum(axis=axes), np.where(observed, values, 0.0).sum(axis=axes)
+def _sums(
+    x: ArrayLike, axes: tuple[int, ...], about: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many values were observed over some axes, the first one among them, and their sum.
+
+    With `about` it is the sum of (x − about)².
+    """
+    x = np.asarray(x)
+    rows = max(1, _VALUES // max(1, x[:1].size))
+    count, total = np.zeros((), np.int64), np.zeros(())
+    for start in range(0, max(1, len(x)), rows):
+        part = np.asarray(x[start : start + rows], np.float64)
+        if about is not None:
+            part = np.square(part - about)
+        observed = ~np.isnan(part)
+        count = count + observed.sum(axis=axes)
+        total = total + np.where(observed, part, 0.0).sum(axis=axes)
+    return count, total

@@ -848,7 +848,7 @@ class LatentVariableModel(keras.Model, abc.ABC):
             return x
         batch, x = self._at_hand(x, y)
         # What does not fit the training itself refuses, in its own words.
-        if batch is not None and bool(self.event_spec.admits(tf.constant(batch[1]))):
+        if batch is not None and self.event_spec.admits_array(batch[1]):
             self._start(*batch)
         return x
 
@@ -869,13 +869,14 @@ class LatentVariableModel(keras.Model, abc.ABC):
         if batch is None:
             return None, x
         parts = self.unpack(batch)
-        target = parts.x if parts.target is None else parts.target
-        shape = self.event_shape
-        return (rows_at_hand(parts.x, shape), rows_at_hand(target, shape)), x
+        events = target = rows_at_hand(parts.x, self.event_shape)
+        if parts.target is not None:
+            target = rows_at_hand(parts.target, self.event_shape)
+        return (events, target), x
 
     def _start(self, x: np.ndarray, target: np.ndarray) -> None:
         """Start at events, and at the targets that p(x|z) is of."""
-        start(self, x, self.event_spec.support.clip(target).numpy())
+        start(self, x, self.event_spec.clip_array(target))
         self.adapted = True
 
     @abc.abstractmethod

@@ -1,6 +1,8 @@
 """What an input of a model is: the shape and support of an event x, and the labels beside it."""
 
 import dataclasses
+import math
+from collections.abc import Iterator
 from typing import NoReturn
 
 import numpy as np
@@ -316,11 +318,23 @@ class EventSpec:
         if len(x) == 0:
             raise InputError(f"expected at least one {NOUN[self.rank]}; received an empty array")
         self.check_shape(x.shape)
-        rows = max(1, 2**22 // max(1, int(np.prod(self.shape))))
-        for start in range(0, len(x), rows):
-            values = tf.cast(tf.convert_to_tensor(x[start : start + rows]), tf.float32)
-            if not bool(self.admits(values)):
-                self._complain(tf.cast(tf.convert_to_tensor(x), tf.float32))
+        if not self.admits_array(x):
+            self._complain(tf.cast(tf.convert_to_tensor(x), tf.float32))
+
+    def admits_array(self, x: np.ndarray) -> bool:
+        """Whether `admits` says so of a whole array, some rows at a time."""
+        return all(bool(self.admits(part)) for part in self._parts(x))
+
+    def clip_array(self, x: np.ndarray) -> np.ndarray:
+        """Return what `support.clip` makes of a whole array, float32, some rows at a time."""
+        clipped = [self.support.clip(part).numpy() for part in self._parts(x)]
+        return clipped[0] if len(clipped) == 1 else np.concatenate(clipped)
+
+    def _parts(self, x: np.ndarray) -> Iterator[Tensor]:
+        """Yield an array as float32 tensors of some rows each."""
+        rows = max(1, 2**22 // max(1, math.prod(self.shape)))
+        for start in range(0, max(1, len(x)), rows):
+            yield tf.cast(tf.convert_to_tensor(x[start : start + rows]), tf.float32)
 
     def _complain(self, x: Tensor) -> NoReturn:
         raise InputError(self.support.complaint_about(self.owner, x.numpy(), missing=self.missing))

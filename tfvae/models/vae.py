@@ -429,6 +429,18 @@ class VAE(LatentVariableModel):
         else:
             target, _ = self.checked(target, label)
         draws = self._draws(x, label, num_samples, seed, training, share)
+        return self._terms_of(draws, target, value_weight, seed, training, share)
+
+    def _terms_of(
+        self,
+        draws: "Draws",
+        target: Tensor,
+        value_weight: ArrayLike | None,
+        seed: Tensor,
+        training: bool,
+        share: Share | None,
+    ) -> objectives.Terms:
+        """Evaluate `terms` of draws that have been made, with the seed that they were made by."""
         likelihood, evaluated = self._likelihood(draws.parameters, target, training, value_weight)
         return objectives.Terms.of(
             evaluated,
@@ -592,13 +604,15 @@ class VAE(LatentVariableModel):
                 "the model takes no missing values, so that there is nothing to impute: make it "
                 "with missing=True"
             )
+        checked_count("num_samples", num_samples)
         if draws is not None:
             checked_count("draws", draws)
         x, _ = self.checked(x, label)
         seed = self._seed(seed)
         seeds = tf.random.experimental.stateless_split(tf.reshape(seed, (-1, 2))[0], 3)
         of_z = seed if seed.shape.rank == 2 else seeds[0]
-        terms = self.terms(x, label, num_samples=num_samples, seed=of_z)
+        drawn = self._draws(x, label, num_samples, of_z, training=False, share=None)
+        terms = self._terms_of(drawn, x, None, of_z, training=False, share=None)
         filled, observed = spec.observed(x)
         if draws is None:
             weights = tf.nn.softmax(terms.log_weight, axis=0)  # [K, B]
@@ -613,7 +627,9 @@ class VAE(LatentVariableModel):
             ],
             axis=-1,
         )
-        completions = self.decode(tf.gather_nd(terms.z, places), label).sample(seed=seeds[2])
+        # What each z has been decoded to already.
+        parameters = {name: tf.gather_nd(of, places) for name, of in drawn.parameters.items()}
+        completions = self.likelihood_family.distribution(parameters).sample(seed=seeds[2])
         return tf.where(observed, filled, completions)
 
     def sample(
