@@ -140,7 +140,7 @@ def table() -> str:
         cells = [
             f"[`{name}`](../saved_models/{name})",
             f"{data['name']}{', binarized' * (training.get('binarize', 'none') != 'none')}",
-            f"`{training['network']}`, `{training['prior']}`",
+            f"`{training.get('network', 'default')}`, `{training['prior']}`",
             f"`{training['likelihood']}`",
             f"{model['latent_dim']}",
             f"{model['parameters']:,}",
@@ -155,8 +155,9 @@ def main(
     data: Annotated[
         dict[str, Path] | None,
         Parameter(
-            help="Where images are: --data.mnist FOLDER and --data.fashion_mnist FOLDER of IDX "
-            "files, which TensorFlow Datasets downloads otherwise."
+            help="Where events are: --data.mnist FOLDER and --data.fashion_mnist FOLDER of IDX "
+            "files, which TensorFlow Datasets downloads otherwise; --data.diamonds FILE and "
+            "--data.japanese_vowels FILE."
         ),
     ] = None,
     runs: Annotated[Path, Parameter(help="Where run directories go.")] = Path("runs/saved_models"),
