@@ -450,8 +450,7 @@ def test_far_cells_of_a_prior_come_back():
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("classes", [3, None])
-@pytest.mark.parametrize("groups", ["3,2,2x2x2", "2,3"])
+@pytest.mark.parametrize(("groups", "classes"), [("3,2,2x2x2", None), ("2,3", 3)])
 def test_the_groups_of_a_hierarchy_are_coded_one_given_the_others(groups, classes):
     x, label = of_three_causes(600, classes)
     vae = HierarchicalVAE.for_events(
