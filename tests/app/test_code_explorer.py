@@ -169,14 +169,14 @@ def test_the_page_in_a_browser(classes):
         page.locator("#codes circle").nth(2).click()
         page.wait_for_selector("#codes circle.chosen")
         slider = page.locator("#code input[type=range]")
-        assert int(slider.input_value()) == own[2]
+        pages.until(page, lambda: int(slider.input_value()) == own[2])
         key, other = ("Home", 0) if own[2] else ("End", 7)
         slider.press(key)
         page.wait_for_selector("#reconstruction figure:nth-child(3)")
-        assert page.locator("#codes circle").nth(2).get_attribute("data-name") == (
-            f"place 2: code {other}"
-        )
-        assert "1 code changed" in page.inner_text("#reconstruction")
+        changed = page.locator("#codes circle").nth(2)
+        named = f"place 2: code {other}"
+        pages.until(page, lambda: changed.get_attribute("data-name") == named)
+        pages.until(page, lambda: "1 code changed" in page.inner_text("#reconstruction"))
         page.click("#own-codes")
         page.wait_for_function(
             "() => document.querySelectorAll('#reconstruction figure').length === 2"

@@ -156,17 +156,17 @@ def test_the_origin_and_draws_move_picture_and_sliders(page, trained):
     expected = as_bytes(trained.vae.decode(np.zeros((1, 3))).mean()[0, ..., 0])
     np.testing.assert_allclose(pixels(origin).astype(int), expected, atol=1)
     slider = page.locator("#slider-0 input[type=range]")
-    assert float(slider.input_value()) == 0
+    pages.until(page, lambda: float(slider.input_value()) == 0)
     page.click("#draw-z")
     changed(page, "decoded", origin)
-    assert float(slider.input_value()) != 0
+    pages.until(page, lambda: float(slider.input_value()) != 0)
 
 
 def test_a_new_seed_changes_the_samples_and_the_same_gives_the_same(page, trained):
     first = shown(page, "samples")
     page.click("#new-seed")
     second = changed(page, "samples", first)
-    assert page.locator("#seed input").input_value() == "1"
+    pages.until(page, lambda: page.locator("#seed input").input_value() == "1")
     fill(page, "seed", 0)
     assert changed(page, "samples", second) == first
     # The same as `tfvae sample` draws.

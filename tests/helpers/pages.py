@@ -1,6 +1,7 @@
 """Pages that are tested in a real browser."""
 
 import shutil
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -38,3 +39,11 @@ def opened(browser, url, *, height=1000):
     page.on("request", lambda request: page.requested.append(request.url))
     page.goto(url)
     return page
+
+
+def until(page, holds):
+    """Wait until something holds: the parts of a page change one after the other."""
+    end = time.monotonic() + TIMEOUT_S
+    while not holds():
+        assert time.monotonic() < end
+        page.wait_for_timeout(50)
