@@ -357,8 +357,10 @@ def test_without_a_result_there_are_no_curves(tiny, tmp_path, monkeypatch):
 def test_results_are_those_of_the_rows_as_they_stand(row):
     result = row.result
     # Options that there were not yet when it was trained are as they were of themselves.
-    defaults = dataclasses.asdict(TrainConfig())
-    assert defaults | result["train"] == dataclasses.asdict(row.train)
+    defaults, options = (
+        json.loads(json.dumps(dataclasses.asdict(config))) for config in (TrainConfig(), row.train)
+    )
+    assert defaults | result["train"] == options
     assert result["epochs"] == len(result["validation_elbo"]) <= row.train.epochs
     found = result["evaluation"]["importance_sampling"]
     assert found["num_samples"] == row.evaluation.num_samples
