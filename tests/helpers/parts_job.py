@@ -6,8 +6,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
-from workers_job import EPOCHS, DieAt
+from workers_job import EPOCHS, DieAt, strategy_of
 
 import tfvae
 from tfvae.datasets import Batches, load
@@ -24,12 +23,7 @@ class AtStart(keras.callbacks.Callback):
 
 def job(index, ports, folder, directory, *, batch_size, kind, at=None):
     """Train on the files of a folder as one of the workers, alone without ports."""
-    if ports:
-        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-        task = {"type": "worker", "index": index}
-        os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
-    tf.config.experimental.enable_op_determinism()
-    strategy = replicas.strategy_of_environment()
+    strategy = strategy_of(index, ports)
     pattern = str(folder / "*.npz")
     data = load(pattern, workers=replicas.readers(strategy), kind="image", seed=3)
     with strategy.scope():

@@ -32,14 +32,19 @@ class DieAt(keras.callbacks.Callback):
             die()
 
 
-def job(index, ports, directory, *, at=None, stop_at=None):
-    """Train as one of the workers, alone without ports; write what came of it."""
+def strategy_of(index, ports):
+    """Become one of the workers at some ports, the only one without; give their strategy."""
     if ports:
         cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
         task = {"type": "worker", "index": index}
         os.environ["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
     tf.config.experimental.enable_op_determinism()
-    strategy = replicas.strategy_of_environment()
+    return replicas.strategy_of_environment()
+
+
+def job(index, ports, directory, *, at=None, stop_at=None):
+    """Train as one of the workers, alone without ports; write what came of it."""
+    strategy = strategy_of(index, ports)
     assert replicas.worker_of(strategy) == (index, max(1, len(ports)))
     facts = {}
     if ports:

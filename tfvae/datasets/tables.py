@@ -50,18 +50,13 @@ def table_source(
     """
     is_file = isinstance(table, str | os.PathLike)
     name = str(table) if is_file else "the table"
+    if is_file and memory_needed(Path(table)) > memory_limit:
+        source, _ = _from_chunks(
+            name, [Path(table)], columns, label, drop, schema, unseen, memory_limit
+        )
+        return source
     if schema is not None:
         columns = _kinds(schema)
-    if is_file and memory_needed(Path(table)) > memory_limit:
-        found = read_in_chunks(
-            [Path(table)],
-            lambda frame: Schema.from_frame(frame, columns=columns, label=label, drop=drop),
-            columns or {},
-            schema=schema,
-            unseen=unseen,
-            memory_limit=memory_limit,
-        )
-        return _source(name, *found[:4])
     frame = read_table(Path(table), columns) if is_file else to_pandas(table)
     if not len(frame):
         raise InputError(f"{name} has no rows: expected one at least")
@@ -113,9 +108,30 @@ def parts_of_table(
         InputError: if a file cannot be read, a column does not fit its kind, or the parts differ in
             their columns.
     """
+    source, rows = _from_chunks(
+        name, paths, columns, label, drop, schema, unseen, memory_limit, workers
+    )
+    return dataclasses.replace(source, counts=dict(zip(map(str, paths), rows, strict=True)))
+
+
+def _from_chunks(
+    name: str,
+    paths: Sequence[Path],
+    columns: Kinds | None,
+    label: str | None,
+    drop: Sequence[str],
+    schema: Schema | None,
+    unseen: str,
+    memory_limit: int,
+    workers: Workers = ALONE,
+) -> tuple[Source, list[int]]:
+    """Read files in chunks; return the source of their rows, and how many each has.
+
+    The arguments are those of `parts_of_table`.
+    """
     if schema is not None:
         columns = _kinds(schema)
-    found = read_in_chunks(
+    schema, events, labels, empty, rows = read_in_chunks(
         paths,
         lambda frame: Schema.from_frame(frame, columns=columns, label=label, drop=drop),
         columns or {},
@@ -124,8 +140,7 @@ def parts_of_table(
         memory_limit=memory_limit,
         workers=workers,
     )
-    counts = dict(zip(map(str, paths), found[4], strict=True))
-    return dataclasses.replace(_source(name, *found[:4], workers), counts=counts)
+    return _source(name, schema, events, labels, empty, workers), rows
 
 
 def _kinds(schema: Schema) -> dict[str, Any]:
