@@ -116,7 +116,7 @@ def main(
         found["speed"] = comparison.speed(data, None, count, rounds)
     print(comparison.speed_table(found["speed"]), "\n", flush=True)
     found["roofline"] = {
-        precision: _ask(str(HERE / "roofline.py"), precision, str(seconds))
+        precision: _ask(str(HERE / "roofline.py"), "default", precision, str(seconds))
         for precision in precisions
     }
     print(roofline.table(found["roofline"]))

@@ -1,8 +1,9 @@
 """The share of the machine's own rates that a training step reaches, layer by layer.
 
-    python benchmarks/roofline.py PRECISION SECONDS
+    python benchmarks/roofline.py MODEL PRECISION SECONDS
 
-is run by training.py, a process each. A layer can take no less time than its multiplications at the
+is run by training.py, a process each, with MODEL "default" or "recipes", whose networks all
+recipes share. A layer can take no less time than its multiplications at the
 rate of a large matrix product, or its reads and writes at the rate of memory, whichever is longer;
 its share is that time over the one it took. Each product is counted once, as the layer's formula
 has it, whatever its kernel computes. What a cache holds may arrive sooner than from memory.
@@ -17,6 +18,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from recipes import small_vae
 from turns import say
 
 import tfvae
@@ -24,6 +26,10 @@ import tfvae
 BATCH_SIZE = 128
 IMAGE_SHAPE = (28, 28, 1)
 TURNS = 3
+MODELS: dict[str, Callable[[], tfvae.VAE]] = {
+    "default": lambda: tfvae.VAE.for_images(IMAGE_SHAPE, latent_dim=16, seed=0),
+    "recipes": small_vae,
+}
 
 
 def seconds_of(calls: dict[str, Callable[[], Any]], least: float) -> dict[str, float]:
@@ -148,11 +154,11 @@ def calls_of(layer: Any, taken: tuple[int, ...], first: bool) -> dict[str, Calla
     }
 
 
-def measure(precision: str, least: float) -> dict[str, Any]:
-    """Measure machine, layers, optimiser and the whole step of the default model."""
+def measure(model: str, precision: str, least: float) -> dict[str, Any]:
+    """Measure machine, layers, optimiser and the whole step of a model."""
     keras.config.set_dtype_policy(precision)
-    vae = tfvae.VAE.for_images(IMAGE_SHAPE, latent_dim=16, seed=0)
-    vae.compile(keras.optimizers.Adam(1e-3))
+    vae = MODELS[model]()
+    vae.compile("adam")
     dtype = keras.config.dtype_policy().compute_dtype
     weights = vae.trainable_variables
     gradients = [tf.zeros(weight.shape) for weight in weights]
@@ -226,4 +232,4 @@ def _cells(least: float, seconds: float) -> list[str]:
 
 
 if __name__ == "__main__":
-    say(measure(sys.argv[1], float(sys.argv[2])))
+    say(measure(sys.argv[1], sys.argv[2], float(sys.argv[3])))

@@ -58,10 +58,13 @@ def measure(rounds: int) -> dict[str, Any]:
                 with closing(Process(command)) as process:
                     process.ask()
                     seconds.append(time.perf_counter() - begun)
+            # What a command writes is not there before.
+            place = Path(folder) / str(number)
+            place.mkdir()
             for name, arguments in COMMANDS.items():
                 begun = time.perf_counter()
                 command = [str(Path(sys.executable).parent / "tfvae"), *arguments]
-                subprocess.run(command, capture_output=True, check=True, cwd=folder)
+                subprocess.run(command, capture_output=True, check=True, cwd=place)
                 commands[name].append(time.perf_counter() - begun)
             both = {**first, **commands}
             shown = {name: round(seconds[-1], 1) for name, seconds in both.items()}

@@ -61,10 +61,11 @@ class Options:
     array_images: Annotated[int, Parameter(help="Images of the array in memory.")] = 60_000
 
 
-def measure_roofline(options: Options) -> dict[str, Any]:
-    """Measure the default model in both precisions."""
+def measure_roofline(model: str, options: Options) -> dict[str, Any]:
+    """Measure a model of roofline.py in both precisions."""
     return {
-        precision: _ask("roofline.py", precision, str(options.seconds)) for precision in PRECISIONS
+        precision: _ask("roofline.py", model, precision, str(options.seconds))
+        for precision in PRECISIONS
     }
 
 
@@ -109,7 +110,16 @@ PARTS = {
         lambda o: comparison.precision(o.mnist, o.train_images, o.steps, o.seeds),
         comparison.precision_table,
     ),
-    "roofline": Part("Share of the roofline, default model", measure_roofline, roofline.table),
+    "roofline": Part(
+        "Share of the roofline, default model",
+        lambda o: measure_roofline("default", o),
+        roofline.table,
+    ),
+    "recipes_roofline": Part(
+        "Share of the roofline, the recipes' networks",
+        lambda o: measure_roofline("recipes", o),
+        roofline.table,
+    ),
     "scaling": Part("How the cost of a step grows", measure_scaling, scaling.table),
     "startup": Part("Start-up", lambda o: startup.measure(o.rounds), startup.table),
     "latency": Part(
