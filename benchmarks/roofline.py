@@ -2,11 +2,11 @@
 
     python benchmarks/roofline.py MODEL PRECISION SECONDS
 
-is run by training.py, a process each, with MODEL "default" or "recipes", whose networks all
-recipes share. A layer can take no less time than its multiplications at the
-rate of a large matrix product, or its reads and writes at the rate of memory, whichever is longer;
-its share is that time over the one it took. Each product is counted once, as the layer's formula
-has it, whatever its kernel computes. What a cache holds may arrive sooner than from memory.
+is run by training.py, a process each, with MODEL "default" or "recipes", whose networks all recipes
+share. A layer can take no less time than its multiplications at the rate of a large matrix product,
+or its reads and writes at the rate of memory, whichever is longer; its share is that time over the
+one it took. Each product is counted once, as the layer's formula has it, whatever its kernel
+computes. What a cache holds may arrive sooner than from memory.
 """
 
 import functools

@@ -23,6 +23,7 @@ from tfvae.datasets.draws import binarized, dequantized, intensities, static_dra
 from tfvae.datasets.source import Source, plural_of
 from tfvae.errors import InputError
 from tfvae.likelihoods import Support
+from tfvae.models.sources import without_autotuning
 from tfvae.share import Share, share
 
 # Events whose values tell those of one split from those of another of the same name and size.
@@ -359,6 +360,7 @@ class Batches:
                 deterministic=True,
             )
             .prefetch(prefetch)
+            .apply(without_autotuning)
         )
         # A model starts at events of the split, without a pass over the batches.
         batches.split = self.split

@@ -19,6 +19,7 @@ from tfvae.errors import InputError
 from tfvae.lazy import tfd
 from tfvae.models import LatentVariableModel
 from tfvae.models.batch import events_and_labels
+from tfvae.models.sources import without_autotuning
 from tfvae.models.vae import VAE
 from tfvae.models.vq import VQVAE
 from tfvae.typing import ArrayLike, Tensor
@@ -239,11 +240,7 @@ def _finite(model: LatentVariableModel, data: tf.data.Dataset) -> tf.data.Datase
                 f"expected batches of {model.event_spec.noun}; received a data set of single ones: "
                 f"data.batch({BATCH_SIZE})"
             )
-    # Its autotuning looks at ever longer intervals, and the end may wait for the next look: an
-    # evaluation would take up to twice its time. Reading is next to nothing of it.
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return data.with_options(options)
+    return without_autotuning(data)
 
 
 def until_interrupted(parts: Iterable[np.ndarray], keep_partial: bool) -> tuple[np.ndarray, bool]:

@@ -25,6 +25,7 @@ from tfvae.models.compiled import Graphs
 from tfvae.models.event_spec import AXES, NOUNS, EventSpec, number_tensor
 from tfvae.models.keras_layers import decoder_model, encoder_model
 from tfvae.models.sources import (
+    batches_of,
     check_arguments,
     checked_source,
     is_numeric_array,
@@ -1081,9 +1082,14 @@ class LatentVariableModel(keras.Model, abc.ABC):
         epochs: int = 1,
         verbose: Any = "auto",
         callbacks: Any = None,
-        *args: Any,
+        validation_split: float = 0.0,
         validation_data: Data = None,
+        shuffle: Any = True,
+        class_weight: Any = None,
         sample_weight: Data = None,
+        *args: Any,
+        steps_per_epoch: int | None = None,
+        validation_batch_size: int | None = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
         """Train as `keras.Model.fit` does.
@@ -1103,16 +1109,12 @@ class LatentVariableModel(keras.Model, abc.ABC):
         """
         check_arguments(x, y, sample_weight, batch_size, epochs)
         if isinstance(validation_data, (tuple, list)) and validation_data:
-            events, *rest = validation_data
-            events = checked_source(self, events, *rest[:1])
-            if len(rest) == 2:
-                rest[0] = stand_in(events, *rest)
-            validation_data = (events, *rest)
+            validation_data = (checked_source(self, *validation_data[:2]), *validation_data[1:])
         else:
-            validation_data = checked_source(self, validation_data)
+            validation_data = (checked_source(self, validation_data),)
         if isinstance(x, tf.data.Dataset):
             # A data set has its own order; Keras warns where its default says otherwise.
-            kwargs.setdefault("shuffle", False)
+            shuffle = False
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*self.own_callbacks(), *tf.nest.flatten(callbacks or [])]
             say_directions(callbacks)
@@ -1124,16 +1126,40 @@ class LatentVariableModel(keras.Model, abc.ABC):
         with one_line_errors():
             again = self.adapt_once(given, y)
             x = x if again is given else again
+            if validation_split and validation_data[0] is None:
+                y = stand_in(x, y, sample_weight)
+                (x, y, sample_weight), validation_data = keras_internals.train_validation_split(
+                    (x, y, sample_weight), validation_split
+                )
+            x, y, sample_weight = batches_of(
+                x,
+                y,
+                sample_weight,
+                batch_size=batch_size,
+                steps=steps_per_epoch,
+                shuffle=shuffle,
+                class_weight=class_weight,
+            )
+            if validation_data[0] is not None:
+                size = validation_batch_size or batch_size
+                validation_data = batches_of(*validation_data, batch_size=size)
+            else:
+                validation_data = None
             return super().fit(
                 x,
-                stand_in(x, y, sample_weight),
+                y,
                 batch_size,
                 epochs,
                 verbose,
                 callbacks,
+                0.0,
+                validation_data,
+                shuffle,
+                class_weight,
+                sample_weight,
                 *args,
-                validation_data=validation_data,
-                sample_weight=sample_weight,
+                steps_per_epoch=steps_per_epoch,
+                validation_batch_size=validation_batch_size,
                 **kwargs,
             )
 
@@ -1141,8 +1167,11 @@ class LatentVariableModel(keras.Model, abc.ABC):
         self,
         x: Data = None,
         y: Data = None,
-        *args: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
         sample_weight: Data = None,
+        steps: int | None = None,
+        *args: Any,
         **kwargs: Any,
     ) -> Any:
         """Evaluate as `keras.Model.evaluate` does; ``loss`` is the negative ELBO, in nats.
@@ -1151,15 +1180,23 @@ class LatentVariableModel(keras.Model, abc.ABC):
             InputError: as `fit` does.
         """
         with one_line_errors():
+            x = checked_source(self, x, y, sample_weight)
+            x, y, sample_weight = batches_of(
+                x, y, sample_weight, batch_size=batch_size, steps=steps
+            )
             return super().evaluate(
-                checked_source(self, x, y, sample_weight),
-                stand_in(x, y, sample_weight),
-                *args,
-                sample_weight=sample_weight,
-                **kwargs,
+                x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
             )
 
-    def predict(self, x: Data, *args: Any, **kwargs: Any) -> np.ndarray:
+    def predict(
+        self,
+        x: Data,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> np.ndarray:
         """Reconstruct as `keras.Model.predict` does.
 
         A conditional model takes a data set of ``(x, label)``, or a list of the two arrays.
@@ -1168,7 +1205,9 @@ class LatentVariableModel(keras.Model, abc.ABC):
             InputError: as `fit` does.
         """
         with one_line_errors():
-            return super().predict(checked_source(self, x, only_x=True), *args, **kwargs)
+            x = checked_source(self, x, only_x=True)
+            x, _, _ = batches_of(x, batch_size=batch_size, steps=steps)
+            return super().predict(x, batch_size, verbose, steps, *args, **kwargs)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Take one step, as `keras.Model.train_on_batch` does; it raises what `fit` does."""

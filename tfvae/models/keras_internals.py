@@ -7,8 +7,15 @@ Keras look at these.
 from typing import Any
 
 import keras
+from keras.src.trainers.data_adapters import array_data_adapter, array_slicing
 
 from tfvae.typing import Tensor
+
+# Keras takes an adapter of data in the place of x; its own one of arrays, and what is done with
+# arrays before, have no public names.
+ArrayDataAdapter: Any = array_data_adapter.ArrayDataAdapter
+can_convert_arrays = array_data_adapter.can_convert_arrays
+train_validation_split = array_slicing.train_validation_split
 
 
 def loss_tracker(model: keras.Model) -> keras.metrics.Mean:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfvae.checks import checked_count
 from tfvae.errors import InputError
+from tfvae.models import keras_internals
 from tfvae.models.batch import checked_weights, events_and_labels, unpack
 
 # Standardised values lie within a few; beyond this an untrained network's outputs run away.
@@ -95,6 +96,40 @@ def checked_source(
     if is_numeric_array(sample_weight):
         checked_weights(unpack((events, None, sample_weight), spec), spec)
     return x
+
+
+def without_autotuning(data: tf.data.Dataset) -> tf.data.Dataset:
+    """Return a data set whose end is not waited for, with as many calls in parallel as threads.
+
+    TensorFlow's autotuning looks at a running data set at ever longer intervals, and an iterator
+    that is let go of waits for the next look: up to two seconds an epoch.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
+
+
+class ArrayBatches(keras_internals.ArrayDataAdapter):
+    """The batches that Keras makes of arrays, the end of which is not waited for."""
+
+    def get_tf_dataset(self) -> tf.data.Dataset:
+        """Return the data set of an epoch."""
+        return without_autotuning(super().get_tf_dataset())
+
+
+def batches_of(x: Any, y: Any = None, sample_weight: Any = None, **options: Any) -> tuple[Any, ...]:
+    """Return what Keras is given for x, y and weights: of arrays their batches, with all three.
+
+    Args:
+        x: checked, as are the others.
+        y: labels or targets.
+        sample_weight: weights.
+        **options: those of `ArrayBatches`.
+    """
+    y = stand_in(x, y, sample_weight)
+    if not keras_internals.can_convert_arrays((x, y, sample_weight)):
+        return x, y, sample_weight
+    return ArrayBatches(x, y, sample_weight, **options), None, None
 
 
 def warn_of_scale(model: keras.Model, x: Any) -> None:

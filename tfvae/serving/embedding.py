@@ -30,6 +30,7 @@ from tfvae.datasets.source import SPLITS, plural_of
 from tfvae.distributions.kl import exact_kl
 from tfvae.errors import InputError, missing_extra
 from tfvae.evaluation.batches import Progress
+from tfvae.models.sources import without_autotuning
 from tfvae.models.vae import VAE
 from tfvae.saving.files import new_file, refuse_existing
 from tfvae.saving.locks import locked
@@ -390,9 +391,6 @@ def _encoded(
 
 def _batches(split: Split, batch_size: int, steps: np.ndarray) -> Iterator[Any]:
     """Return some of the batches of a split, in epoch 0."""
-    options = tf.data.Options()
-    # Autotuning looks at ever longer intervals, and the end may wait for its next look.
-    options.autotune.enabled = False
     batches = Batches(split, batch_size)
     return iter(
         tf.data.Dataset.from_tensor_slices(steps)
@@ -402,7 +400,7 @@ def _batches(split: Split, batch_size: int, steps: np.ndarray) -> Iterator[Any]:
             deterministic=True,
         )
         .prefetch(4)
-        .with_options(options)
+        .apply(without_autotuning)
     )
 
 
