@@ -64,7 +64,17 @@ def test_what_is_left_open_depends_on_the_data(rng, tmp_path):
     given = TrainConfig(likelihood="laplace", latent_dim=3, epochs=7, batch_size=10)
     config, choice = chosen(tmp_path / "few.npy", given)
     assert choice is None
-    assert config == TrainConfig(**{**vars(given), "binarize": "none"})
+    assert config == TrainConfig(**{**vars(given), "binarize": "none", "objective": "elbo"})
+
+    # 32 events in four steps an epoch: beta rises over a quarter of all of them.
+    for options, objective in (
+        ({"model": "hierarchical", "epochs": 7}, "elbo:beta=linear(steps=7)"),
+        ({"model": "hierarchical", "epochs": 7, "accumulate": 2}, "elbo:beta=linear(steps=3)"),
+        ({"model": "hierarchical", "objective": "elbo"}, "elbo"),
+        ({"model": "vq"}, None),
+    ):
+        config, _ = chosen(tmp_path / "few.npy", TrainConfig(**options))
+        assert config.objective == objective
 
 
 def test_the_highest_level_may_be_rare(rng, tmp_path):
@@ -82,6 +92,8 @@ def test_the_highest_level_may_be_rare(rng, tmp_path):
         ({"likelihood": "laplace:scale=0.5"}, "--likelihood laplace:scale=learned"),
         ({"likelihood": "bernoulli", "objective": "elbo:beta=20"}, "--objective elbo, as beta=20"),
         ({"likelihood": "bernoulli"}, "--objective free_bits:nats=0.5"),
+        ({"objective": "elbo:beta=linear(steps=9)"}, "--objective free_bits:nats=0.5"),
+        ({"objective": "iwae"}, "--objective elbo and more --epochs"),
     ],
 )
 def test_a_collapse_is_named_with_its_cure(options, cure):

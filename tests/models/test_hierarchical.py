@@ -161,7 +161,7 @@ def test_one_group_is_a_vae_number_for_number(rng):
 NETWORKS = {
     (7,): ("dense:hidden=8", "2,3"),
     (6, 2): ("conv:filters=4x4,hidden=8", "2,2x3,3x2"),
-    (6, 5, 1): ("conv:filters=4,hidden=8", "2,3,3x3x2"),
+    (6, 5, 1): ("conv:filters=4,hidden=8,blocks=1", "2,3,3x3x2"),
     (4, 4, 4, 1): ("conv:filters=4,hidden=8", "2x2x2x1,2x2x2x2"),
 }
 EVENTS = pytest.mark.parametrize("shape", NETWORKS, ids=str)
@@ -183,6 +183,12 @@ def stirred(vae, size=0.2):
 
 def events(shape, count=6):
     return np.random.default_rng(1).normal(size=(count, *shape)).astype("float32")
+
+
+def test_a_number_of_groups_is_of_so_many_vectors():
+    for shape in ((7,), IMAGE):
+        vae = HierarchicalVAE.for_events(shape, groups=3, latent_dim=2, seed=0)
+        assert vae.groups == ((2,), (2,), (2,))
 
 
 @pytest.mark.few(1)

@@ -38,9 +38,10 @@ def _cure(config: TrainConfig) -> str:
             f"--likelihood {name}:scale=learned, as a scale of {fixed} takes all that z could tell "
             "for noise"
         )
-    beta = re.search(r"beta=([\d.]+)", config.objective)
+    objective = config.objective or "elbo"
+    beta = re.search(r"beta=([\d.]+)", objective)
     if beta and float(beta[1]) > 1:
         return f"--objective elbo, as beta={beta[1]} makes what z tells too dear"
-    if config.objective == "elbo":
+    if objective.partition(":")[0] == "elbo":
         return "--objective free_bits:nats=0.5, which asks each latent dimension for so much"
     return "--objective elbo and more --epochs"

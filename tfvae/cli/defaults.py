@@ -43,6 +43,7 @@ def completed(
             batch_size=size,
             epochs=epochs,
             patience=patience,
+            objective=_objective(config, epochs * data.train.steps(size)),
         ),
         choice,
     )
@@ -69,6 +70,16 @@ def _batch_size(events: int) -> int:
 def _default_dim(config: TrainConfig, data: datasets.Dataset) -> int | None:
     # A quantizer knows the width of its vectors.
     return None if config.model == "vq" else _latent_dim(data.event_shape)
+
+
+def _objective(config: TrainConfig, steps: int) -> str | None:
+    if config.objective is not None or config.model == "vq":  # which has none
+        return config.objective
+    warm_up = steps // config.accumulate // 4
+    if config.model == "hierarchical" and warm_up:
+        # Without it the groups below the first stay unused.
+        return f"elbo:beta=linear(steps={warm_up})"
+    return "elbo"
 
 
 def _latent_dim(event_shape: tuple[int, ...]) -> int:

@@ -260,7 +260,10 @@ class _Job:
                 likelihood=likelihood,
                 posterior=config.posterior,
                 prior=config.prior,
-                objective=objectives.get(config.objective, {"dataset_size": len(data.train)}),
+                objective=objectives.get(
+                    config.objective,  # type: ignore[arg-type]
+                    {"dataset_size": len(data.train)},
+                ),
                 num_classes=data.num_classes if config.conditional else None,
                 missing=config.missing,
                 seed=config.seed,

@@ -130,10 +130,9 @@ class HierarchicalVAE(VAE):
 
         Args:
             event_shape: of one event: (D,), (T, C), (H, W, C) or (D, H, W, C).
-            groups: how many groups, of which the upper half are vectors and, but of vectors, the
-                others small maps; or the shape of each, topmost first, as in ``(16, (7, 7, 4))``
-                or ``"16,7x7x4"``. A number is a vector's size; a map has the sides that one of the
-                encoder's halvings leaves.
+            groups: how many groups, all of them vectors; or the shape of each, topmost first, as
+                in ``(16, (7, 7, 4))`` or ``"16,7x7x4"``. A number is a vector's size; a map has the
+                sides that one of the encoder's halvings leaves.
             latent_dim: size of the vectors, where `groups` is a number.
             network: "conv" or "dense", with options as in ``"conv:filters=16x64,blocks=2"``; see
                 `tfvae.networks.ladder`. By default "dense" for vectors, "conv" for all others.

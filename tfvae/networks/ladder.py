@@ -32,8 +32,6 @@ from tfvae.typing import Shape
 # How many groups; or each group's shape, topmost first, as numbers or text such as "16,7x7x4".
 Groups: TypeAlias = "int | str | Sequence[int | Sequence[int]]"
 
-# Channels of a map of latents whose shape is left open.
-_MAP_CHANNELS = 4
 _MOST_GROUPS = 1000
 
 
@@ -62,8 +60,8 @@ class LadderNetwork(abc.ABC):
         """Return the shape of each group, topmost first.
 
         Args:
-            groups: L, for groups of shapes that suit the event; or the shapes, as in (16, (7, 7,
-                4)) or ``"16,7x7x4"``. A number alone is the size of a vector.
+            groups: L, for so many vectors; or the shapes, as in (16, (7, 7, 4)) or
+                ``"16,7x7x4"``. A number alone is the size of a vector.
             event_shape: (D,), (T, C), (H, W, C) or (D, H, W, C).
             latent_dim: size of the vectors, where their sizes are left open.
 
@@ -75,13 +73,9 @@ class LadderNetwork(abc.ABC):
         if count is None:
             found = tuple(map(_shape_of, _each(groups)))
         else:
-            found = self._default_groups(count, shape, check_latent_dim(latent_dim))
+            found = ((check_latent_dim(latent_dim),),) * count
         self._check_groups(found, shape)
         return found
-
-    def _default_groups(self, count: int, event_shape: Shape, latent_dim: int) -> tuple[Shape, ...]:
-        """Return the shapes of so many groups."""
-        return ((latent_dim,),) * count
 
     @abc.abstractmethod
     def _check_groups(self, groups: tuple[Shape, ...], event_shape: Shape) -> None:
@@ -183,7 +177,8 @@ class ConvLadder(LadderNetwork):
     Args:
         filters: channels of each halving; None for `default_filters`.
         hidden: width of states that are vectors.
-        blocks: residual blocks of each group, on the way up and on the way down.
+        blocks: residual blocks of each group, on the way up and on the way down. One costs a
+            third of a step.
         activation: a Keras activation.
 
     Raises:
@@ -194,7 +189,7 @@ class ConvLadder(LadderNetwork):
         self,
         filters: Sizes | None = None,
         hidden: int = 256,
-        blocks: int = 1,
+        blocks: int = 0,
         activation: str = "silu",
     ):
         self.filters = None if filters is None else checked_sizes("filters", filters)
@@ -206,14 +201,6 @@ class ConvLadder(LadderNetwork):
         sides = sides_of(event_shape, "conv")
         filters = tuple(self.filters or default_filters(event_shape))
         return filters, halvings(sides, len(filters))
-
-    def _default_groups(self, count: int, event_shape: Shape, latent_dim: int) -> tuple[Shape, ...]:
-        # Maps are quick to learn and say most of what there is to say; vectors above them make
-        # their prior.
-        _, stages = self._stages(event_shape)
-        maps = count // 2
-        smallest = (*stages[-1].after, _MAP_CHANNELS)
-        return ((latent_dim,),) * (count - maps) + (smallest,) * maps
 
     def _check_groups(self, groups: tuple[Shape, ...], event_shape: Shape) -> None:
         self._places(groups, event_shape)

@@ -213,8 +213,8 @@ class TrainConfig(ReadingOptions, _Named):
     groups: Annotated[
         str | None,
         _option(
-            "Groups of latents of a hierarchy: how many, by default 2; or the shape of each, the "
-            "topmost first: 16,16,7x7x4."
+            "Groups of latents of a hierarchy: how many vectors, by default 2; or the shape of "
+            "each, the topmost first: 16,16,7x7x4."
         ),
     ] = None
     network: Annotated[
@@ -251,12 +251,13 @@ class TrainConfig(ReadingOptions, _Named):
         ),
     ] = "standard_normal"
     objective: Annotated[
-        str,
+        str | None,
         _option(
             "elbo, stl, free_bits, capacity, iwae, dreg, miwae, piwae, ciwae, beta_tc, factor or "
-            "info, with options: elbo:beta=4, elbo:beta=linear(steps=1000), iwae:num_samples=5."
+            "info, with options: elbo:beta=4, elbo:beta=linear(steps=1000), iwae:num_samples=5. By "
+            "default elbo; of a hierarchy with a beta that rises from 0 over a quarter of the steps."
         ),
-    ] = "elbo"
+    ] = None
     quantizer: Annotated[
         str | None,
         _option(
