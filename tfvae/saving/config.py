@@ -254,8 +254,8 @@ class TrainConfig(ReadingOptions, _Named):
         str | None,
         _option(
             "elbo, stl, free_bits, capacity, iwae, dreg, miwae, piwae, ciwae, beta_tc, factor or "
-            "info, with options: elbo:beta=4, elbo:beta=linear(steps=1000), iwae:num_samples=5. By "
-            "default elbo; of a hierarchy with a beta that rises from 0 over a quarter of the steps."
+            "info, with options: elbo:beta=4, elbo:beta=linear(steps=1000), iwae:num_samples=5. "
+            "By default elbo; of a hierarchy its beta rises over a quarter of the steps."
         ),
     ] = None
     quantizer: Annotated[
