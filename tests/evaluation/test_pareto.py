@@ -26,7 +26,7 @@ def test_k_of_pareto_weights_is_found(rng, k):
     assert np.mean(found) == pytest.approx(k, abs=0.07)
 
 
-@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("ratio", [0.3, 0.7])
 def test_k_of_a_proposal_that_is_too_narrow_is_known(rng, ratio):
     """With variances s_q² = ratio s_p², P(w > t) falls as t^(-1/(1 - ratio))."""
     draws = math.sqrt(ratio) * rng.normal(size=(200_000, 40))
