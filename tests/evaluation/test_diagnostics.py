@@ -234,6 +234,7 @@ def test_seeds_decide_the_draws(linear, diagnosed):
     assert diagnosed.distortion == again != other
 
 
+@pytest.mark.exhaustive
 def test_many_diagnoses_are_no_cause_for_a_warning(linear, caplog):
     _, vae, x = linear
     for _ in range(6):

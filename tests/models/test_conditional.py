@@ -107,6 +107,7 @@ def test_labels_and_weights_decide_where_training_goes(data, expected):
     assert largest_difference(model.get_weights(), expected["arrays"]) > 1e-3
 
 
+@pytest.mark.exhaustive
 def test_fit_and_the_loop_give_the_same_weights(data):
     by_fit, by_loop = (compiled(prior="class_normal") for _ in range(2))
     batches = slices(*data, size=16)
@@ -368,6 +369,7 @@ def test_every_signature_takes_labels(exported, rng):
         np.testing.assert_allclose(scored[name], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_a_seed_and_a_label_decide_a_served_sample_and_nothing_else_does(exported):
     vae, signatures = exported
     sample = signatures["sample"]

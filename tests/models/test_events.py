@@ -36,11 +36,11 @@ def make(shape, cls=tfvae.VAE, **options):
     return model
 
 
-@cases("shape, cls", ((6,), tfvae.VAE), ((8, 8, 1), tfvae.Autoencoder))
-def test_what_fit_and_the_loop_train_is_the_same_and_learns(shape, cls):
-    x = events(shape)
+@pytest.mark.exhaustive
+def test_what_fit_and_the_loop_train_is_the_same_and_learns():
+    x = events((8, 8, 1))
     data = tf.data.Dataset.from_tensor_slices(x).batch(16)
-    one, other = make(shape, cls), make(shape, cls)
+    one, other = (make((8, 8, 1), tfvae.Autoencoder) for _ in range(2))
     history = one.fit(data, epochs=3, verbose=0).history
     train(other, data, epochs=3, progress=False)
     for a, b in zip(one.trainable_variables, other.trainable_variables, strict=True):

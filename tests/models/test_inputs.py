@@ -95,6 +95,7 @@ def test_a_target_that_does_not_fit_is_refused(x):
 # --- dictionaries, pipelines ----------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_batches_may_be_dictionaries(x):
     plain = make(run_eagerly=True)
     plain.fit(slices(x), verbose=0)
@@ -118,15 +119,8 @@ def test_a_dictionary_that_does_not_say_what_it_holds_is_refused(x):
         make().fit(slices({"left": x, "right": x}), verbose=0)
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        {"run_eagerly": True},
-        pytest.param({}, marks=pytest.mark.exhaustive),
-        pytest.param({"jit_compile": True}, marks=pytest.mark.exhaustive),
-    ],
-    ids=str,
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("how", [{"run_eagerly": True}, {}, {"jit_compile": True}], ids=str)
 def test_pipelines_that_have_lost_their_shape_are_checked_when_they_run(x, how):
     def of(*batches):
         return tf.data.Dataset.from_generator(lambda: iter(batches), output_types=tf.float32)
@@ -230,6 +224,7 @@ def test_unscaled_values_are_warned_of_and_train(x):
 # --- Keras' conventions ---------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_callbacks_know_that_these_go_up(x, tmp_path):
     vae = make()
     # So far from the optimum each epoch is better than the last.

@@ -91,6 +91,7 @@ def test_validation_reports_the_negative_elbo_at_beta_one(x):
         np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_evaluation_is_repeatable_and_leaves_training_alone(x):
     alone, watched = (compiled(run_eagerly=True) for _ in range(2))
     alone.fit(x, epochs=2, verbose=0, shuffle=False)
@@ -166,6 +167,7 @@ def test_training_under_xla_is_right_and_repeatable(x):
     np.testing.assert_allclose(one["kl"], np.mean(model.elbo(x).kl), rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_callbacks_do_their_jobs(x):
     vae = compiled(run_eagerly=True)
     rates = []

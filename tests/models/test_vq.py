@@ -253,6 +253,7 @@ def test_events_of_weight_zero_change_nothing():
     np.testing.assert_allclose(books[0], books[1], rtol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_fit_and_the_loop_take_the_same_steps():
     x = events((4, 2), 8)
     data = tf.data.Dataset.from_tensor_slices(x).batch(4)

@@ -320,6 +320,7 @@ def test_gradient_is_the_analytic_one_elsewhere(rng):
     assert np.all(np.abs(exact) > 10 * error)
 
 
+@pytest.mark.exhaustive
 def test_training_reaches_the_exact_posterior(rng):
     # Only the encoder learns; the optimum of the ELBO is the exact posterior, in closed form.
     model = linear_gaussian(rng, orthogonal=True)
