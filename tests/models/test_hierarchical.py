@@ -239,6 +239,7 @@ def test_saved_models_come_back_bit_for_bit(shape, tmp_path):
     np.testing.assert_array_equal(vae.sample(3, seed=1), loaded.sample(3, seed=1))
 
 
+@pytest.mark.exhaustive
 def test_fit_and_the_loop_end_in_the_same_weights_and_a_stopped_one_goes_on(tmp_path):
     data = tf.data.Dataset.from_tensor_slices(events((7,), 8)).batch(4)
     models = [small() for _ in range(3)]
