@@ -194,7 +194,7 @@ def test_training_follows_the_schedule_and_validation_is_exact():
         posterior=f"relaxed_categorical:classes={CLASSES},temperature=linear(steps=4,start=1,end=0)"
     )
     x = bits(16)
-    vae.compile(keras.optimizers.Adam(0.01))
+    vae.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
     smooth = []
     for step in (0, 2, 4, 9):
         vae.optimizer.iterations.assign(step)

@@ -64,7 +64,7 @@ def test_an_optimal_scale_is_that_of_the_values_that_count(x):
 def test_fit_and_the_loop_train_alike_and_weights_of_one_change_nothing(x, weight, kind):
     models = {}
     for name, w in {"none": None, "ones": np.ones_like(x), "weights": weight}.items():
-        models[name] = make(kind=kind)
+        models[name] = make(kind=kind, run_eagerly=True)
         # Of arrays and of data sets a start would take other events.
         models[name].adapted = True
         models[name].fit(x, sample_weight=w, batch_size=10, epochs=2, shuffle=False, verbose=0)

@@ -19,11 +19,19 @@ def batches(x, size=64):
     return tf.data.Dataset.from_tensor_slices(x).batch(size)
 
 
-@pytest.fixture
-def linear(rng):
+@pytest.fixture(scope="module")
+def linear():
     """The linear-Gaussian model with its exact posterior, and images drawn from it."""
+    rng = np.random.default_rng(0)
     model = linear_vae.linear_gaussian(rng, orthogonal=True)
     return model, linear_vae.exact_vae(model), linear_vae.points(model, rng, 300)
+
+
+@pytest.fixture(scope="module")
+def diagnosed(linear):
+    """What is found of it."""
+    _, vae, x = linear
+    return diagnose(vae, batches(linear_vae.as_images(x)), num_samples=16, seed=3)
 
 
 def constant_vae(loc, log_var, **kwargs):
@@ -49,9 +57,9 @@ def images(rng, count=400):
 # --- the figures ------------------------------------------------------------------------------
 
 
-def test_rate_and_distortion_of_the_linear_model(linear):
+def test_rate_and_distortion_of_the_linear_model(linear, diagnosed):
     model, vae, x = linear
-    found = diagnose(vae, batches(linear_vae.as_images(x)), num_samples=16)
+    found = diagnosed
     mean, variance = model.posterior_mean(x), np.diag(model.posterior_covariance())
     kl = 0.5 * (variance - 1 - np.log(variance) + mean**2)
     assert found.events == 300
@@ -69,9 +77,9 @@ def test_rate_and_distortion_of_the_linear_model(linear):
     np.testing.assert_allclose(found.code_mean, mean.mean(axis=0), atol=0.05)
 
 
-def test_mutual_information_of_the_linear_model(linear):
+def test_mutual_information_of_the_linear_model(linear, diagnosed):
     _, vae, x = linear
-    found = diagnose(vae, batches(linear_vae.as_images(x)), seed=3)
+    found = diagnosed
     # log q(z_n|x_n) − log (1/N) Σ_m q(z_n|x_m) in float64, at other draws of every z_n.
     q = vae.encode(linear_vae.as_images(x))
     loc, scale = (np.asarray(value, "float64") for value in (q.mean(), q.stddev()))
@@ -128,7 +136,7 @@ def test_units_are_active_from_a_hundredth(rng):
 def test_activity_without_a_mean_in_closed_form(rng):
     shape = (4, 4, 1)
     vae = tfvae.VAE.for_images(
-        shape, latent_dim=3, network="dense", posterior="coupling:flows=2", seed=0
+        shape, latent_dim=3, network="dense", posterior="coupling:flows=2,hidden=8", seed=0
     )
     x = (rng.random((100, *shape)) < 0.4).astype("float32")
     found = diagnose(vae, batches(x), num_samples=64)
@@ -167,9 +175,8 @@ def test_conditional_models(rng):
 # --- the warnings -----------------------------------------------------------------------------
 
 
-def test_nothing_is_wrong_with_the_exact_posterior(linear):
-    _, vae, x = linear
-    assert diagnose(vae, batches(linear_vae.as_images(x))).warnings == ()
+def test_nothing_is_wrong_with_the_exact_posterior(diagnosed):
+    assert diagnosed.warnings == ()
 
 
 def test_collapse_is_told(rng):
@@ -177,18 +184,6 @@ def test_collapse_is_told(rng):
     (warning,) = diagnose(vae, batches(images(rng))).warnings
     assert "the posterior has collapsed" in warning
     assert "0 active units" in warning
-
-
-@pytest.mark.exhaustive
-def test_collapse_of_a_model_that_was_trained_to_it(rng):
-    # Nothing is weighed as much as the KL: a posterior equal to the prior is the best there is.
-    x = (rng.random((200, 4, 4, 1)) < 0.4).astype("float32")
-    vae = tfvae.VAE.for_images(
-        (4, 4, 1), latent_dim=3, network="dense", objective="elbo:beta=100", seed=0
-    )
-    vae.compile(keras.optimizers.Adam(5e-3))
-    vae.fit(x, batch_size=50, epochs=40, verbose=0)
-    assert any("has collapsed" in line for line in diagnose(vae, batches(x)).warnings)
 
 
 def test_unused_dimensions_are_told(rng):
@@ -230,13 +225,16 @@ def test_json_and_picture(rng, tmp_path):
     assert (tmp_path / "diagnosis.png").stat().st_size > 10_000
 
 
-def test_seeds_decide_the_draws(linear):
+def test_seeds_decide_the_draws(linear, diagnosed):
     _, vae, x = linear
     x = linear_vae.as_images(x)
-    first, again, other = (diagnose(vae, batches(x), seed=seed).distortion for seed in (1, 1, 2))
-    assert first == again != other
+    again, other = (
+        diagnose(vae, batches(x), num_samples=16, seed=seed).distortion for seed in (3, 4)
+    )
+    assert diagnosed.distortion == again != other
 
 
+@pytest.mark.exhaustive
 def test_many_diagnoses_are_no_cause_for_a_warning(linear, caplog):
     _, vae, x = linear
     for _ in range(6):

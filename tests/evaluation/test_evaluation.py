@@ -10,7 +10,7 @@ import linear_vae
 import numpy as np
 import pytest
 import tensorflow as tf
-from components import CLASSES_POSTERIOR, SLOW_CASES, batch, model
+from components import POSTERIORS, SLOW_CASES, batch, model
 from scipy import special
 from without_density import Atom
 
@@ -104,17 +104,17 @@ def test_the_exact_posterior_gives_log_p_with_any_draws(exact):
         np.testing.assert_allclose(estimate.log_probs, log_p, rtol=0, atol=1e-4)
         assert estimate.standard_error == pytest.approx(log_p.std(ddof=1) / 5, rel=1e-4)
         assert (estimate.events, estimate.num_samples) == (25, num_samples)
-    for index in (0, 11, 24):
-        estimate = evaluation.log_prob(vae, batches(x[index : index + 1], 1), num_samples=1)
-        assert estimate.log_prob == pytest.approx(log_p[index], abs=1e-4)
-        assert math.isnan(estimate.standard_error)
+    estimate = evaluation.log_prob(vae, batches(x[11:12], 1), num_samples=1)
+    assert estimate.log_prob == pytest.approx(log_p[11], abs=1e-4)
+    assert math.isnan(estimate.standard_error)
+    assert math.isnan(estimate.monte_carlo_error)
 
 
 @pytest.mark.exhaustive
 def test_the_bias_is_half_the_relative_variance(inexact):
     vae, x, log_p = inexact
-    # 300 times the same images, each time with other draws.
-    count, repeats = 50, 300
+    # 100 times the same images, each time with other draws.
+    count, repeats = 50, 100
     found = evaluation.log_prob(vae, batches(x, 25).repeat(repeats), num_samples=count)
     assert found.events == 25 * repeats
     weights = np.exp(vae.terms(x, num_samples=20_000, seed=1).log_weight - log_p)
@@ -168,12 +168,11 @@ def test_more_draws_raise_the_bound(inexact):
     assert abs(many.log_prob - log_p.mean()) < 4 * many.monte_carlo_error
 
 
-@pytest.mark.few(2)
-@pytest.mark.parametrize("num_samples", [1, 37, 4096, 4097, 9000])
+@pytest.mark.parametrize("num_samples", [37, 4097])
 def test_draws_are_counted_exactly(exact, num_samples):
     vae, x, log_p = exact
     estimate = evaluation.log_prob(vae, batches(x[:3], 3), num_samples=num_samples)
-    # Every weight is p(x): a draw more or less would show as log((K ± 1)/K), 1.1e-4 of 9,000.
+    # Every weight is p(x): a draw more or less would show as log((K ± 1)/K), 2.4e-4 of 4,097.
     np.testing.assert_allclose(estimate.log_probs, log_p[:3], rtol=0, atol=3e-5)
     np.testing.assert_allclose(estimate.effective_sample_sizes, num_samples, rtol=1e-4)
 
@@ -183,7 +182,7 @@ def test_chunks_and_batches_do_not_matter(inexact):
     options = {"num_samples": 4100, "seed": 4}
     whole = evaluation.log_prob(vae, batches(x[:6], 6), **options)
     # A log-weight of |log p(x)| <= 20 nats is rounded to 2e-6; sums of weights to less.
-    for size, chunk in ((6, 13), (4, 512), (1, 5000), (6, 10**6)):
+    for size, chunk in ((4, 13), (1, 10**6)):
         other = evaluation.log_prob(vae, batches(x[:6], size), chunk_size=chunk, **options)
         for name in ("log_probs", "log_likelihoods", "kls"):
             np.testing.assert_allclose(
@@ -196,7 +195,14 @@ def test_chunks_and_batches_do_not_matter(inexact):
 
 @pytest.mark.exhaustive
 def test_a_network_of_convolutions_is_as_independent_of_chunks(rng):
-    vae = tfvae.VAE.for_images((8, 8, 1), latent_dim=3, posterior="coupling", prior="maf", seed=0)
+    vae = tfvae.VAE.for_images(
+        (8, 8, 1),
+        latent_dim=3,
+        network="conv:filters=4,hidden=8",
+        posterior="coupling:flows=1,hidden=8",
+        prior="maf:flows=1,hidden=8",
+        seed=0,
+    )
     x = (rng.random((5, 8, 8, 1)) < 0.5).astype("float32")
     whole, parts = (
         evaluation.log_prob(vae, batches(x, size), num_samples=30, chunk_size=chunk)
@@ -206,12 +212,10 @@ def test_a_network_of_convolutions_is_as_independent_of_chunks(rng):
     np.testing.assert_allclose(parts.kls, whole.kls, rtol=1e-4)
 
 
-# A sum over all classes is exact for the one that is left out: tests/test_relaxed_categorical.py.
+# Each posterior once; of classes a sum over all is exact: tests/test_relaxed_categorical.py.
 @pytest.mark.few(1)
-@pytest.mark.parametrize(
-    "case", [one for one in SLOW_CASES if one.posterior != CLASSES_POSTERIOR], ids=str
-)
-def test_every_family_agrees_with_quadrature(case):
+@pytest.mark.parametrize("case", SLOW_CASES[: len(POSTERIORS)], ids=str)
+def test_every_posterior_agrees_with_quadrature(case):
     case = components.Case(*case[:3])
     vae = model(case)
     x, label = batch(vae, case)
@@ -245,16 +249,14 @@ def test_a_block_of_draws_stays_the_same_when_more_follow(inexact):
 
 @pytest.mark.exhaustive
 def test_each_block_has_other_draws(inexact):
-    vae, x, _ = inexact
+    vae, x, log_p = inexact
     x = x[:2]
     one, two = (evaluation.log_prob(vae, batches(x, 2), num_samples=k) for k in (4096, 8192))
     # The same 4,096 draws twice would have the same mean.
     assert (abs(one.log_probs - two.log_probs) > 1e-5).all()
     # Many blocks scatter as independent draws do.
-    log_p = evaluation.log_prob(vae, batches(x, 2), num_samples=400_000, seed=5)
-    other = evaluation.log_prob(vae, batches(x, 2), num_samples=400_000, seed=6)
-    error = math.hypot(log_p.monte_carlo_error, other.monte_carlo_error)
-    assert abs(log_p.log_prob - other.log_prob) < 4 * error
+    many = evaluation.log_prob(vae, batches(x, 2), num_samples=200_000, seed=5)
+    assert abs(many.log_prob - log_p[:2].mean()) < 4 * many.monte_carlo_error
 
 
 def test_one_graph_does_for_every_block(vae, x, monkeypatch):
@@ -265,13 +267,6 @@ def test_one_graph_does_for_every_block(vae, x, monkeypatch):
     evaluation.log_prob(vae, batches(x[:3], 2), num_samples=4100)
     # Blocks of 4,096 and of 4, of each of three images.
     assert len(traced) == 1
-
-
-@pytest.mark.exhaustive
-def test_many_short_evaluations_are_no_cause_for_a_warning(vae, x, caplog):
-    for _ in range(6):
-        evaluation.log_prob(vae, [x[:5]], num_samples=2)
-    assert "retracing" not in caplog.text
 
 
 def test_the_end_waits_for_no_autotuning(vae, x, monkeypatch):
@@ -289,14 +284,14 @@ def test_the_end_waits_for_no_autotuning(vae, x, monkeypatch):
 @pytest.mark.exhaustive
 def test_seeds_decide_the_draws(inexact):
     vae, x, _ = inexact
+    x = np.concatenate([x, x[:1]])
     first, again, other = (
         evaluation.log_prob(vae, batches(x, 10), num_samples=60, seed=seed) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first.log_probs, again.log_probs)
     assert (first.log_probs != other.log_probs).all()
     # Each image has draws of its own.
-    twice = evaluation.log_prob(vae, batches(np.repeat(x[:1], 2, axis=0), 2), num_samples=60)
-    assert twice.log_probs[0] != twice.log_probs[1]
+    assert first.log_probs[0] != first.log_probs[-1]
 
 
 def test_few_effective_draws_are_told(exact):
@@ -307,8 +302,6 @@ def test_few_effective_draws_are_told(exact):
     assert "fewer than 10 effective draws for 100% of the events (median 9.0 of 9)" in warning
     enough = evaluation.log_prob(vae, batches(x, 25), num_samples=11)
     assert (enough.low_effective, enough.warnings) == (0, ())
-    one = evaluation.log_prob(vae, batches(x, 25), num_samples=1)
-    assert math.isnan(one.monte_carlo_error)
     facts = json.loads(json.dumps(enough.as_dict()))
     assert facts["log_prob"] == enough.log_prob
     assert facts["effective_sample_size"] == pytest.approx(11, rel=1e-4)
@@ -395,11 +388,9 @@ def test_log_p_given_labels(rng):
     pairs = zip(x, y, strict=True)
     log_p = np.mean([marginals[label].log_marginal(one) for one, label in pairs])
     x = linear_vae.as_images(x)
-    for labels in (y, y[:, None], y.astype("uint8")):
-        estimate = evaluation.log_prob(vae, labelled(x, labels, 5), num_samples=3)
-        assert estimate.log_prob == pytest.approx(log_p, abs=1e-4)
-    by_elbo = evaluation.log_prob(vae, labelled(x, y, 5), num_samples=4)
-    np.testing.assert_allclose(by_elbo.kls, vae.elbo(x, y, seed=1).kl, rtol=1e-5)
+    estimate = evaluation.log_prob(vae, labelled(x, y[:, None], 5), num_samples=3)
+    assert estimate.log_prob == pytest.approx(log_p, abs=1e-4)
+    np.testing.assert_allclose(estimate.kls, vae.elbo(x, y, seed=1).kl, rtol=1e-5)
     for estimator in (evaluation.elbo, evaluation.log_prob):
         with pytest.raises(tfvae.InputError, match="needs labels, whole numbers from 0 to 2"):
             estimator(vae, tf.data.Dataset.from_tensor_slices(x).batch(5))
@@ -423,14 +414,11 @@ def test_an_estimate_tells_its_bits_per_dimension(vae, x):
 
 
 @pytest.mark.exhaustive
-def test_what_is_no_probability_has_no_bits(vae, x, exact):
-    grey = evaluation.log_prob(vae, batches(0.5 * x, 50), num_samples=2)
-    assert (grey.measure, grey.bits_per_dimension) == ("cross-entropy", None)
+def test_what_is_no_probability_has_no_bits(vae, x):
     # One grey value among the images of a later batch is enough.
     x[-1, 0, 0, 0] = 0.5
-    assert evaluation.log_prob(vae, batches(x, 20), num_samples=2).measure == "cross-entropy"
-    vae, x, _ = exact
-    assert evaluation.log_prob(vae, batches(x, 25), num_samples=2).measure == "density"
+    grey = evaluation.log_prob(vae, batches(x, 20), num_samples=2)
+    assert (grey.measure, grey.bits_per_dimension) == ("cross-entropy", None)
 
 
 def test_bits_of_dequantised_images_bound_those_of_their_levels(rng):

@@ -36,8 +36,9 @@ def events(x, shape):
 # --- log p(x) and the ELBO ------------------------------------------------------------------------
 
 
+# One rank and another: they differ in their axes alone.
 @pytest.mark.few(1)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[3]])
 def test_log_p_of_the_observed_values_is_a_marginal_gaussian(shape, rng):
     model = linear_gaussian(rng)
     vae = linear_vae.with_missing(model, shape)
@@ -78,26 +79,15 @@ def test_where_nothing_is_missing_the_same_model_says_the_same(rng):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[3]])
-def test_annealing_finds_log_p_of_the_observed_values(shape, rng):
+def test_annealing_finds_log_p_of_the_observed_values(rng):
     model = linear_gaussian(rng)
-    vae = linear_vae.with_missing(model, shape)
+    vae = linear_vae.with_missing(model, SHAPES[1])
     _, x = with_holes(model, rng, repeats=1)
     log_p = np.array([model.observed_log_marginal(row) for row in x])
-    found = evaluation.annealed_log_prob(vae, events(x, shape), num_steps=60, num_chains=64)
+    found = evaluation.annealed_log_prob(vae, events(x, SHAPES[1]), num_steps=60, num_chains=64)
     errors = np.sqrt(np.maximum(64 / found.effective_sample_sizes - 1, 0) / 63)
     assert np.all(np.abs(found.log_probs - log_p) <= 5 * errors + 1e-4)
     assert np.max(errors) < 0.1
-
-
-@pytest.mark.exhaustive
-def test_both_bounds_enclose_log_p_of_series_that_the_model_draws(rng):
-    model = linear_gaussian(rng)
-    vae = linear_vae.with_missing(model, (2, 2))
-    found = evaluation.bidirectional_log_prob(vae, 60, num_steps=30, num_chains=4, seed=5)
-    assert found.lower.events == found.upper.events == 60
-    assert found.gap >= -4 * found.gap_standard_error
-    assert found.gap < 0.5
 
 
 # --- bits per dimension ---------------------------------------------------------------------------
@@ -173,7 +163,7 @@ def test_completions_have_the_conditional_spread_and_cover_the_truth(rng):
 
 
 @pytest.mark.few(1)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[2]])
 def test_diagnosis_and_priors_for_every_rank(shape, rng):
     model = linear_gaussian(rng)
     vae = linear_vae.with_missing(model, shape)
@@ -224,7 +214,7 @@ def test_estimates_print_as_one_line(rng):
     vae = linear_vae.with_missing(model, (D,))
     x = events(linear_vae.points(model, rng, 1200), (D,))
     found = evaluation.log_prob(vae, x, num_samples=20)
-    few = evaluation.annealed_log_prob(vae, x[:3], num_steps=2, num_chains=2)
+    few = evaluation.AnnealedEstimate(found.log_probs[:3], np.ones(3), 2, 0.8)
     error = found.standard_error
     assert repr(found) == (
         f"LogProbEstimate({found.log_prob:.3f} ± {error:.3f} nats, 20 draws, median ESS "

@@ -65,7 +65,6 @@ def test_codes_are_draws_from_the_posterior_of_each_image(vae, data):
     assert stats.kstest(np.ravel(noise), "norm").pvalue > 0.01
     # The noise of one batch is not that of another.
     assert np.abs(np.corrcoef(noise[:64, 0], noise[64:128, 0])[0, 1]) < 4 / 64**0.5
-    np.testing.assert_array_equal(expost.aggregate_posterior(vae, slices(x), seed=3), codes)
     np.testing.assert_array_equal(expost.aggregate_posterior(vae, slices(x, y), seed=3), codes)
     assert np.abs(expost.aggregate_posterior(vae, slices(x), seed=4) - codes).max() > 0.1
 
@@ -118,10 +117,11 @@ def test_two_gaussians_find_two_heaps(rng):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("flow", [expost.RealNVPDensity, expost.MaskedAutoregressiveDensity])
-def test_flows_fit_what_no_gaussian_does(rng, flow):
+def test_flows_fit_what_no_gaussian_does(rng, capsys):
     codes = banana(rng)
-    score = held_out_score(flow(flows=3, hidden=32, steps=300, learning_rate=1e-2), codes)
+    flow = expost.RealNVPDensity(flows=3, hidden=32, steps=300, learning_rate=1e-2)
+    score = held_out_score(flow, codes)
+    assert capsys.readouterr().err == ""
     standard = np.mean(stats.norm.logpdf(codes[1000:]).sum(-1))
     gaussian = held_out_score(expost.GaussianMixtureDensity(1), codes)
     # −½ log 2πe of the first dimension, and of 0.3 of it for the second.
@@ -156,28 +156,17 @@ def test_seeds_decide_the_fit(vae, data, density):
     np.testing.assert_array_equal(prior.distribution().log_prob(z), first)
 
 
-@pytest.mark.exhaustive
-def test_a_progress_bar_is_shown_when_asked_for(vae, data, capsys):
-    x, _ = data
-    for progress, shown in ((True, True), (None, False)):
-        density = "realnvp:flows=1,hidden=4,steps=3"
-        expost.fit_prior(vae, slices(x), density, progress=progress)
-        assert ("flow" in capsys.readouterr().err) == shown
-
-
 # --- models with another prior --------------------------------------------------------------------
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    "density", ["gaussian_mixture:components=3", "maf:flows=1,hidden=8,steps=300"]
-)
-def test_a_model_with_the_fitted_prior(vae, data, tmp_path, density):
+def test_a_model_with_the_fitted_prior(vae, data, tmp_path, capsys):
     x, _ = data
     # Codes around (2, 2), where p(z) has little.
     head = vae.posterior_family.head
     head.bias.assign([2.0] * LATENT + [-1.0] * LATENT)
-    prior = expost.fit_prior(vae, slices(x), density, progress=False)
+    prior = expost.fit_prior(vae, slices(x), "maf:flows=1,hidden=8,steps=300", progress=True)
+    assert "flow" in capsys.readouterr().err
     model = vae.with_prior(prior)
     assert model.prior_family is prior
     # It fits the codes of the training images, p(z) does not.
@@ -218,7 +207,7 @@ def test_the_two_models_share_their_weights(vae, data):
         id(variable) for variable in vae.trainable_variables
     }
     before = model.code(x)
-    vae.compile(keras.optimizers.Adam(1e-2))
+    vae.compile(keras.optimizers.Adam(1e-2), run_eagerly=True)
     vae.fit(x, verbose=0)
     assert np.abs(model.code(x) - before).max() > 1e-3
     np.testing.assert_array_equal(model.code(x), vae.code(x))

@@ -26,7 +26,7 @@ def test_k_of_pareto_weights_is_found(rng, k):
     assert np.mean(found) == pytest.approx(k, abs=0.07)
 
 
-@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("ratio", [0.3, 0.7])
 def test_k_of_a_proposal_that_is_too_narrow_is_known(rng, ratio):
     """With variances s_q² = ratio s_p², P(w > t) falls as t^(-1/(1 - ratio))."""
     draws = math.sqrt(ratio) * rng.normal(size=(200_000, 40))
@@ -68,8 +68,7 @@ def test_how_many_draws_tell_how_much():
     assert largest_reliable(5000) == 0.7
 
 
-@pytest.mark.few(2)
-@pytest.mark.parametrize("share", [1.0, 0.5, 0.3])
+@pytest.mark.parametrize("share", [1.0, 0.3])
 def test_a_posterior_that_is_too_narrow_is_seen(rng, share):
     """Where neither the effective draws nor the stated error tell that log p(x) is too low.
 
@@ -91,9 +90,6 @@ def test_a_posterior_that_is_too_narrow_is_seen(rng, share):
         assert not told
         assert found.high_pareto_k == 0
         assert high - low < 0.02
-        return
-    if share == 0.5:
-        assert high - low < 0.06
         return
     assert told and high == math.inf
     # Two errors and half the relative variance do not reach so far.

@@ -246,16 +246,16 @@ def test_an_encoder_of_another_width_is_refused():
 
 @pytest.mark.exhaustive
 def test_equal_likelihoods_learn_scales_of_their_own(rng):
-    scales = np.array([0.1, 1.0, 4.0], np.float32)
-    x = scales * rng.normal(size=(4000, 3)).astype(np.float32)
-    for word in ("learned", "optimal"):
-        columns = dict.fromkeys("abc", f"normal:scale={word}")
-        # A KL of such weight leaves all variance to the scales.
-        vae = model(columns, latent_dim=1, objective="elbo:beta=1000")
-        vae.compile(keras.optimizers.Adam(0.1))
-        vae.fit(x, epochs=20, batch_size=200, verbose=0)
-        spread = vae.decode(np.zeros((1, 1))).distribution.stddev().numpy()[0]
-        np.testing.assert_allclose(spread, scales, rtol=0.4)
+    scales = np.array([0.1, 1.0, 4.0] * 2, np.float32)
+    x = scales * rng.normal(size=(4000, 6)).astype(np.float32)
+    columns = dict.fromkeys("abc", "normal:scale=learned")
+    columns |= dict.fromkeys("def", "normal:scale=optimal")
+    # A KL of such weight leaves all variance to the scales.
+    vae = model(columns, latent_dim=1, objective="elbo:beta=1000")
+    vae.compile(keras.optimizers.Adam(0.1))
+    vae.fit(x, epochs=20, batch_size=200, verbose=0)
+    spread = vae.decode(np.zeros((1, 1))).distribution.stddev().numpy()[0]
+    np.testing.assert_allclose(spread, scales, rtol=0.4)
 
 
 def test_optimal_scales_leave_out_what_is_missing(rng):
@@ -323,7 +323,18 @@ def test_another_number_of_columns_is_refused():
         Columns(MIXED).bind((3,), 0)
 
 
-@pytest.mark.exhaustive
+@pytest.fixture(scope="module")
+def whole():
+    return model()
+
+
+@pytest.fixture(scope="module")
+def with_holes():
+    vae = model(missing=True)
+    vae.compile("adam", run_eagerly=True)
+    return vae
+
+
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
@@ -335,20 +346,18 @@ def test_another_number_of_columns_is_refused():
         (0, np.nan, "'age', expects finite values"),
     ],
 )
-def test_a_complaint_names_the_column_and_its_range(column, value, message, rng):
+def test_a_complaint_names_the_column_and_its_range(column, value, message, whole, with_holes, rng):
     x = rows(rng, 5)
     x[:, 1] = 0
     x[3, column] = value
     with pytest.raises(InputError, match=message):
-        model().elbo(x)
+        whole.elbo(x)
     if not np.isnan(value):
         x[0, 4] = np.nan
         with pytest.raises(InputError, match=message):
-            model(missing=True).elbo(x)
-        vae = model(missing=True)
-        vae.compile("adam")
+            with_holes.elbo(x)
         with pytest.raises(InputError, match=message):
-            vae.fit(tf.data.Dataset.from_tensor_slices(x).batch(5), verbose=0)
+            with_holes.fit(tf.data.Dataset.from_tensor_slices(x).batch(5), verbose=0)
 
 
 def test_values_a_hair_outside_are_brought_back():
@@ -361,13 +370,11 @@ def test_values_a_hair_outside_are_brought_back():
 # --- within a model -------------------------------------------------------------------------------
 
 
-@pytest.mark.few(1)
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_training_saving_and_export(policy, rng, tmp_path):
+def test_training_and_saving(rng, tmp_path):
     x = rows(rng, 400, holes=0.1)
-    vae = model(missing=True, dtype=keras.DTypePolicy(policy))
-    vae.compile(keras.optimizers.Adam(0.01))
-    losses = vae.fit(x, epochs=15, batch_size=100, verbose=0).history["loss"]
+    vae = model(missing=True)
+    vae.compile(keras.optimizers.Adam(0.03), run_eagerly=True)
+    losses = vae.fit(x, epochs=5, batch_size=100, verbose=0).history["loss"]
     assert losses[-1] < losses[0] - 1
     rows_made = vae.sample(500, seed=1, mean=False).numpy()
     support = vae.likelihood_family.support
@@ -389,35 +396,14 @@ def test_training_saving_and_export(policy, rng, tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_a_saved_model_loads_without_this_library(rng, tmp_path):
-    vae = model()
-    x = rows(rng, 4)
-    vae.export(tmp_path / "model")
-    loaded = tf.saved_model.load(tmp_path / "model")
-    found = loaded.signatures["reconstruct"](x=tf.constant(x))["x"]
-    np.testing.assert_allclose(found, vae.reconstruct(x), rtol=1e-5, atol=1e-6)
-    x[0, 1] = 0.5
-    with pytest.raises(tf.errors.InvalidArgumentError, match="columns"):
-        loaded.signatures["encode"](x=tf.constant(x))
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("prior", ["mixture:components=3", "realnvp"])
-@pytest.mark.parametrize("objective", ["iwae:num_samples=3", "stl", "beta_tc:dataset_size=100"])
-def test_priors_and_objectives_train(prior, objective, rng):
-    vae = model(prior=prior, objective=objective, missing=True)
-    vae.compile("adam")
-    history = vae.fit(rows(rng, 100, holes=0.2), epochs=2, verbose=0).history
-    assert np.isfinite(history["loss"]).all()
-
-
-@pytest.mark.exhaustive
-def test_an_autoencoder_of_rows(rng):
+def test_an_autoencoder_of_rows_in_half_precision(rng):
+    keras.config.set_dtype_policy("mixed_bfloat16")
     autoencoder = Autoencoder.for_events((6,), latent_dim=2, likelihood=Columns(MIXED), seed=0)
-    autoencoder.compile("adam")
+    autoencoder.compile("adam", run_eagerly=True)
     x = rows(rng, 50)
-    autoencoder.fit(x, verbose=0)
-    assert autoencoder.reconstruct(x).shape == (50, 6)
+    assert np.isfinite(autoencoder.fit(x, verbose=0).history["loss"]).all()
+    reconstructed = autoencoder.reconstruct(x)
+    assert reconstructed.shape == (50, 6) and reconstructed.dtype == tf.float32
 
 
 def test_every_kind_may_be_a_column():
@@ -436,9 +422,9 @@ def test_pseudo_inputs_of_vamp_are_rows_with_categories(rng):
     )  # fmt: skip
     vae.prior_family.adapt(x[:8])
     before = vae.get_weights()
-    vae.compile("adam")
+    vae.compile("adam", run_eagerly=True)
     holes = np.where(rng.random(x.shape) < 0.2, np.nan, x).astype("float32")
-    history = vae.fit(holes, epochs=3, verbose=0).history
+    history = vae.fit(holes, batch_size=64, verbose=0).history
     assert np.isfinite(history["elbo"]).all()
     assert any((one != two).any() for one, two in zip(before, vae.get_weights(), strict=True))
     drawn = vae.sample(200, mean=False, seed=1).numpy()

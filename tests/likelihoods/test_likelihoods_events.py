@@ -14,6 +14,12 @@ from tfvae.likelihoods import Bernoulli, Beta, Likelihood, Normal, Support
 # A vector [D], a series [T, C], an image [H, W, C] and a volume [D, H, W, C].
 SHAPES = [(5,), (4, 3), (4, 3, 2), (3, 2, 4, 2)]
 any_rank = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"rank{len(shape)}")
+# The number of axes is the base class's matter, and the values are each likelihood's.
+each_at_a_rank = pytest.mark.parametrize(
+    ("case", "shape"),
+    [(one, SHAPES[place % len(SHAPES)]) for place, one in enumerate(EACH)],
+    ids=str,
+)
 
 
 def raw_parameters(rng, likelihood, batch, shape):
@@ -31,9 +37,7 @@ def holes(rng, shape):
 # --- log p(x|z) -----------------------------------------------------------------------------------
 
 
-@pytest.mark.each_once
-@any_rank
-@each
+@each_at_a_rank
 def test_log_prob_is_the_sum_over_the_events_values(case, shape, rng):
     likelihood = case.make(shape)
     raw, x = raw_parameters(rng, likelihood, (3,), shape), case.images(rng, 3, shape)
@@ -46,9 +50,7 @@ def test_log_prob_is_the_sum_over_the_events_values(case, shape, rng):
     assert np.all(error <= 5 * EPS * terms.sum(axes))
 
 
-@pytest.mark.each_once
-@any_rank
-@each
+@each_at_a_rank
 def test_values_not_observed_count_for_nothing(case, shape, rng):
     likelihood = case.make(shape)
     raw, x = raw_parameters(rng, likelihood, (2, 3), shape), case.images(rng, 3, shape)

@@ -85,7 +85,7 @@ def test_sparse_gradients_are_updated_as_keras_does():
 
 def make(optimizer):
     vae = tfvae.VAE.for_events((6,), latent_dim=2, network="dense", likelihood="normal", seed=0)
-    vae.compile(optimizer)
+    vae.compile(optimizer, run_eagerly=True)
     return vae
 
 

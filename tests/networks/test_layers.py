@@ -10,9 +10,8 @@ from tfvae.networks.conv_to_pixels import ConvToPixels
 
 # Unit roundoff: half the distance from 1 to the next number.
 ROUNDOFF = {"float64": 2**-53, "float32": 2**-24, "bfloat16": 2**-8, "float16": 2**-11}
-any_precision = pytest.mark.parametrize(
-    "dtype", ["float64", "float32", "mixed_bfloat16", "mixed_float16"]
-)
+PRECISIONS = ["float64", "float32", "mixed_bfloat16", "mixed_float16"]
+any_precision = pytest.mark.parametrize("dtype", PRECISIONS)
 # Features and filters: sums of shifted products with one filter to 16 features; a convolution with
 # a kernel gradient of its own; and Keras' convolution for as many filters as features.
 CHANNELS = [(16, 1), (33, 2), (48, 3), (16, 3), (5, 1), (4, 4), (16, 16)]
@@ -42,14 +41,13 @@ def values_and_gradients(convolve, x, upstream, *weights):
     return y, *tape.gradient(y, [x, *weights], upstream)
 
 
-@pytest.mark.pairwise
 @any_precision
 @pytest.mark.parametrize(("features", "filters"), CHANNELS)
-@pytest.mark.parametrize("size", [(5, 7), (4, 1), (1, 1)])
-@pytest.mark.parametrize("graph", [False, True])
-def test_values_and_gradients_are_those_of_a_convolution(
-    dtype, features, filters, size, graph, rng
-):
+def test_values_and_gradients_are_those_of_a_convolution(dtype, features, filters, rng):
+    # Not the product of all: channels meet each size, eager and in a graph.
+    row, column = PRECISIONS.index(dtype), CHANNELS.index((features, filters))
+    size = [(5, 7), (4, 1), (1, 1)][(row + column) % 3]
+    graph = (row // 2 + column) % 2 == 0
     layer, _ = pair(features, filters, dtype)
     kind = layer.compute_dtype
     kernel = tf.cast(layer.kernel, kind)
@@ -189,8 +187,8 @@ def test_a_model_with_the_layer_is_saved_and_loaded(tmp_path, rng):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("shape", [(7, 9, 1), (8, 8, 3)])
-def test_a_model_saved_with_keras_own_layer_loads(shape, tmp_path, monkeypatch, rng):
+def test_a_model_saved_with_keras_own_layer_loads(tmp_path, monkeypatch, rng):
+    shape = (7, 9, 1)
     with monkeypatch.context() as patched:
         patched.setattr(
             "tfvae.likelihoods.heads.ConvToPixels",
@@ -198,7 +196,7 @@ def test_a_model_saved_with_keras_own_layer_loads(shape, tmp_path, monkeypatch, 
         )
         before = tfvae.VAE.for_images(shape, latent_dim=2, seed=0)
         assert type(before.likelihood_family.head) is keras.layers.Conv2D
-        before.compile("adam")
+        before.compile("adam", run_eagerly=True)
         x = (rng.random((4, *shape)) < 0.5).astype(np.float32)
         before.train_on_batch(x)  # so that the optimiser's state is saved with it
         before.save(tmp_path / "before.keras")
