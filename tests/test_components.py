@@ -18,9 +18,6 @@ from tensorflow_probability import distributions as tfd
 from tfvae import VAE, InputError, codes, likelihoods, networks, objectives, posteriors, priors
 from tfvae.training import train
 
-case = pytest.mark.parametrize("case", CASES, ids=str)
-slow_case = pytest.mark.parametrize("case", SLOW_CASES, ids=str)
-
 
 def names(texts):
     return {text.partition(":")[0] for text in texts}
@@ -40,8 +37,8 @@ def test_every_family_is_here():
 
 def test_every_pair_meets():
     met = components.met(CASES)
-    kinds = (LIKELIHOODS, components.POSTERIORS, components.PRIORS, None, None, components.SHAPES)
-    for one, two in ((0, 1), (1, 2), (0, 5), (1, 5), (2, 5)):
+    kinds = (None, components.POSTERIORS, components.PRIORS, None, None, components.SHAPES)
+    for one, two in ((1, 2), (1, 5), (2, 5)):
         wanted = {((one, a), (two, b)) for a in kinds[one] for b in kinds[two]}
         assert wanted <= met
     of_rank = {(4, name) for name in components.NETWORKS}
@@ -99,8 +96,7 @@ def test_configurations_come_back(get, make):
 # --- seeds ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.few(4)
-@slow_case
+@pytest.mark.parametrize("case", SLOW_CASES[::3], ids=str)
 def test_seeds_decide_weights_and_draws(case):
     one, same, other = (model(case, seed) for seed in (0, 0, 1))
     x, label = batch(one, case)
@@ -113,7 +109,8 @@ def test_seeds_decide_weights_and_draws(case):
     draws = [one.sample(2, label=few, seed=seed, mean=False).numpy() for seed in (1, 1, 2)]
     np.testing.assert_array_equal(draws[0], draws[1])
     codes = [one.terms(x, label, seed=seed).z for seed in (3, 3, 4)]
-    np.testing.assert_array_equal(codes[0], codes[1])
+    # Threads may sum in another order.
+    np.testing.assert_allclose(codes[0], codes[1], rtol=1e-6, atol=1e-6)
     # Of classes some are drawn again.
     differ = np.any if case.posterior == components.CLASSES_POSTERIOR else np.all
     assert differ(codes[0] != codes[2])
@@ -142,7 +139,7 @@ def test_trains_and_saves(likelihood, posterior, prior, objective, network, shap
     optimizer = keras.optimizers.Adam(0.01)
     variables = vae.trainable_variables
     losses, reached = [], np.zeros(len(variables), bool)
-    for _ in range(4):
+    for _ in range(3):
         with tf.GradientTape() as tape:
             # The same draws at each step: what falls is a function of the weights alone.
             draws = vae.objective.num_samples
@@ -176,10 +173,15 @@ def test_trains_and_saves(likelihood, posterior, prior, objective, network, shap
 
 # --- precision ------------------------------------------------------------------------------------
 
+POLICIES = ["mixed_bfloat16", "mixed_float16"]
+
 
 @pytest.mark.few(4)
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@slow_case
+@pytest.mark.parametrize(
+    ("case", "policy"),
+    [(case, POLICIES[place % 2]) for place, case in enumerate(SLOW_CASES)],
+    ids=str,
+)
 def test_half_precision_is_finite(case, policy):
     keras.config.set_dtype_policy(policy)
     vae = model(case)
@@ -204,7 +206,7 @@ def compiled(case):
 
 
 @pytest.mark.few(1)
-@pytest.mark.parametrize("case", SLOW_CASES[::3], ids=str)
+@pytest.mark.parametrize("case", [SLOW_CASES[0], SLOW_CASES[-1]], ids=str)
 def test_a_training_that_was_stopped_goes_on(case, tmp_path):
     whole, stopped, resumed = (compiled(case) for _ in range(3))
     x, label = batch(whole, case)
@@ -218,8 +220,9 @@ def test_a_training_that_was_stopped_goes_on(case, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+# Others are exported in tests/serving: "normal", "full_normal", "iaf", "class_normal", "realnvp".
 @pytest.mark.few(1)
-@pytest.mark.parametrize("case", SLOW_CASES[::2], ids=str)
+@pytest.mark.parametrize("case", [SLOW_CASES[-1], SLOW_CASES[9], SLOW_CASES[11]], ids=str)
 def test_loop_and_export(case, tmp_path):
     vae = compiled(case)
     x, label = batch(vae, case)

@@ -19,7 +19,9 @@ from tfvae.saving.config import TrainConfig
 FOLDER = scripts.ROOT / "saved_models"
 make = scripts.loaded(FOLDER / "make.py")
 
-pytestmark = pytest.mark.parametrize("name", make.names(), scope="module")
+every = pytest.mark.parametrize("name", make.names(), scope="module")
+# An export takes seconds, and knows nothing of how a model was trained: images, and a table.
+some = pytest.mark.parametrize("name", ["digits", "diamonds"], scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,7 @@ def served(folder, tmp_path_factory):
 
 
 @pytest.mark.exhaustive
+@every
 def test_it_computes_the_elbo_of_its_card(vae, events, card):
     said = card["metrics"][make.CHECKED_FILE]
     found = elbo(vae, [events], seed=said["seed"])
@@ -61,6 +64,7 @@ def test_it_computes_the_elbo_of_its_card(vae, events, card):
 
 
 @pytest.mark.exhaustive
+@some
 def test_the_served_model_computes_what_keras_does(served, vae, events):
     signatures = tf.saved_model.load(str(served)).signatures
     name = "images" if events.ndim == 4 else "x"
@@ -84,6 +88,7 @@ def test_the_served_model_computes_what_keras_does(served, vae, events):
 
 
 @pytest.mark.exhaustive
+@some
 def test_an_estimator_of_the_signatures_alone_gives_its_log_prob(served, vae, events, tmp_path):
     few, draws = events[:20], 500
     np.savez(tmp_path / "few.npz", x=few)
@@ -121,7 +126,7 @@ np.savez({str(tmp_path / "found.npz")!r}, *score.log_prob(signatures, x, draws={
     assert np.mean(values > vae.elbo(few, num_samples=100, seed=0).elbo.numpy()) > 0.7
 
 
-@pytest.mark.few(1)
+@every
 def test_its_weights_are_rounded_and_packed(folder, vae):
     for weight in vae.weights:
         value = weight.numpy()
@@ -133,6 +138,7 @@ def test_its_weights_are_rounded_and_packed(folder, vae):
         assert {one.compress_type for one in archive.infolist()} == {zipfile.ZIP_LZMA}
 
 
+@every
 def test_it_is_that_of_its_configuration(folder, vae, card):
     config = TrainConfig.read(folder / "config.toml")
     said = {name: getattr(config, name) for name in card["training"] if name != "precision"}
@@ -143,12 +149,14 @@ def test_it_is_that_of_its_configuration(folder, vae, card):
     assert vae.latent_dim == config.latent_dim
 
 
+@every
 def test_the_page_of_results_has_its_line(name):
     page = (FOLDER.parent / "docs" / "results.md").read_text("utf-8")
     assert make.table() in page
     assert f"[`{name}`](../saved_models/{name})" in make.table()
 
 
+@every
 def test_it_is_small_and_one_file_of_weights(folder, vae):
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 3e6
@@ -165,7 +173,7 @@ def test_it_is_small_and_one_file_of_weights(folder, vae):
     assert (folder / "model.keras").stat().st_size < 2.5 * vae.count_params() + 1e5
 
 
-@pytest.mark.few(1)
+@pytest.mark.parametrize("name", ["digits"], scope="module")
 def test_it_draws_pictures_at_once(folder, tmp_path):
     within("sample", folder, "--n", "4", "--out", tmp_path / "samples.png")
     assert (tmp_path / "samples.png").read_bytes().startswith(b"\x89PNG")

@@ -34,15 +34,10 @@ def made(likelihood="bernoulli", shape=(4, 3, 1), **options):
 
 @pytest.fixture(scope="module")
 def bits():
-    """A model of bits that was trained for a moment, and events of the kind."""
+    """A model of bits whose weights are those of no start, and events."""
     rng = np.random.default_rng(0)
     corner = rng.random((1000, 1, 1, 1)) < rng.random((1000, 6, 6, 1))
-    x = corner.astype(np.float32)
-    keras.utils.set_random_seed(0)
-    vae = made(shape=(6, 6, 1), latent_dim=3)
-    vae.compile(keras.optimizers.Adam(0.01))
-    vae.fit(x, epochs=3, batch_size=100, verbose=0)
-    return vae, x
+    return components.shaken(made(shape=(6, 6, 1), latent_dim=3)), corner.astype(np.float32)
 
 
 def same(one, other):
@@ -106,32 +101,20 @@ def test_few_events_come_back(bits, count):
     same(decompress(vae, compress(vae, x[:count])), x[:count])
 
 
-LIKELIHOODS = {
-    "bernoulli": 2,
-    "discretized_logistic": 256,
-    "discretized_logistic:levels=4,high=3,scale=per_value": 4,
-    "discretized_logistic_mixture:levels=5,components=2,high=4": 5,
-    "categorical:levels=3,high=2": 3,
-    "categorical:levels=17": 17,
-}
-
-
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
-    ("likelihood", "dtype"),
+    ("likelihood", "levels", "dtype"),
     [
-        *((likelihood, np.float32) for likelihood in LIKELIHOODS),
-        ("categorical:levels=17", np.float64),
-        ("categorical:levels=17", np.int64),
+        ("discretized_logistic:levels=4,high=3,scale=per_value", 4, np.float32),
+        ("discretized_logistic_mixture:levels=5,components=2,high=4", 5, np.float32),
+        ("categorical:levels=3,high=2", 3, np.int64),
+        ("categorical:levels=17", 17, np.float64),
     ],
 )
-@pytest.mark.few(1)
-def test_each_likelihood_of_finitely_many_values(likelihood, dtype):
+def test_each_likelihood_of_finitely_many_values(likelihood, levels, dtype):
     vae = made(likelihood, shape=(3, 4))
-    step = vae.likelihood_family.support.step or 1.0
-    numbers = np.random.default_rng(0).integers(0, LIKELIHOODS[likelihood], (200, 3, 4))
-    x = (numbers * step).astype(dtype)
-    if dtype == np.int64 and (x != numbers * step).any():
-        x = (numbers // numbers.max()).astype(dtype)
+    numbers = np.random.default_rng(0).integers(0, levels, (200, 3, 4))
+    x = (numbers * vae.likelihood_family.support.step).astype(dtype)
     same(decompress(vae, compress(vae, x)), x)
     done = compress_events(vae, x.astype(np.float32))
     carried = done.bits - done.start_up_bits - done.header_bits
@@ -143,10 +126,13 @@ def test_each_likelihood_of_finitely_many_values(likelihood, dtype):
 @pytest.mark.parametrize(
     ("posterior", "prior"),
     [
-        *((posterior, "standard_normal") for posterior in components.POSTERIORS),
-        *(("normal", prior) for prior in components.PRIORS[1:]),
-        *((posterior, "vamp:pseudo_inputs=2") for posterior in components.POSTERIORS[1:]),
         ("iaf:flows=2,hidden=8", "realnvp:flows=2,hidden=8"),
+        ("coupling:flows=2,hidden=8", "maf:flows=2,hidden=8"),
+        ("full_normal", "mixture:components=2"),
+        ("full_normal", "vamp:pseudo_inputs=2"),
+        ("iaf:flows=2,hidden=8", "vamp:pseudo_inputs=2"),
+        ("normal", "class_normal"),
+        ("normal", "fixed"),
     ],
 )
 @pytest.mark.few(1)
@@ -155,7 +141,7 @@ def test_each_posterior_and_each_prior(posterior, prior):
     vae = components.model(case)
     x, label = components.batch(vae, case)
     x, label = (None if one is None else np.concatenate([one] * 10) for one in (x, label))
-    if prior.startswith("vamp") and posterior.split(":")[0] in ("iaf", "coupling"):
+    if prior.startswith("vamp") and posterior.startswith("iaf"):
         with pytest.raises(InputError, match="codes normal priors, mixtures of them and flows"):
             compress(vae, x)
         return
@@ -214,14 +200,10 @@ def test_bytes_come_back_as_bytes():
     same(decompress(vae, done.data), strange)
 
 
-@pytest.mark.parametrize("form", ["keras", pytest.param("folder", marks=pytest.mark.exhaustive)])
-def test_a_saved_model_reads_what_the_model_wrote(bits, form, tmp_path):
+def test_a_saved_model_reads_what_the_model_wrote(bits, tmp_path):
     vae, x = bits
-    path = tmp_path / f"model.{form}"
-    if form == "keras":
-        vae.save(path)
-    else:
-        vae.export(path)
+    path = tmp_path / "model.keras"
+    vae.save(path)
     same(decompress(tfvae.load(path), compress(vae, x[:50])), x[:50])
 
 
@@ -450,20 +432,19 @@ def test_far_cells_of_a_prior_come_back():
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(("groups", "classes"), [("3,2,2x2x2", None), ("2,3", 3)])
-def test_the_groups_of_a_hierarchy_are_coded_one_given_the_others(groups, classes):
-    x, label = of_three_causes(600, classes)
+def test_the_groups_of_a_hierarchy_are_coded_one_given_the_others():
+    x, label = of_three_causes(600, classes=3)
     vae = HierarchicalVAE.for_events(
-        (8, 8, 1), groups=groups, network="conv:filters=8x8,hidden=16", num_classes=classes, seed=0
+        (8, 8, 1), groups="3,2,2x2x2", network="conv:filters=8x8,hidden=16", num_classes=3, seed=0
     )
     vae.compile(keras.optimizers.Adam(0.01))
     keras.utils.set_random_seed(0)
-    vae.fit(x if label is None else (x, label), epochs=8, batch_size=50, verbose=0)
+    vae.fit((x, label), epochs=8, batch_size=50, verbose=0)
     done = compress_events(vae, x, label)
     same(decompress(vae, done.data), x)
     # More than is forgiven below.
     assert np.mean(vae.elbo(x, label, seed=0).kl) > 1
-    of_labels = 0 if classes is None else len(x) * math.log2(classes)
+    of_labels = len(x) * math.log2(3)
     carried = done.bits - done.start_up_bits - done.header_bits
     assert carried == pytest.approx(bits_of(vae, x, label) + of_labels, rel=0.01)
     for weight in vae.decoder.posterior_heads[0].weights:
@@ -476,14 +457,8 @@ def test_the_groups_of_a_hierarchy_are_coded_one_given_the_others(groups, classe
     ("quantizer", "classes"),
     [
         ("vq:codes=8", None),
-        *(
-            pytest.param(quantizer, classes, marks=pytest.mark.exhaustive)
-            for quantizer, classes in [
-                ("vq:codes=8", 3),
-                ("residual:codes=4,depth=2", None),
-                ("fsq:levels=3x2", None),
-            ]
-        ),
+        pytest.param("residual:codes=4,depth=2", 3, marks=pytest.mark.exhaustive),
+        pytest.param("fsq:levels=3x2", None, marks=pytest.mark.exhaustive),
     ],
 )
 def test_codes_and_what_they_leave_are_coded_in_as_many_bits_as_the_bound_says(quantizer, classes):
@@ -496,16 +471,13 @@ def test_codes_and_what_they_leave_are_coded_in_as_many_bits_as_the_bound_says(q
         num_classes=classes,
         seed=0,
     )
-    vq.compile(keras.optimizers.Adam(0.01))
-    keras.utils.set_random_seed(0)
-    vq.fit(x if label is None else (x, label), epochs=2, batch_size=50, verbose=0)
-    vq.fit_prior(x, label, epochs=2, batch_size=50, verbose=0)
+    components.shaken(vq)
     done = compress_events(vq, x, label)
     same(decompress(vq, done.data), x)
     bound, _, log_prior = vq.bound(x, label)
-    # More than is forgiven below, of the uniform prior too.
-    assert np.mean(-log_prior) > 1
-    assert np.mean(-log_prior) < 0.99 * vq.code_prior.length * math.log(vq.num_codes)
+    # Neither the prior nor what tells it from a uniform one is as little as is forgiven below.
+    uniform, of_codes = vq.code_prior.length * math.log(vq.num_codes), np.mean(-log_prior)
+    assert min(of_codes, abs(of_codes - uniform)) > 2 * 2e-3 * np.mean(-bound)
     of_labels = 0 if classes is None else len(x) * math.log2(classes)
     carried = done.bits - done.start_up_bits - done.header_bits
     assert carried == pytest.approx(-bound.numpy().sum() / math.log(2) + of_labels, rel=2e-3)
@@ -514,7 +486,7 @@ def test_codes_and_what_they_leave_are_coded_in_as_many_bits_as_the_bound_says(q
     # Events that no codes stand for.
     noise = np.random.default_rng(1).integers(0, 2, (5, 8, 8, 1)).astype(np.float32)
     some = None if label is None else label[:5]
-    for odd in (noise, np.zeros_like(noise), np.ones_like(noise), noise[:1], noise[:0]):
+    for odd in (noise, noise[:1], noise[:0]):
         given = None if some is None else some[: len(odd)]
         same(decompress(vq, compress(vq, odd, given)), odd)
     for weight in vq.quantizer.weights or vq.code_prior.weights[:1]:

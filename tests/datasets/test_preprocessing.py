@@ -19,7 +19,7 @@ from tfvae.datasets.pictures import decode_files
 from tfvae.datasets.preprocessing import Preprocessing, to_png
 from tfvae.errors import InputError
 
-SIDES = [(28, 20), (56, 40), (31, 90), (10, 7), (100, 100), (20, 30), (3, 500), (1, 1)]
+SIDES = [(28, 20), (56, 40), (31, 90), (10, 7), (3, 500), (1, 1)]
 
 
 def reader(image_shape, **options):
@@ -52,33 +52,22 @@ def encoded(mode, sides, kind, rng):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    ("mode", "kind"),
-    [(mode, "PNG") for mode in ("L", "RGB", "RGBA", "LA", "P", "1")]
-    + [(mode, "JPEG") for mode in ("L", "RGB")],
-)
+@pytest.mark.parametrize(("mode", "kind"), [("L", "PNG"), ("RGB", "JPEG")])
 def test_files_become_what_a_folder_of_them_becomes(grey, colour, rng, tmp_path, mode, kind):
     """Where an image grows, Pillow rounds its weights, and a value may be one level off."""
     for sides in SIDES:
-        if mode == "1":
-            file = io.BytesIO()
-            Image.fromarray(rng.random(sides) < 0.5).save(file, kind)
-            content = file.getvalue()
-        else:
-            content = encoded(mode, sides, kind, rng)
+        content = encoded(mode, sides, kind, rng)
         folder = tmp_path / f"{sides[0]}x{sides[1]}"
         folder.mkdir()
         for index in range(3):
             (folder / f"{index}.{kind.lower()}").write_bytes(content)
         source = tfvae.datasets.load(folder, image_size=(28, 20), validation=0.3, test=0.3)
         expected, _ = source.train.arrays()
-        for read, channels in ((grey, 1), (colour, 3)):
-            found = read(tf.constant([content])).numpy()
-            if channels != expected.shape[-1]:
-                continue
-            shrinks = sides[0] >= 28 and sides[1] >= 20
-            levels = np.abs(found[0] - expected[0]) * 255
-            assert levels.max() < (1e-3 if shrinks else 1.001), (sides, channels)
+        read = grey if mode == "L" else colour
+        found = read(tf.constant([content])).numpy()
+        shrinks = sides[0] >= 28 and sides[1] >= 20
+        levels = np.abs(found[0] - expected[0]) * 255
+        assert levels.max() < (1e-3 if shrinks else 1.001), sides
 
 
 def chunk(kind, data):
@@ -168,8 +157,7 @@ def assert_same(files, channels, **options):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("background", ["white", "black", "#1060c0"])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("background", "channels"), [("white", 1), ("black", 3), ("#1060c0", 3)])
 def test_every_kind_of_file_is_decoded_as_by_a_folder(rng, background, channels):
     """Bit for bit, at the files' own size."""
     refused = assert_same(kinds_of_files(rng), channels, background=background)
@@ -178,15 +166,10 @@ def test_every_kind_of_file_is_decoded_as_by_a_folder(rng, background, channels)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("value_range", [(-5, 66_000), (-100.5, 70_000.25), (0, 65_535)])
-def test_value_ranges_are_those_of_a_folder(rng, value_range):
+def test_value_ranges_are_those_of_a_folder(rng):
     files = kinds_of_files(rng)
-    assert 0 < assert_same(files, 1, value_range=value_range) < len(files) / 2
-
-
-@pytest.mark.exhaustive
-def test_values_outside_of_the_range_are_refused_as_by_a_folder(rng):
-    files = kinds_of_files(rng)
+    assert 0 < assert_same(files, 1, value_range=(-100.5, 70_000.25)) < len(files) / 2
+    # Values outside of the range are refused.
     assert len(files) / 4 < assert_same(files, 1, value_range=(0, 200))
 
 
@@ -197,9 +180,6 @@ def test_what_would_not_be_seen_is_refused(rng):
     file = tf.constant([png(shape)])
     with pytest.raises(tf.errors.InvalidArgumentError, match="nothing would be seen"):
         reader((28, 20, 1), background="black")(file)
-    np.testing.assert_allclose(
-        reader((28, 20, 1))(file)[0, ..., 0] * 255, 255 - shape[..., 3], atol=1e-4
-    )
 
 
 def test_a_grey_file_is_grey_in_colour(colour, rng):
@@ -325,20 +305,18 @@ def test_damaged_files_are_errors_and_leave_the_graph_alive(grey, rng):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
+def test_only_png_and_jpeg_of_a_size():
+    read = reader((8, 8, 1), max_bytes=1000)
+    for content, says in [
         (b"GIF89a" + bytes(100), "expected PNG or JPEG"),
         (b"RIFF\0\0\0\0WEBP" + bytes(100), "expected PNG or JPEG"),
         (b"\xff\x0a" + bytes(100), "expected PNG or JPEG"),
         (b"BM" + bytes(100), "expected PNG or JPEG"),
         (b"PK\x03\x04" + bytes(100), "expected PNG or JPEG"),
         (png(np.zeros((1, 1, 1), np.uint8)) + bytes(2000), "files of at most"),
-    ],
-)
-def test_only_png_and_jpeg_of_a_size(content, says):
-    with pytest.raises(tf.errors.InvalidArgumentError, match=says):
-        reader((8, 8, 1), max_bytes=1000)(tf.constant([content]))
+    ]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=says):
+            read(tf.constant([content]))
 
 
 def test_bombs_are_refused_before_they_are_decoded(grey):

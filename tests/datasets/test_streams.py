@@ -19,7 +19,7 @@ SPEC = tf.TensorSpec((None, *SHAPE))
 
 
 def compiled():
-    vae = tfvae.VAE.for_images(SHAPE, latent_dim=2, network="dense", seed=0)
+    vae = tfvae.VAE.for_images(SHAPE, latent_dim=2, network="dense:hidden=8", seed=0)
     vae.compile("adam")
     return vae
 
@@ -72,11 +72,11 @@ class Memory(keras.callbacks.Callback):
 
 
 def stay_small():
-    """Train for thousands of steps, and for many epochs that each open a pipeline."""
-    # A leak of a batch a step, 16 KiB, would be 30 MiB.
-    stream = tf.data.Dataset.from_tensors(np.zeros((64, *SHAPE), "float32")).repeat(500)
+    """Train for a thousand steps, and for many epochs that each open a pipeline."""
+    # A leak of a batch a step, 64 KiB, would be 30 MiB.
+    stream = tf.data.Dataset.from_tensors(np.zeros((256, *SHAPE), "float32")).repeat(250)
     read = Batches(load("digits", memory_limit=0).train, 500, shuffle=True)
-    for data, epochs in ((stream, 6), (read, 20)):
+    for data, epochs in ((stream, 4), (read, 10)):
         memory = Memory()
         train(
             compiled(),

@@ -1,9 +1,8 @@
 """Models in which likelihoods, posteriors, priors, objectives, networks and ranks of events meet.
 
-A likelihood meets each rank and posterior, a posterior each prior and rank, a prior each rank. A
-likelihood does not meet each prior: log p(x|z) and log p(z) know nothing of each other. Objectives
-and networks go round among those that fit. What is slow (a traced loop, an export) is done for some
-of the likelihoods.
+A posterior meets each prior and rank, a prior each rank, a network each rank that it is for. A
+likelihood meets some of them: log p(x|z) and log p(z) know nothing of each other. Objectives go
+round among those that fit. What is slow (a traced loop, an export) is done for some of the cases.
 """
 
 import itertools
@@ -78,38 +77,44 @@ class Case(NamedTuple):
     shape: tuple = (3, 2, 2)
 
 
-def _case(number, likelihood, posterior, prior, rank):
+def _case(number, likelihood, posterior, prior, rank, network):
     shape = SHAPES[rank % len(SHAPES)]
     objective = OBJECTIVES[number % len(OBJECTIVES)]
     if posterior == "normal":
         # The only ones to take these. Below the floor of free bits a prior's weights learn nothing.
         objective = FREE_BITS if prior == "standard_normal" else BETA_TC
     networks = NETWORKS if len(shape) > 1 else NETWORKS[:1]
-    return Case(likelihood, posterior, prior, objective, networks[number % len(networks)], shape)
+    return Case(likelihood, posterior, prior, objective, networks[network % len(networks)], shape)
 
 
+_NAMES = list(LIKELIHOODS)
 CASES = [
     _case(
-        row + rank * len(LIKELIHOODS),
-        likelihood,
-        POSTERIORS[(row + rank + row // len(POSTERIORS)) % len(POSTERIORS)],
-        PRIORS[(row + row // len(SHAPES)) % len(PRIORS)],
-        rank,
+        number=3 * row + column - 1,
+        # One further in each round, so that a likelihood meets more than one posterior.
+        likelihood=_NAMES[(place + place // len(_NAMES)) % len(_NAMES)],
+        posterior=posterior,
+        prior=prior,
+        rank=row + column,
+        network=row,
     )
-    for row, likelihood in enumerate(LIKELIHOODS)
-    for rank in range(len(SHAPES))
+    for place, ((row, prior), (column, posterior)) in enumerate(
+        itertools.product(enumerate(PRIORS), enumerate(POSTERIORS))
+    )
 ]
 CASES += [
-    _case(row, likelihood, CLASSES_POSTERIOR, CLASSES_PRIOR, row)
-    for row, likelihood in enumerate(LIKELIHOODS)
+    _case(row, _NAMES[row], CLASSES_POSTERIOR, CLASSES_PRIOR, rank=2 + row // 3, network=row // 3)
+    for row in range(0, len(_NAMES), 3)
 ]
+# Of each network one that is no row of dense layers: the others take a second more.
 SLOW_CASES = [
     _case(
         row,
         likelihood,
         POSTERIORS[row % len(POSTERIORS)],
         PRIORS[row % len(PRIORS)],
-        row + row // 4,
+        rank=row + row // 4,
+        network=row if row < len(NETWORKS) else 0,
     )
     for row, likelihood in enumerate(LIKELIHOODS)
 ]

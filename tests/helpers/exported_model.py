@@ -1,4 +1,4 @@
-"""A trained model and its SavedModel, with every signature there is."""
+"""A model and its SavedModel, with every signature there is."""
 
 import atexit
 import functools
@@ -6,8 +6,8 @@ import io
 import tempfile
 from pathlib import Path
 
-import keras
 import numpy as np
+from components import shaken
 from PIL import Image
 
 import tfvae
@@ -19,19 +19,9 @@ DRAWS = 40
 
 
 def export(folder, shape=SHAPE, **options):
-    """Train a small model for a moment; return it and the directory of its SavedModel."""
-    keras.utils.set_random_seed(0)  # or it is another model each time, by the order of its events
+    """Make a small model, its weights those of no start; return it and its SavedModel's folder."""
     options = {"latent_dim": 3, "likelihood": "normal:scale=learned", "seed": 0} | options
-    vae = tfvae.VAE.for_events(shape, **options)
-    vae.compile("adam")
-    rng = np.random.default_rng(0)
-    x = rng.random((40, *shape)).astype("float32")
-    if vae.missing:
-        x[rng.random(x.shape) < 0.3] = np.nan
-    if vae.num_classes is None:
-        vae.fit(x, epochs=2, verbose=0)
-    else:
-        vae.fit(x, rng.integers(0, vae.num_classes, 40), epochs=2, verbose=0)
+    vae = shaken(tfvae.VAE.for_events(shape, **options), size=0.05)
     card = Card(
         data={"name": "noise", "licence": "none", "rows": {"train": 40}},
         preprocessing=Preprocessing() if len(shape) == 3 else None,
@@ -44,11 +34,17 @@ def export(folder, shape=SHAPE, **options):
 
 
 @functools.cache
-def shared():
-    """Return what `export` returns, the same to all tests of a process, which leave it as it is."""
+def shared_path():
+    """Return the folder of the SavedModel of `shared`."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
-    return export(Path(folder.name))
+    return export(Path(folder.name))[1]
+
+
+def shared():
+    """Return what `export` returns, exported once for all tests of a process."""
+    # The model anew: it would stay in memory with all graphs that tests make of it.
+    return tfvae.load(shared_path()), shared_path()
 
 
 def seeds(count, first=0):

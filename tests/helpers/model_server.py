@@ -27,8 +27,8 @@ NAME = "vae"
 class Served:
     """A SavedModel, called as a server calls it."""
 
-    def __init__(self, path):
-        self.signatures = tf.saved_model.load(str(path)).signatures
+    def __init__(self, path, signatures=None):
+        self.signatures = signatures or tf.saved_model.load(str(path)).signatures
         saved = saved_model_pb2.SavedModel()
         saved.ParseFromString((path / "saved_model.pb").read_bytes())
         self.definitions = get_model_metadata_pb2.SignatureDefMap()
@@ -120,9 +120,9 @@ class _Grpc(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 @contextlib.contextmanager
-def model_server(path):
-    """Serve a SavedModel on loopback; give the addresses for REST and gRPC."""
-    served = Served(path)
+def model_server(path, signatures=None):
+    """Serve a SavedModel, loaded or not, on loopback; give the addresses for REST and gRPC."""
+    served = Served(path, signatures)
     rest = ThreadingHTTPServer(("127.0.0.1", 0), _Rest)
     rest.served = served
     threading.Thread(target=rest.serve_forever, daemon=True).start()

@@ -3,10 +3,8 @@
 import dataclasses
 import json
 import os
-import random
 import signal
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import embedding_job
@@ -24,11 +22,8 @@ from tfvae.saving.locks import locked
 from tfvae.saving.run import TrainedModel
 from tfvae.serving import embedding, parts
 
-# Some thirty parts.
-LARGE = {"batch_size": 64, "part_events": 64}
 MOMENTS = [
     "a part half written",
-    "a part written, not renamed",
     "a part renamed",
     "the file half written",
     "the file renamed",
@@ -71,7 +66,7 @@ def vectors(column):
     return np.stack(column.to_numpy())
 
 
-def interrupted(vae, data, out, monkeypatch, after=5, **options):
+def interrupted(vae, data, out, monkeypatch, after=5):
     """Leave the parts of a run that has met an error."""
 
     def stop(*_):
@@ -80,7 +75,7 @@ def interrupted(vae, data, out, monkeypatch, after=5, **options):
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         write = embedding_job.counted(parts.Parts.write, after, after=stop)
         patch.setattr(parts.Parts, "write", write)
-        embedding.encode(vae, data, out, **{**SMALL, **options})
+        embedding.encode(vae, data, out, **SMALL)
     assert len(part_files(out)) == after
 
 
@@ -159,7 +154,7 @@ def test_a_limit_takes_the_first_images_of_each_split(vae, data, whole, tmp_path
     out = tmp_path / "embeddings.parquet"
     everything = tmp_path / "everything.parquet"
     everything.write_bytes(whole)
-    facts = embedding.encode(vae, data, out, splits=["test", "train"], limit=30, **SMALL)
+    facts = embedding.encode(vae, data, out, splits=["test", "train"], **{**SMALL, "limit": 30})
     assert facts.splits == {"train": 30, "test": 30}
     assert pq.read_table(out)["split"].unique().to_pylist() == ["train", "test"]
     for split in ("train", "test"):
@@ -266,9 +261,9 @@ def test_without_pyarrow_the_extra_is_named(vae, data, tmp_path, monkeypatch):
 @pytest.mark.exhaustive
 def test_finished_parts_are_not_made_again(vae, data, whole, monkeypatch, tmp_path):
     out = tmp_path / "embeddings.parquet"
-    interrupted(vae, data, out, monkeypatch, after=100)
+    interrupted(vae, data, out, monkeypatch, after=12)
     facts = embedding.encode(vae, data, out, **SMALL)
-    assert facts.resumed == 400
+    assert facts.resumed == 48
     assert out.read_bytes() == whole
     assert list(tmp_path.iterdir()) == [out]
 
@@ -276,14 +271,14 @@ def test_finished_parts_are_not_made_again(vae, data, whole, monkeypatch, tmp_pa
 @pytest.mark.exhaustive
 def test_a_damaged_part_is_made_again(vae, data, whole, monkeypatch, tmp_path):
     out = tmp_path / "embeddings.parquet"
-    interrupted(vae, data, out, monkeypatch, after=100)
+    interrupted(vae, data, out, monkeypatch, after=12)
     _, shortened, empty, changed, *_ = part_files(out)
     shortened.write_bytes(shortened.read_bytes()[:-7])
     empty.write_bytes(b"")
     content = bytearray(changed.read_bytes())
     content[len(content) // 2] ^= 1
     changed.write_bytes(content)
-    assert embedding.encode(vae, data, out, **SMALL).resumed == 4 * 97
+    assert embedding.encode(vae, data, out, **SMALL).resumed == 4 * 9
     assert out.read_bytes() == whole
 
 
@@ -344,35 +339,28 @@ def test_parts_whose_job_cannot_be_read_are_begun_anew(vae, data, whole, monkeyp
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    ("change", "differing"),
-    [
-        ({"model": {"seed": 1}}, "model"),
-        ({"model": {"prior": "mixture"}}, "model"),
+def test_parts_of_other_work_are_refused_and_kept(vae, data, monkeypatch, tmp_path):
+    out = tmp_path / "embeddings.parquet"
+    interrupted(vae, data, out, monkeypatch)
+    before = part_files(out)
+    for change, differing in [
         ({"data": {"seed": 4}}, "data, events"),
         ({"data": {"binarize": "none"}}, "data, events"),
-        ({"options": {"limit": 500}}, "options"),
+        ({"options": {"limit": 50}}, "options"),
         ({"options": {"splits": "train"}}, "options, events"),
-        ({"options": {"batch_size": 32}}, "options"),
-        ({"options": {"part_events": 128}}, "part_events"),
-    ],
-)
-def test_parts_of_other_work_are_refused_and_kept(
-    change, differing, vae, data, monkeypatch, tmp_path
-):
-    out = tmp_path / "embeddings.parquet"
-    interrupted(vae, data, out, monkeypatch, **LARGE)
-    before = part_files(out)
-    load = {"binarize": "dynamic", "seed": 3, **change.get("data", {})}
-    other = model(**change.get("model", {}))
-    arguments = (other, tfvae.datasets.load("digits", **load), out)
-    options = {**LARGE, **change.get("options", {})}
-    with pytest.raises(tfvae.InputError, match=f"what differs is: {differing}:"):
-        embedding.encode(*arguments, **options)
-    assert part_files(out) == before and not out.exists()
-    assert embedding.encode(*arguments, overwrite=True, **options).resumed == 0
+        ({"options": {"batch_size": 2}}, "options"),
+        ({"options": {"part_events": 8}}, "part_events"),
+        ({"model": {"seed": 1}}, "model"),
+    ]:
+        load = {"binarize": "dynamic", "seed": 3, **change.get("data", {})}
+        arguments = (model(**change.get("model", {})), tfvae.datasets.load("digits", **load))
+        options = {**SMALL, **change.get("options", {})}
+        with pytest.raises(tfvae.InputError, match=f"what differs is: {differing}:"):
+            embedding.encode(*arguments, out, **options)
+        assert part_files(out) == before and not out.exists()
+    assert embedding.encode(*arguments, out, overwrite=True, **options).resumed == 0
     clean = tmp_path / "clean.parquet"
-    embedding.encode(*arguments[:2], clean, **options)
+    embedding.encode(*arguments, clean, **options)
     assert out.read_bytes() == clean.read_bytes()
 
 
@@ -406,42 +394,21 @@ def test_ctrl_c_leaves_parts_to_go_on_from(vae, data, whole, monkeypatch, tmp_pa
     out = tmp_path / "embeddings.parquet"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop = embedding_job.counted(
-            embedding.Encoder.__call__, 51, before=lambda *_: os.kill(os.getpid(), signal.SIGINT)
+            embedding.Encoder.__call__, 13, before=lambda *_: os.kill(os.getpid(), signal.SIGINT)
         )
         patch.setattr(embedding.Encoder, "__call__", stop)
         embedding.encode(vae, data, out, **SMALL)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert not out.exists()
-    assert embedding.encode(vae, data, out, **SMALL).resumed == 200
+    assert embedding.encode(vae, data, out, **SMALL).resumed == 48
     assert out.read_bytes() == whole
-
-
-@pytest.mark.exhaustive
-def test_kills_at_any_moment_change_nothing(vae, data, whole, tmp_path):
-    out = tmp_path / "embeddings.parquet"
-    moments = random.Random()
-    seen = 0
-    for _ in range(5):
-        begun = processes.event()
-        process = processes.start(embedding_job.job, out, begun=begun)
-        assert begun.wait(120)
-        time.sleep(moments.uniform(0.0, 0.25))
-        process.kill()
-        assert processes.finish(process) == "killed"
-        assert not out.exists()
-        assert len(part_files(out)) >= seen
-        seen = len(part_files(out))
-    facts = embedding.encode(vae, data, out, **SMALL)
-    assert facts.resumed > 0
-    assert out.read_bytes() == whole
-    assert list(tmp_path.iterdir()) == [out]
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_kill_at_the_worst_moment_changes_nothing(moment, vae, data, whole, tmp_path):
     out = tmp_path / "embeddings.parquet"
-    assert processes.run(embedding_job.job, out, moment=moment) == "killed"
+    assert processes.run(embedding_job.job, out, moment) == "killed"
     assert out.exists() == (moment == "the file renamed")
     assert embedding.encode(vae, data, out, overwrite=out.exists(), **SMALL).resumed > 0
     assert out.read_bytes() == whole
@@ -451,14 +418,13 @@ def test_a_kill_at_the_worst_moment_changes_nothing(moment, vae, data, whole, tm
 @pytest.mark.exhaustive
 def test_memory_does_not_grow_with_the_images(tmp_path):
     assert processes.run(embedding_job.stay_small, tmp_path) == "done"
-    assert [pq.read_metadata(tmp_path / f"{i}.parquet").num_rows for i in (0, 3)] == [2048, 20480]
+    assert [pq.read_metadata(tmp_path / f"{i}.parquet").num_rows for i in (0, 3)] == [1024, 10240]
 
 
 # --- events of any kind ---------------------------------------------------------------------------
 
 
-@pytest.mark.few(1)
-@pytest.mark.parametrize("shape", [(5,), (7, 2), (4, 5, 3, 1)])
+@pytest.mark.parametrize("shape", [(5,), (4, 5, 3, 1)])
 def test_events_of_any_rank_with_holes(shape, tmp_path):
     x = np.random.default_rng(0).normal(size=(40, *shape)).astype("float32")
     x[::3, 0] = np.nan

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -28,17 +27,22 @@ def exported():
     return shared()
 
 
+@pytest.fixture(scope="module")
+def loaded(exported):
+    return tf.saved_model.load(str(exported[1]))
+
+
 @pytest.mark.exhaustive
-def test_every_input_and_output_has_the_batch_first(exported):
-    for name, signature in tf.saved_model.load(str(exported[1])).signatures.items():
+def test_every_input_and_output_has_the_batch_first(loaded):
+    for name, signature in loaded.signatures.items():
         inputs = signature.structured_input_signature[1]
         for spec in [*inputs.values(), *signature.structured_outputs.values()]:
             assert spec.shape.rank >= 1, name
             assert spec.shape[0] is None, name
 
 
-def test_seeds_decide_the_draws_and_nothing_else_does(exported):
-    sample = tf.saved_model.load(str(exported[1])).signatures["sample"]
+def test_seeds_decide_the_draws_and_nothing_else_does(exported, loaded):
+    sample = loaded.signatures["sample"]
     whole = sample(seed=tf.constant(seeds(6)))["images"].numpy()
     again = tf.saved_model.load(str(exported[1])).signatures["sample"]
     np.testing.assert_array_equal(again(seed=tf.constant(seeds(6)))["images"], whole)
@@ -50,14 +54,13 @@ def test_seeds_decide_the_draws_and_nothing_else_does(exported):
             assert np.abs(whole[one] - whole[other]).max() > 1e-4
 
 
-def test_sampled_codes_have_the_priors_moments(exported):
+def test_sampled_codes_have_the_priors_moments(exported, loaded):
     """Seeds that count up must give draws that are as good as independent."""
-    vae, path = exported
-    model = tf.saved_model.load(str(path))
+    vae, _ = exported
     x = tf.zeros((1, *SHAPE))
     loc, scale = vae.encode(x).mean(), vae.encode(x).stddev()
     count = 4000
-    scores = model.signatures["elbo"](
+    scores = loaded.signatures["elbo"](
         images=tf.repeat(x, count, axis=0), seed=tf.constant(seeds(count))
     )["log_likelihood"].numpy()
     z = vae.posterior_family.distribution({"loc": loc, "log_var": 2 * np.log(scale)}).sample(
@@ -141,10 +144,10 @@ def test_what_exists_is_not_overwritten(exported):
 @pytest.mark.exhaustive
 def test_half_precision_exports_float32_ends(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
-    vae = tfvae.VAE.for_images((8, 8, 1), latent_dim=2, seed=0)
+    vae = tfvae.VAE.for_images((4, 4, 1), latent_dim=2, network="dense:hidden=8", seed=0)
     vae.export(tmp_path / "half")
     signatures = tf.saved_model.load(str(tmp_path / "half")).signatures
-    x = tf.ones((2, 8, 8, 1))
+    x = tf.ones((2, 4, 4, 1))
     out = signatures["reconstruct"](images=x)["images"]
     assert out.dtype == tf.float32
     # A graph too: where a processor has bfloat16 kernels, a graph joins operations and rounds
@@ -163,9 +166,14 @@ def test_a_model_without_images_yet_cannot_be_exported(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def small():
+    return tfvae.VAE.for_events((3,), latent_dim=2, network="dense:hidden=8", seed=0)
+
+
 @pytest.mark.exhaustive
-def test_versions_count_up_and_are_whole(exported, tmp_path):
-    vae, _ = exported
+def test_versions_count_up_and_are_whole(small, tmp_path):
+    vae = small
     assert publish_saved_model(vae, tmp_path / "vae")[0] == tmp_path / "vae" / "1"
     (tmp_path / "vae" / ".2-half").mkdir()  # what a crash leaves; servers want a number
     (tmp_path / "vae" / "notes.txt").write_text("mine")
@@ -175,11 +183,9 @@ def test_versions_count_up_and_are_whole(exported, tmp_path):
     assert sorted(one.name for one in (tmp_path / "vae").iterdir()) == [
         ".2-half", "1", "2", "notes.txt",
     ]  # fmt: skip
-    x = np.zeros((1, *SHAPE), np.float32)
     for one in ("1", "2"):
-        loaded = tf.saved_model.load(str(tmp_path / "vae" / one))
-        code = loaded.signatures["encode"](images=x)["loc"]
-        np.testing.assert_allclose(code, vae.code(x), atol=1e-5)
+        again = tfvae.load(tmp_path / "vae" / one)
+        np.testing.assert_array_equal(again.code(np.ones((1, 3))), vae.code(np.ones((1, 3))))
 
 
 def test_exports_at_once_make_a_version_each(exported, tmp_path, monkeypatch):
@@ -213,41 +219,21 @@ def test_versions_do_not_mix_with_anything_else(exported, tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_a_version_that_fails_leaves_the_ones_before(exported, tmp_path, monkeypatch):
-    vae, path = exported
-    shutil.copytree(path, tmp_path / "vae" / "1")
+def test_a_version_that_fails_leaves_the_ones_before(small, tmp_path, monkeypatch):
+    (tmp_path / "vae" / "1").mkdir(parents=True)
+    (tmp_path / "vae" / "1" / "saved_model.pb").write_bytes(b"")
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tfvae.serving.export.write_warmup_requests", full)
     with pytest.raises(OSError):
-        publish_saved_model(vae, tmp_path / "vae")
+        publish_saved_model(small, tmp_path / "vae")
     assert [one.name for one in (tmp_path / "vae").iterdir()] == ["1"]
 
 
 @pytest.mark.exhaustive
-def test_a_server_warms_up_with_every_signature(exported):
-    """Each request is played as TensorFlow Serving plays it."""
-    from tensorflow_serving.apis import prediction_log_pb2
-
-    _, path = exported
-    signatures = tf.saved_model.load(str(path)).signatures
-    file = path / "assets.extra" / "tf_serving_warmup_requests"
-    played = set()
-    for record in tf.data.TFRecordDataset(str(file)):
-        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
-        request = log.predict_log.request
-        name = request.model_spec.signature_name
-        inputs = {key: tf.constant(tf.make_ndarray(one)) for key, one in request.inputs.items()}
-        for value in signatures[name](**inputs).values():
-            assert value.shape[0] == 1
-        played.add(name)
-    assert played == set(signatures) - {"serving_default"}
-
-
-@pytest.mark.exhaustive
-def test_the_card_says_what_the_model_is_and_how_to_call_it(exported):
+def test_the_card_says_what_the_model_is_and_how_to_call_it(exported, loaded):
     vae, path = exported
     card = json.loads((path / "card.json").read_text())
     assert card["data"] == {"name": "noise", "licence": "none", "rows": {"train": 40}}
@@ -256,7 +242,7 @@ def test_the_card_says_what_the_model_is_and_how_to_call_it(exported):
     assert card["model"]["parameters"] == vae.count_params()
     assert card["model"]["likelihood"] == "Normal"
     assert card["anomaly"] == {"threshold": 30.0, "rate": 0.01, "events": 100}
-    signatures = tf.saved_model.load(str(path)).signatures
+    signatures = loaded.signatures
     assert set(card["signatures"]) == set(signatures) - {"serving_default"}
     for name, told in card["signatures"].items():
         specs = signatures[name].structured_input_signature[1]

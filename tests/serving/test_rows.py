@@ -19,6 +19,11 @@ from tfvae.serving.rows import column_groups, row_signatures
 from tfvae.serving.signatures import signatures
 
 
+@pytest.fixture(autouse=True)
+def _fresh_keras():
+    """To clear its state would have TensorFlow prepare each function anew, in each test."""
+
+
 def people(n=200, holes=True):
     """Rows of which each kind of column has one."""
     rng = np.random.default_rng(0)
@@ -205,7 +210,7 @@ def test_a_server_takes_rows_over_both_of_its_interfaces(table, served):
         name: [one.decode() for one in value.numpy()] if value.dtype == tf.string else value.numpy()
         for name, value in given.items()
     }
-    with model_server(served[1]) as addresses:
+    with model_server(served[1], served[0]) as addresses:
         for address in addresses:
             found = Client(address)("impute_rows", seed=seed, **plain)
             for name, value in expected.items():
@@ -249,12 +254,24 @@ def test_made_up_rows_are_draws_that_depend_on_their_seed_alone(table, served):
         ("kind", "z", "column kind: expected one of x, y"),
     ],
 )
-def test_values_that_do_not_belong_to_their_column_end_the_call(table, served, name, value, says):
-    given = requested(table[0][:3])
+def test_values_that_do_not_belong_to_their_column_are_refused(table, name, value, says):
+    frame, schema, _ = table
+    given = requested(frame[:3])
     values = given[name].numpy()
     values[1] = value
     given[name] = tf.constant(values)
+    *columns, label = given.values()
+    # One by one: an error within a graph takes a second.
     with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(says)):
+        for group in column_groups(schema.columns, missing=True):
+            group.events(tf.stack([columns[place] for place in group.places], axis=1))
+        (group,) = column_groups([schema.label], missing=False)
+        group.events(label[:, None])
+
+
+def test_a_value_that_does_not_belong_to_its_column_ends_the_call(table, served):
+    given = requested(table[0][:3]) | {"grade": tf.constant(["1", "4", "1"])}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="column grade: expected one of 1, 2"):
         served[0]["encode_rows"](**given)
 
 

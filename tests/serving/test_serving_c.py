@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 import tensorflow as tf
-from exported_model import inputs_for, png, shared
+from exported_model import inputs_for, png, shared_path
 from scripts import ROOT
 
 pytestmark = pytest.mark.exhaustive
@@ -38,7 +38,7 @@ def client(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported():
-    return shared()[1]
+    return shared_path()
 
 
 def run(client, *arguments, status=0):
@@ -65,36 +65,27 @@ def request(folder, inputs):
     return [*arguments, "--out", folder]
 
 
-BATCHES = (1, 3, 257)
+# Of every type in and out. The C library takes a second to prepare each for its first run.
+SIGNATURES = ("serving_default", "interpolate", "elbo_uint8", "reconstruct_png", "anomaly_score")
 
 
-@pytest.fixture(scope="module")
-def answers(client, exported, tmp_path_factory):
-    """What one run of the program wrote for all signatures and batches, and what Python gives."""
-    folder = tmp_path_factory.mktemp("answers")
-    arguments, expected = [], {}
-    for name, signature in tf.saved_model.load(str(exported)).signatures.items():
-        for batch in BATCHES:
-            inputs = inputs_for(name.replace("serving_default", "reconstruct"), batch)
-            place = folder / f"{name}-{batch}"
-            arguments += ["--", name, *request(place, inputs)]
-            outputs = signature(**{key: tf.constant(one) for key, one in inputs.items()})
-            expected[batch, place] = outputs
+def test_signatures_give_what_they_give_in_python(client, exported, tmp_path):
+    arguments, expected, batch = [], {}, 3
+    served = tf.saved_model.load(str(exported)).signatures
+    for name in SIGNATURES:
+        inputs = inputs_for(name.replace("serving_default", "reconstruct"), batch)
+        arguments += ["--", name, *request(tmp_path / name, inputs)]
+        expected[name] = served[name](**{key: tf.constant(one) for key, one in inputs.items()})
+    # One run of the program for all of them.
     run(client, exported, *arguments[1:])
-    return expected
-
-
-@pytest.mark.parametrize("batch", BATCHES)
-def test_every_signature_gives_what_it_gives_in_python(answers, batch):
-    of_batch = {place: outputs for (size, place), outputs in answers.items() if size == batch}
-    assert len(of_batch) > 15
-    for place, outputs in of_batch.items():
+    for name, outputs in expected.items():
         for key, value in outputs.items():
+            place = tmp_path / name / key
             if value.dtype == tf.string:
-                files = [place / f"{key}-{index}" for index in range(batch)]
+                files = [place.with_name(f"{key}-{index}") for index in range(batch)]
                 assert [file.read_bytes() for file in files] == value.numpy().tolist()
             else:
-                found = np.load(place / f"{key}.npy")
+                found = np.load(f"{place}.npy")
                 assert found.dtype == value.dtype.as_numpy_dtype
                 np.testing.assert_allclose(found, value, rtol=1e-5, atol=1e-5)
 
@@ -104,24 +95,18 @@ def test_mistakes_end_in_a_line(client, exported, tmp_path):
     for arguments, says in [
         (["nowhere", "encode"], "nowhere: "),
         ([exported, "invert", *good], "invert: the model has no such signature"),
-        ([exported, "encode"], "images: this input is missing"),
-        ([exported, "encode", "pixels=x"], "pixels: the signature has no such input"),
         ([exported, "encode", f"images={SOURCE}"], "is no .npy file"),
-        ([exported, "decode", "z=nothing.npy"], "nothing.npy: cannot be read"),
         ([exported, "encode_uint8", good[0]], "holds values of another type than the input"),
     ]:
         last = run(client, *arguments, status=1).stderr.splitlines()
         assert [line for line in last if line.startswith("client: error: ") and says in line]
 
 
-@pytest.mark.parametrize("damage", ["text", "cut", "flipped", "gif", "huge"])
+@pytest.mark.parametrize("damage", ["flipped", "huge"])
 def test_a_bad_file_is_an_error_and_no_crash(client, exported, tmp_path, damage):
     good = png(np.zeros((9, 7, 1), np.uint8))
     content = {
-        "text": b"no image at all, but longer than a header",
-        "cut": good[:40],
         "flipped": good[:45] + bytes(b ^ 255 for b in good[45:]),
-        "gif": b"GIF89a" + good,
         # 2 billion pixels, says its header.
         "huge": good[:16] + (50_000).to_bytes(4, "big") * 2 + good[24:],
     }[damage]

@@ -1,17 +1,15 @@
 """Each signature of a SavedModel gives what the model gives, whatever else is in the batch."""
 
 import concurrent.futures
-import functools
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from exported_model import DRAWS, SHAPE, export, inputs_for, png, seeds, shared
+from exported_model import DRAWS, SHAPE, inputs_for, png, seeds, shared
 from linear_vae import as_images, exact_vae, linear_gaussian, linear_vae, points
 
 import tfvae
 from tfvae.datasets.preprocessing import Preprocessing
-from tfvae.saving.card import Card
 from tfvae.serving.calibration import calibrate
 from tfvae.serving.signatures import SCORE_DRAWS
 
@@ -22,10 +20,25 @@ ALL = {
     *(f"{name}_{form}" for name in FORMS for form in ("uint8", "png")),
 }  # fmt: skip
 
+BATCH = 3
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras():
+    """To clear its state would have TensorFlow prepare each function anew, in each test."""
+
 
 @pytest.fixture(scope="module")
 def exported():
     return shared()
+
+
+@pytest.fixture(scope="module")
+def vae():
+    """A model that has not been exported, which takes seconds."""
+    return tfvae.VAE.for_images(
+        SHAPE, latent_dim=3, network="dense:hidden=8", likelihood="normal:scale=learned", seed=0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +52,10 @@ def call(signature, inputs):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("batch", [1, 3, 257])
-def test_each_equals_keras(exported, signatures, batch):
+def test_each_equals_keras(exported, signatures):
     vae, _ = exported
     assert set(signatures) == ALL
-    given = {name: inputs_for(name, batch) for name in ALL - {"serving_default"}}
+    given = {name: inputs_for(name, BATCH) for name in ALL - {"serving_default"}}
     found = {name: call(signatures[name], inputs) for name, inputs in given.items()}
     x = given["encode"]["images"]
 
@@ -55,18 +67,17 @@ def test_each_equals_keras(exported, signatures, batch):
     np.testing.assert_allclose(found["encode"]["scale"], q.stddev(), rtol=1e-5)
     z = given["decode"]["z"]
     np.testing.assert_allclose(found["decode"]["images"], vae.decode(z).mean(), atol=1e-5)
-    one_seed = np.tile([[0, 7]], (batch, 1)).astype("int32")
-    # Outside of a graph a loop over many seeds takes seconds.
-    drawing = functools.partial(draws, vae, x, seeds(batch), one_seed)
-    drawn, elbo, log_weights, score = (tf.function(drawing) if batch > 3 else drawing)()
-    np.testing.assert_allclose(found["sample"]["images"], drawn, atol=1e-5)
+    np.testing.assert_allclose(
+        found["sample"]["images"], vae.sample(BATCH, seed=seeds(BATCH)), atol=1e-5
+    )
     ends = given["interpolate"]
     weight = ends["weight"][:, None]
     line = (1 - weight) * vae.code(ends["start"]) + weight * vae.code(ends["end"])
     middle = vae.decode(line).mean()
     np.testing.assert_allclose(found["interpolate"]["images"], middle, atol=1e-5)
-    for name, expected in elbo.items():
+    for name, expected in vae.elbo(x, seed=seeds(BATCH))._asdict().items():
         np.testing.assert_allclose(found["elbo"][name], expected, rtol=1e-5, atol=1e-4)
+    log_weights = vae.terms(x, num_samples=DRAWS, seed=seeds(BATCH)).log_weight
     expected = tf.reduce_logsumexp(log_weights, axis=0) - np.log(DRAWS)
     np.testing.assert_allclose(found["log_prob"]["log_prob"], expected, rtol=1e-5, atol=1e-4)
     weights = tf.nn.softmax(log_weights, axis=0)
@@ -74,6 +85,8 @@ def test_each_equals_keras(exported, signatures, batch):
     np.testing.assert_allclose(
         found["log_prob"]["effective_sample_size"], effective, rtol=1e-3, atol=1e-3
     )
+    one_seed = np.tile([[0, 7]], (BATCH, 1)).astype("int32")
+    score = -vae.elbo(x, num_samples=SCORE_DRAWS, seed=one_seed).elbo
     np.testing.assert_allclose(found["anomaly_score"]["score"], score, rtol=1e-5, atol=1e-4)
     np.testing.assert_array_equal(found["anomaly_score"]["threshold"], np.float32(30))
     np.testing.assert_array_equal(
@@ -81,25 +94,13 @@ def test_each_equals_keras(exported, signatures, batch):
     )
 
 
-def draws(vae, x, seed, one_seed):
-    """Give in Keras what depends on seeds: samples, ELBO, weights of log p(x), scores."""
-    terms = vae.terms(x, num_samples=DRAWS, seed=seed)
-    return (
-        vae.sample(len(seed), seed=seed),
-        vae.elbo(x, seed=seed)._asdict(),
-        terms.log_likelihood + terms.log_prior - terms.log_posterior,
-        -vae.elbo(x, num_samples=SCORE_DRAWS, seed=one_seed).elbo,
-    )
-
-
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("batch", [1, 3, 257])
-def test_bytes_and_files_give_what_their_images_give(signatures, batch):
+def test_bytes_and_files_give_what_their_images_give(signatures):
     for name in FORMS:
-        inputs = inputs_for(name, batch)
+        inputs = inputs_for(name, BATCH)
         plain = call(signatures[name], inputs)
         for form in ("uint8", "png"):
-            found = call(signatures[f"{name}_{form}"], inputs_for(f"{name}_{form}", batch))
+            found = call(signatures[f"{name}_{form}"], inputs_for(f"{name}_{form}", BATCH))
             if (name, form) == ("reconstruct", "png"):
                 assert pixels_of(found["image_bytes"]) == pytest.approx(
                     np.clip(plain["images"], 0, 1), abs=0.5 / 255 + 1e-5
@@ -107,8 +108,8 @@ def test_bytes_and_files_give_what_their_images_give(signatures, batch):
                 continue
             for key, value in plain.items():
                 np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-4)
-    drawn = call(signatures["sample"], {"seed": seeds(batch)})["images"]
-    files = call(signatures["sample_png"], {"seed": seeds(batch)})["image_bytes"]
+    drawn = call(signatures["sample"], {"seed": seeds(BATCH)})["images"]
+    files = call(signatures["sample_png"], {"seed": seeds(BATCH)})["image_bytes"]
     assert pixels_of(files) == pytest.approx(np.clip(drawn, 0, 1), abs=0.5 / 255 + 1e-5)
 
 
@@ -172,9 +173,7 @@ def test_the_score_is_the_negative_elbo(rng):
     np.testing.assert_allclose(many["log_prob"], model.log_marginal(x), atol=1e-4)
 
 
-@pytest.mark.exhaustive
-def test_a_threshold_has_its_share_of_images_above_it(exported, rng):
-    vae, _ = exported
+def test_a_threshold_has_its_share_of_images_above_it(vae, rng):
     x = rng.random((500, *SHAPE)).astype("float32")
     found = calibrate(vae, tf.data.Dataset.from_tensor_slices(x).batch(64), rate=0.05)
     assert (found.rate, found.events) == (0.05, 500)
@@ -185,14 +184,14 @@ def test_a_threshold_has_its_share_of_images_above_it(exported, rng):
 
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, "some", np.nan])
-def test_a_rate_lies_between_0_and_1(exported, rate):
+def test_a_rate_lies_between_0_and_1(vae, rate):
     with pytest.raises(tfvae.InputError, match="rate of anomalies lies between 0 and 1; received"):
-        calibrate(exported[0], [np.zeros((4, *SHAPE), "float32")], rate=rate)
+        calibrate(vae, [np.zeros((4, *SHAPE), "float32")], rate=rate)
 
 
-def test_a_rate_needs_enough_images(exported):
+def test_a_rate_needs_enough_images(vae):
     with pytest.raises(tfvae.InputError, match=r"0\.01 needs at least 100 images .*; received 4"):
-        calibrate(exported[0], [np.zeros((4, *SHAPE), "float32")])
+        calibrate(vae, [np.zeros((4, *SHAPE), "float32")])
 
 
 @pytest.mark.exhaustive
@@ -224,29 +223,26 @@ def test_values_without_a_density_are_refused(tmp_path, likelihood, value, says)
 
 
 @pytest.mark.exhaustive
-def test_labels_go_with_every_request(tmp_path):
-    vae, path = export(
-        tmp_path, num_classes=3, prior="class_normal", network="dense", likelihood="bernoulli"
+def test_labels_go_with_requests():
+    vae = tfvae.VAE.for_images(
+        SHAPE, latent_dim=3, network="dense:hidden=8", num_classes=3, prior="class_normal", seed=0
     )
-    signatures = tf.saved_model.load(str(path)).signatures
-    x, label = inputs_for("encode", 6)["images"], np.arange(6, dtype="int32") % 3
-    for name in ("reconstruct", "elbo", "sample", "anomaly_score_png", "interpolate"):
-        inputs = inputs_for(name, 6, label=True)
-        found = call(signatures[name], inputs)
-        if name == "sample":
-            expected = vae.sample(6, label=label, seed=seeds(6))
-            np.testing.assert_allclose(found["images"], expected, atol=1e-5)
-        elif name == "reconstruct":
-            np.testing.assert_allclose(found["images"], vae.reconstruct(x, label), atol=1e-5)
-        assert all(len(value) == 6 for value in found.values())
-    with pytest.raises(TypeError):
-        signatures["encode"](images=tf.constant(x))
+    found = tfvae.serving.signatures.signatures(vae, preprocessing=Preprocessing())
+    found = {one.name: one for one in found}
+
+    def answer(name, **changed):
+        inputs = inputs_for(name, 6, label=True) | changed
+        return found[name].function(*(inputs[one.name] for one in found[name].inputs))
+
+    label = np.arange(6, dtype="int32") % 3
+    expected = vae.sample(6, label=label, seed=seeds(6))
+    np.testing.assert_allclose(answer("sample")["images"], expected, atol=1e-5)
+    assert answer("anomaly_score_png")["score"].shape == (6,)
     for unknown in (-1, 3):
         label[4] = unknown
-        for name in ("reconstruct", "sample", "elbo_uint8"):
-            inputs = inputs_for(name, 6) | {"label": label}
+        for name in ("sample", "anomaly_score_png"):
             with pytest.raises(tf.errors.InvalidArgumentError, match="labels from 0 to"):
-                call(signatures[name], inputs)
+                answer(name, label=label)
 
 
 @pytest.mark.few(1)
@@ -280,11 +276,11 @@ def test_flows_and_levels(posterior):
     )
 
 
-def test_a_seed_for_each_image_must_be_one_for_each(exported):
+def test_a_seed_for_each_image_must_be_one_for_each(vae):
     with pytest.raises(tfvae.InputError, match="expected a seed for each of 3 events; received 2"):
-        exported[0].sample(3, seed=seeds(2))
+        vae.sample(3, seed=seeds(2))
     # Pixels drawn too.
-    drawn = exported[0].sample(3, seed=seeds(3), mean=False)
+    drawn = vae.sample(3, seed=seeds(3), mean=False)
     assert drawn.shape == (3, *SHAPE)
 
 
@@ -301,12 +297,10 @@ def test_colour_and_more_channels():
     assert not {name for name in names if name.endswith("_png")}
 
 
-@pytest.mark.exhaustive
-def test_without_preprocessing_there_are_no_bytes(tmp_path):
-    vae = tfvae.VAE.for_images((4, 4, 1), latent_dim=2, network="dense")
-    vae.export(tmp_path / "plain", card=Card())
-    names = set(tf.saved_model.load(str(tmp_path / "plain")).signatures)
-    assert names == {name for name in ALL if not name.endswith(("_png", "_uint8"))}
+def test_without_preprocessing_there_are_no_bytes(vae):
+    names = {one.name for one in tfvae.serving.signatures.signatures(vae)}
+    of_bytes = {name for name in ALL if name.endswith(("_png", "_uint8"))}
+    assert names == ALL - of_bytes - {"serving_default"}
 
 
 @pytest.mark.exhaustive
@@ -319,3 +313,22 @@ def test_a_batch_of_none_gives_none(signatures):
         assert found.keys() == known.keys()
         for key, value in found.items():
             assert value.shape == (0, *known[key].shape[1:]), (name, key)
+
+
+@pytest.mark.exhaustive
+def test_a_server_warms_up_with_every_signature(exported, signatures):
+    """Each request is played as TensorFlow Serving plays it."""
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    _, path = exported
+    file = path / "assets.extra" / "tf_serving_warmup_requests"
+    played = set()
+    for record in tf.data.TFRecordDataset(str(file)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        request = log.predict_log.request
+        name = request.model_spec.signature_name
+        inputs = {key: tf.constant(tf.make_ndarray(one)) for key, one in request.inputs.items()}
+        for value in signatures[name](**inputs).values():
+            assert value.shape[0] == 1
+        played.add(name)
+    assert played == set(signatures) - {"serving_default"}
