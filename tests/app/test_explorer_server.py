@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +24,7 @@ from tfvae.app import server as web
 from tfvae.app.explorable import Examples, Score
 from tfvae.datasets import image_files as uploads
 from tfvae.errors import InputError
+from tfvae.saving.run import TrainedModel
 
 pytest.importorskip("gradio", reason="the page needs gradio: pip install 'tfvae[app]'")
 
@@ -391,49 +391,48 @@ def test_a_missing_gradio_names_the_extra(monkeypatch):
         explorer.launch(Waves())
 
 
+def explore_a_model(folder):
+    os.chdir(folder)
+    tempfile.tempdir = str(folder / "tmp")
+    for number, name in ((1, "out"), (2, "err")):
+        with (folder / name).open("wb") as file:
+            os.dup2(file.fileno(), number)
+    explorer.explore(TrainedModel.open(Path("model.keras")))
+
+
 @pytest.mark.exhaustive
 def test_ctrl_c_ends_it_quietly_and_leaves_no_uploads(tmp_path):
     vae = tfvae.VAE.for_images((8, 8, 1), latent_dim=2, network="dense", seed=0)
     vae.save(tmp_path / "model.keras")
-    script = (
-        "import pathlib; from tfvae.saving.run import TrainedModel; "
-        "from tfvae.app import explorer; "
-        "explorer.explore(TrainedModel.open(pathlib.Path('model.keras')))"
-    )
-    environment = {name: value for name, value in os.environ.items() if "GRADIO" not in name}
-    environment |= {"TMPDIR": str(tmp_path / "tmp"), "TF_CPP_MIN_LOG_LEVEL": "3"}
     (tmp_path / "tmp").mkdir()
-    with subprocess.Popen(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        line = process.stdout.readline()
-        assert line.startswith("tfvae explore model.keras: http://127.0.0.1:")
-        url = line.split()[3]
-        assert ask(url, "/")[0] == 200
-        (folder,) = (tmp_path / "tmp").glob("tfvae-uploads-*")
-        assert folder.stat().st_mode & 0o077 == 0
-        (uploaded,) = json.loads(send_file(url, b"some bytes")[2])
-        assert Path(uploaded).is_relative_to(folder)
-        assert Path(uploaded).read_bytes() == b"some bytes"
-        # With a page open, as its browser would hold it.
-        address = (urlsplit(url).hostname, urlsplit(url).port)
-        with socket.create_connection(address, timeout=240) as connection:
-            connection.sendall(b"GET /gradio_api/heartbeat/abc HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert connection.recv(100)
-            process.send_signal(signal.SIGINT)
-            # It does not wait for the page to be closed.
-            out, err = process.communicate(timeout=300)
-        assert process.returncode == 0
-        assert out == ""
-        assert "Traceback" not in err
-        assert "Error" not in err
-        assert not folder.exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.keras", "tmp"]
+    process = processes.start(explore_a_model, tmp_path)
+    out, until = tmp_path / "out", time.monotonic() + 240
+    while not (out.exists() and "\n" in out.read_text()):
+        assert process.is_alive() and time.monotonic() < until
+        time.sleep(0.05)
+    line = out.read_text()
+    assert line.startswith("tfvae explore model.keras: http://127.0.0.1:")
+    url = line.split()[3]
+    assert ask(url, "/")[0] == 200
+    (folder,) = (tmp_path / "tmp").glob("tfvae-uploads-*")
+    assert folder.stat().st_mode & 0o077 == 0
+    (uploaded,) = json.loads(send_file(url, b"some bytes")[2])
+    assert Path(uploaded).is_relative_to(folder)
+    assert Path(uploaded).read_bytes() == b"some bytes"
+    # With a page open, as its browser would hold it.
+    address = (urlsplit(url).hostname, urlsplit(url).port)
+    with socket.create_connection(address, timeout=240) as connection:
+        connection.sendall(b"GET /gradio_api/heartbeat/abc HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(100)
+        os.kill(process.pid, signal.SIGINT)
+        # It does not wait for the page to be closed.
+        assert processes.finish(process) == "done"
+    assert out.read_text() == line
+    said = (tmp_path / "err").read_text()
+    assert "Traceback" not in said
+    assert "Error" not in said
+    assert not folder.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"model.keras", "tmp", "out", "err"}
 
 
 # --- who asks too much, or from elsewhere ---------------------------------------------------------

@@ -198,19 +198,6 @@ def test_lines_that_once_ended_otherwise(folder, line):
 
 @pytest.mark.exhaustive
 @settings(
-    max_examples=150,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-@given(words=lines())
-def test_no_line_ends_in_a_traceback(folder, words):
-    check(words)
-
-
-@pytest.mark.exhaustive
-@settings(
     max_examples=int(os.environ.get("TFVAE_TEST_LINES", "1000")),
     deadline=None,
     database=None,

@@ -78,9 +78,8 @@ def test_sample_takes_labels(conditional, tmp_path, monkeypatch, arguments, expe
 
 
 @pytest.mark.parametrize("n", [1, 3, 10, 64])
-def test_a_grid_has_about_as_many_of_each_label(conditional, n):
-    vae = keras.models.load_model(conditional[0] / "model.keras")
-    labels = plotting.grid_labels(vae.num_classes, n)
+def test_a_grid_has_about_as_many_of_each_label(n):
+    labels = plotting.grid_labels(10, n)
     assert labels.shape == (n,)
     assert np.all(np.diff(labels) >= 0)
     assert labels.max() < 10
@@ -90,7 +89,7 @@ def test_a_grid_has_about_as_many_of_each_label(conditional, n):
 
 @pytest.mark.exhaustive
 def test_the_other_commands_take_a_conditional_model(conditional, tmp_path, monkeypatch):
-    folder, score, _ = conditional
+    folder, *_ = conditional
     data = datasets.load("digits")
     images, labels = data.test.arrays()
     seen = {}
@@ -121,13 +120,9 @@ def test_the_other_commands_take_a_conditional_model(conditional, tmp_path, monk
     for name in "rit":
         assert (tmp_path / f"{name}.png").exists()
 
-    out, _ = within("evaluate", folder, "--json")
-    assert json.loads(out)["kl"] == pytest.approx(score["kl"], rel=1e-4)
     # The encoder is given the label: that its codes tell it would be no finding.
     out, _ = within("evaluate", folder, "--latent", "--num-samples", 2)
     assert "labels       not probed" in out
-    within("export", folder, "--out", tmp_path / "served")
-    assert (tmp_path / "served" / "1" / "saved_model.pb").exists()
 
 
 def test_lines_run_between_images_of_one_label():

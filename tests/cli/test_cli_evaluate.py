@@ -12,8 +12,7 @@ import termios
 
 import numpy as np
 import pytest
-from command_line import DIGITS, QUICK, TFVAE, refused, within
-from forked_commands import forked_command
+from command_line import DIGITS, QUICK, TFVAE, bare_trainings, refused, within
 
 import tfvae
 from tfvae import datasets, evaluation
@@ -25,7 +24,10 @@ from tfvae.saving import run as runs
 def run(tmp_path_factory):
     """A run directory of binarized digits, and its test score."""
     folder = tmp_path_factory.mktemp("evaluate") / "run"
-    out, _ = within("train", *DIGITS, "--run-dir", folder, *QUICK, "--binarize", "static", "--json")
+    with bare_trainings():
+        out, _ = within(
+            "train", *DIGITS, "--run-dir", folder, *QUICK, "--binarize", "static", "--json"
+        )
     return folder, json.loads(out)
 
 
@@ -42,11 +44,11 @@ def test_the_score_of_a_run(run):
 @pytest.mark.exhaustive
 def test_everything_about_a_run(run, tmp_path):
     folder, score = run
-    done = forked_command(
-        "evaluate", folder, "--num-samples", 30, "--ais", "--ais-images", 6, "--ais-steps", 20,
-        "--latent", "--picture", "picture.png", "--json", cwd=tmp_path,
+    out, _ = within(
+        "evaluate", folder, "--num-samples", 30, "--latent",
+        "--picture", tmp_path / "picture.png", "--json",
     )  # fmt: skip
-    found = json.loads(done.stdout)
+    found = json.loads(out)
     assert (found["split"], found["events"], found["num_samples"]) == ("test", 180, 30)
     assert found["complete"] is True
     assert found["kl"] == pytest.approx(score["kl"], rel=1e-4)
@@ -56,17 +58,12 @@ def test_everything_about_a_run(run, tmp_path):
     assert importance["measure"] == "probability"
     bits = -importance["log_prob"] / 64 / np.log(2)
     assert importance["bits_per_dimension"] == pytest.approx(bits)
-    annealing = found["annealing"]
-    assert annealing["annealed"]["events"] == annealing["importance_sampling"]["events"] == 6
-    bounds = annealing["sandwich"]
-    assert bounds["gap"] > -3 * bounds["gap_standard_error"]
+    assert "annealing" not in found
     assert found["diagnosis"]["latent_dim"] == 2
     assert len(found["diagnosis"]["kl_per_dimension"]) == 2
     assert 0 < found["latent"]["linear_probe"]["accuracy"] < 1
     assert found["latent"]["disentanglement"] is None
     assert (tmp_path / "picture.png").stat().st_size > 10_000
-    again = forked_command("evaluate", folder, "--num-samples", 30, "--json", cwd=tmp_path)
-    assert json.loads(again.stdout)["importance_sampling"] == importance
 
 
 @pytest.mark.exhaustive
@@ -92,7 +89,8 @@ def test_the_report_in_words(run):
 def test_a_collapsed_model_is_told(tmp_path):
     folder = tmp_path / "run"
     options = ["--objective", "elbo:beta=1000", "--epochs", 8]
-    _, err = within("train", *DIGITS, "--run-dir", folder, *QUICK[2:], *options)
+    with bare_trainings():
+        _, err = within("train", *DIGITS, "--run-dir", folder, *QUICK[2:], *options)
     assert "the posterior has collapsed" in err
     assert "--objective elbo, as beta=1000" in err
     out, _ = within("evaluate", folder, "--num-samples", 2)
@@ -118,18 +116,20 @@ def test_known_factors_are_scored(tmp_path):
 @pytest.mark.exhaustive
 def test_dequantised_bytes_have_an_upper_bound_in_bits(rng, tmp_path):
     np.save(tmp_path / "bytes.npy", rng.integers(0, 256, (300, 4, 4), np.uint8))
-    within(
-        "train", "--run-dir", tmp_path / "run", "--dataset", tmp_path / "bytes.npy", *QUICK,
-        "--likelihood", "normal:scale=0.3", "--dequantize",
-    )  # fmt: skip
-    out, _ = within("evaluate", tmp_path / "run", "--json")
+    with bare_trainings():
+        within(
+            "train", "--run-dir", tmp_path / "run", "--dataset", tmp_path / "bytes.npy", *QUICK,
+            "--likelihood", "normal:scale=0.3", "--dequantize",
+        )  # fmt: skip
+    few = ("--num-samples", 20)
+    out, _ = within("evaluate", tmp_path / "run", *few, "--json")
     importance = json.loads(out)["importance_sampling"]
     assert importance["measure"] == "dequantized density"
     # Bytes drawn evenly take 8 bits, and a code for them no less.
     assert importance["bits_per_dimension"] > 8
-    out, _ = within("evaluate", tmp_path / "run")
+    out, _ = within("evaluate", tmp_path / "run", *few)
     assert "an upper bound: dequantised density" in out
-    out, _ = within("evaluate", tmp_path / "run", "--no-dequantize")
+    out, _ = within("evaluate", tmp_path / "run", "--no-dequantize", *few)
     assert "bits/dim     none" in out
 
 
@@ -205,6 +205,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(run, tmp_path, rng):
     folder, _ = run
     np.save(tmp_path / "other.npy", rng.random((30, 9, 8)).astype("float32"))
     np.save(tmp_path / "high.npy", (2 + rng.random((30, 8, 8))).astype("float32"))
+    (tmp_path / "taken.png").touch()
     before = sorted(path.name for path in folder.iterdir())
     for arguments, message in (
         (["--num-samples", 0], "--num-samples"),
@@ -217,7 +218,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(run, tmp_path, rng):
         (["--dataset", tmp_path / "high.npy", "--latent"], "has no labels to score"),
         (["--dequantize"], "dequantized or binarized, not both"),
         (["--picture", "picture.txt"], "--picture is a .png"),
-        (["--picture", folder / "samples.png"], "choose another --picture or give --overwrite"),
+        (["--picture", tmp_path / "taken.png"], "choose another --picture or give --overwrite"),
     ):
         assert message in refused("evaluate", folder, *arguments)
     assert sorted(path.name for path in folder.iterdir()) == before

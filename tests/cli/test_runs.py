@@ -5,11 +5,10 @@ import math
 import resource
 import signal
 
-import keras
 import numpy as np
 import processes
 import pytest
-from command_line import refused, within
+from command_line import bare_trainings, refused, within
 
 from tfvae.cli import job
 from tfvae.errors import InputError
@@ -28,32 +27,29 @@ QUICK = {
 
 
 @pytest.fixture
-def config(drawn, monkeypatch):
-    """The same without pictures, which take most of its time."""
-    monkeypatch.setattr(job._Job, "_pictures", lambda self, vae: {})
-    monkeypatch.setattr(job, "Pictures", lambda *args, **kwargs: keras.callbacks.Callback())
-    return drawn
-
-
-@pytest.fixture
-def drawn(tmp_path, monkeypatch):
-    """A training of seconds, on a few vectors of bits, that exports nothing."""
+def config(tmp_path):
+    """A training of seconds, on a few vectors of bits."""
     x = (np.random.default_rng(0).random((60, 4)) < 0.3).astype("float32")
     np.save(tmp_path / "x.npy", x)
-    monkeypatch.setattr(job, "export_saved_model", lambda *args, **kwargs: [])
-    monkeypatch.setattr(job, "calibrate", lambda *args, **kwargs: None)
     return TrainConfig(
         dataset=str(tmp_path / "x.npy"), kind="table", run_dir=tmp_path / "run", **QUICK
     )
 
 
+@pytest.fixture
+def bare():
+    with bare_trainings():
+        yield
+
+
 @pytest.mark.exhaustive
 def test_a_score_that_is_no_number_is_one_line_and_the_run_has_its_pictures(
-    drawn, monkeypatch, capsys
+    config, monkeypatch, capsys
 ):
     nan = ELBOEstimate(math.nan, math.nan, math.nan, math.nan, 10)
     monkeypatch.setattr(job, "elbo", lambda *args, **kwargs: nan)
-    done = job.start(drawn)
+    with bare_trainings(pictures=True):
+        done = job.start(config)
     assert math.isnan(done.score.elbo)
     said = [line for line in capsys.readouterr().err.splitlines() if "is not finite" in line]
     assert len(said) == 1
@@ -63,7 +59,7 @@ def test_a_score_that_is_no_number_is_one_line_and_the_run_has_its_pictures(
 
 
 @pytest.mark.exhaustive
-def test_damaged_metrics_and_a_file_at_tensorboard_are_no_matter(config, capsys):
+def test_damaged_metrics_and_a_file_at_tensorboard_are_no_matter(config, bare, capsys):
     run = config.run_dir
     job.start(config, until=1)
     whole = (run / "metrics.csv").read_text()
@@ -148,7 +144,7 @@ def test_an_export_on_a_full_disk_is_one_line(tmp_path):
 
 
 @pytest.mark.exhaustive
-def test_a_training_that_cannot_be_written_can_be_gone_on_with(config, monkeypatch):
+def test_a_training_that_cannot_be_written_can_be_gone_on_with(config, bare, monkeypatch):
     """What the message says to go on with is there, also where no checkpoint could be written."""
 
     def full(self, step, state):
@@ -165,7 +161,7 @@ def test_a_training_that_cannot_be_written_can_be_gone_on_with(config, monkeypat
 
 
 @pytest.mark.exhaustive
-def test_a_run_directory_removed_while_it_trains_is_said(config, monkeypatch):
+def test_a_run_directory_removed_while_it_trains_is_said(config, bare, monkeypatch):
     import shutil
 
     true = job.write_metrics

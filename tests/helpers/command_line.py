@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tfvae.cli import main as cli
 
 TFVAE = str(Path(sys.executable).parent / "tfvae")
@@ -44,6 +46,26 @@ def refused(*args):
     (line,) = [line for line in err.splitlines() if line.startswith("tfvae: error: ")]
     assert err.endswith(f"{line}\n")
     return line
+
+
+@contextlib.contextmanager
+def bare_trainings(pictures=False):
+    """Let trainings in this process export nothing, and draw nothing at the ends of epochs.
+
+    Both take longer than a small training itself, as do the pictures of the run directory, which
+    are drawn where they are asked for.
+    """
+    import keras
+
+    from tfvae.cli import job
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(job, "export_saved_model", lambda *_, **__: [])
+        patched.setattr(job, "calibrate", lambda *_, **__: None)
+        patched.setattr(job, "Pictures", lambda *_, **__: keras.callbacks.Callback())
+        if not pictures:
+            patched.setattr(job._Job, "_pictures", lambda *_: {})
+        yield
 
 
 def cluster(workers):

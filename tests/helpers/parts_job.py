@@ -13,31 +13,24 @@ from tfvae.datasets import Batches, load
 from tfvae.training import replicas, train
 
 
-class AtStart(keras.callbacks.Callback):
-    """Keeps the weights with which the first epoch begins."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 0:
-            self.weights = self.model.get_weights()
-
-
-def job(index, ports, folder, directory, *, batch_size, kind, at=None):
+def job(index, ports, folder, directory, *, at=None):
     """Train on the files of a folder as one of the workers, alone without ports."""
     strategy = strategy_of(index, ports)
     pattern = str(folder / "*.npz")
     data = load(pattern, workers=replicas.readers(strategy), kind="image", seed=3)
     with strategy.scope():
-        model = getattr(tfvae, kind)(*tfvae.networks.pair("dense", (6, 5, 1), 2, seed=0), 2, seed=0)
+        networks = tfvae.networks.pair("dense", (6, 5, 1), 2, seed=0)
+        model = tfvae.Autoencoder(*networks, 2, seed=0)
         model.compile(keras.optimizers.SGD(1e-3, momentum=0.9))
-    start = AtStart()
     facts = {"summary": data.summary()}
     try:
+        # All events in one batch and no draws: the update says whether each was used once.
         history = train(
             model,
-            Batches(data.train, batch_size, shuffle=True),
+            Batches(data.train, 100, shuffle=True),
             epochs=EPOCHS,
-            validation_data=Batches(data.validation, batch_size),
-            callbacks=[start, DieAt(at)],
+            validation_data=Batches(data.validation, 100),
+            callbacks=[DieAt(at)],
             steps_per_call=1,
             checkpoint_dir=Path(directory) / f"worker-{index}",
             checkpoint_seconds=0,
@@ -45,7 +38,6 @@ def job(index, ports, folder, directory, *, batch_size, kind, at=None):
         )
         result = {f"{i} {v.name}": np.asarray(v.value) for i, v in enumerate(model.variables)}
         result |= {f"history {name}": np.array(of) for name, of in history.history.items()}
-        result |= {f"start {i}": w for i, w in enumerate(getattr(start, "weights", []))}
         np.savez(Path(directory) / f"result-{index}.npz", **result)
         replicas.wait_for_all(strategy)
     except tfvae.WorkerError as error:

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tfvae
 from tfvae.datasets import Batches, load
 from tfvae.training import train
+from tfvae.training.checkpoints import Checkpoints, pack
 
 # Of 5 steps each. Early stopping ends the training in the last but one.
 EPOCHS = 6
@@ -89,6 +90,19 @@ def die_while_writing(number, moment):
     os.fsync = around(os.fsync, "before fsync", "after fsync")
     Path.replace = around(Path.replace, None, "after rename")
     Path.unlink = around(Path.unlink, None, "after removal")
+
+
+def state_of(step):
+    """What a training of nothing but a few numbers would have to keep."""
+    return pack({"step": step}, {"a": np.arange(1000.0) * step})
+
+
+def write_three(directory, moment):
+    """Write three checkpoints, of which two are kept; be killed at a moment of the third."""
+    die_while_writing(3, moment)
+    checkpoints = Checkpoints(directory)
+    for step in (1, 2, 3):
+        checkpoints.write(step, state_of(step))
 
 
 def compiled_model():

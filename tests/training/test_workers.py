@@ -49,6 +49,24 @@ def result(directory, index):
         return dict(content)
 
 
+def assert_both_are_as_one(directory, alone):
+    one = result(alone, 0)
+    assert "history val_loss" in one
+    for index in range(2):
+        of_two = result(directory, index)
+        assert len(of_two) == len(one)
+        for (name, value), other in zip(one.items(), of_two.values(), strict=True):
+            # Sums in another order, nine updates long at most, in float32.
+            np.testing.assert_allclose(other, value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def assert_told_that_the_other_is_gone(facts):
+    message = facts["error"]
+    assert message.startswith("another worker is gone, seen at step")
+    assert "start all workers again" in message
+    assert "\n" not in message
+
+
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     """The directory of a training of two workers that nothing happened to, and their facts."""
@@ -62,13 +80,7 @@ def together(tmp_path_factory):
 def test_two_processes_train_as_one_does(together, tmp_path):
     directory, _ = together
     assert processes.run(job, 0, (), tmp_path) == "done"
-    alone = result(tmp_path, 0)
-    for index in range(2):
-        of_two = result(directory, index)
-        assert len(of_two) == len(alone)
-        for (name, value), other in zip(alone.items(), of_two.values(), strict=True):
-            # Sums in another order, nine updates long, in float32.
-            np.testing.assert_allclose(other, value, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert_both_are_as_one(directory, tmp_path)
 
 
 def test_all_hear_the_chief_and_each_other(together):
@@ -87,31 +99,21 @@ def test_only_the_chief_writes(together):
 
 
 @pytest.mark.exhaustive
-def test_a_worker_that_is_killed_ends_the_other_and_both_go_on(together, tmp_path):
-    for killed, at in ((1, (1, 0)), (0, (2, 1))):
-        ends, facts = train_together(tmp_path, **{f"worker_{killed}": {"at": at}})
-        left = 1 - killed
-        assert ends[killed] == "killed"
-        assert ends[left] == "done"
-        message = facts[left]["error"]
-        assert message.startswith("another worker is gone, seen at step")
-        assert "start all workers again" in message
-        assert "\n" not in message
-    ends, facts = train_together(tmp_path)
+def test_both_go_on_after_one_was_to_stop_and_after_the_chief_was_killed(together, tmp_path):
+    ends, facts = train_together(tmp_path, worker_1={"stop_at": 2})
+    assert ends == ["done", "done"]
+    assert facts[0]["steps"] == facts[1]["steps"] == 2
+    assert len(facts[0]["files"]) == 2
+    ends, facts = train_together(tmp_path, worker_0={"at": (2, 1)})
+    assert ends == ["killed", "done"]
+    assert_told_that_the_other_is_gone(facts[1])
+    ends, _ = train_together(tmp_path)
     assert ends == ["done", "done"]
     for index in range(2):
         for (name, value), other in zip(
             result(together[0], index).items(), result(tmp_path, index).values(), strict=True
         ):
             np.testing.assert_array_equal(other, value, err_msg=name)
-
-
-@pytest.mark.exhaustive
-def test_all_stop_where_one_is_to_stop(together, tmp_path):
-    ends, facts = train_together(tmp_path, worker_1={"stop_at": 2})
-    assert ends == ["done", "done"]
-    assert facts[0]["steps"] == facts[1]["steps"] == 2
-    assert len(facts[0]["files"]) == 2
 
 
 # --- files that workers share ---------------------------------------------------------------------
@@ -130,54 +132,22 @@ def files(tmp_path_factory):
     return folder, [seen_by(Workers(index, 2), folder, 2) for index in range(2)]
 
 
-def on_own_files(files, **options):
-    """Give what starts a worker on its own files, or one alone on all."""
-
-    def start(index, ports, directory, **of_worker):
-        folder = files[1][index] if ports else files[0]
-        arguments = options | of_worker
-        return processes.start(parts_job.job, index, ports, folder, directory, **arguments)
-
-    return start
-
-
 @pytest.mark.exhaustive
-def test_workers_that_read_their_own_files_train_as_one_that_reads_all(files, tmp_path):
-    # All events in one batch and no draws: the update says whether each was used once.
-    start = on_own_files(files, batch_size=100, kind="Autoencoder")
+def test_workers_with_their_own_files_train_as_one_with_all(files, tmp_path):
+    """Though one of them is killed on the way, and they go on."""
+
+    def start(index, ports, directory, **options):
+        folder = files[1][index] if ports else files[0]
+        return processes.start(parts_job.job, index, ports, folder, directory, **options)
+
+    ends, facts = train_together(tmp_path, start, worker_1={"at": (1, 0)})
+    assert ends == ["done", "killed"]
+    assert_told_that_the_other_is_gone(facts[0])
     ends, facts = train_together(tmp_path, start)
     assert ends == ["done", "done"]
     assert "each of 2 workers reads its own of 5 files" in facts[1]["summary"]
     (alone := tmp_path / "alone").mkdir()
     assert processes.finish(start(0, (), alone)) == "done"
-    one = result(alone, 0)
-    assert {"start 0", "history val_loss"} <= one.keys()
-    for index in range(2):
-        of_two = result(tmp_path, index)
-        assert len(of_two) == len(one)
-        for (name, value), other in zip(one.items(), of_two.values(), strict=True):
-            if name.startswith("start"):
-                np.testing.assert_array_equal(other, value, err_msg=name)
-            else:
-                # Sums in another order, three updates long, in float32.
-                np.testing.assert_allclose(other, value, rtol=1e-5, atol=1e-6, err_msg=name)
-
-
-@pytest.mark.exhaustive
-def test_workers_go_on_with_their_own_files(files, tmp_path):
-    start = on_own_files(files, batch_size=16, kind="VAE")
-    (whole := tmp_path / "whole").mkdir()
-    assert train_together(whole, start)[0] == ["done", "done"]
-    expected = [result(whole, index) for index in range(2)]
-    for one, other in zip(*(of.values() for of in expected), strict=True):
-        np.testing.assert_array_equal(one, other)
-    ends, facts = train_together(tmp_path, start, worker_1={"at": (1, 2)})
-    assert ends == ["done", "killed"]
-    assert facts[0]["error"].startswith("another worker is gone, seen at step")
-    assert train_together(tmp_path, start)[0] == ["done", "done"]
-    for index in range(2):
-        found = result(tmp_path, index)
-        for name, value in found.items():
-            np.testing.assert_array_equal(value, expected[index][name], err_msg=name)
+    assert_both_are_as_one(tmp_path, alone)
     # One process goes on with what two have begun, and has all files then.
     assert processes.finish(start(0, (), tmp_path)) == "done"

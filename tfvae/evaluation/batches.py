@@ -48,6 +48,11 @@ def default_chunk(vae: VAE) -> int:
     return max(1, min(chunk, _MOST_NUMBERS // numbers))
 
 
+# AutoGraph reads the source of all that a graph calls, which takes longer than to trace it. What
+# has no loop or condition on a tensor does without.
+unconverted = tf.autograph.experimental.do_not_convert
+
+
 def compiled(function: Callable[..., Any]) -> Any:
     """Return a graph of a function that belongs to one model.
 

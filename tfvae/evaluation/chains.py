@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfvae.checks import checked_count, checked_seed
 from tfvae.errors import InputError
-from tfvae.evaluation.batches import Progress, check_vae, compiled
+from tfvae.evaluation.batches import Progress, check_vae, compiled, unconverted
 from tfvae.models.vae import VAE
 from tfvae.typing import Distribution, Tensor
 
@@ -209,9 +209,10 @@ class Chains:
             z; log p(x, z)/f_0(z) before each transition `[n, M, B]`; acceptance `[n, B]`;
             logarithms of the step sizes used `[n, B]`, and of the next one `[B]`.
         """
-        posterior, prior, initial = self._ends(encoded, label)
+        posterior, prior, initial = unconverted(self._ends)(encoded, label)
         widths = _Widths(posterior, initial, tf.shape(x)[0], self._vae.latent_dim)
 
+        @unconverted
         def point(z: Tensor) -> Point:
             with tf.GradientTape(persistent=True) as tape:
                 tape.watch(z)

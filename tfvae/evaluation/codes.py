@@ -15,6 +15,7 @@ from tfvae.evaluation.batches import (
     Progress,
     compiled,
     event_batches,
+    unconverted,
     until_interrupted,
 )
 from tfvae.evaluation.estimates import (
@@ -214,7 +215,7 @@ def bound(
         codes = vq.codes(x, label)
         return (*vq.bound(x, label), vq.count_codes(codes))
 
-    run = compiled(terms)
+    run = compiled(unconverted(terms))
 
     def parts() -> Iterator[np.ndarray]:
         nonlocal is_probability, counts
@@ -258,7 +259,7 @@ def code_usage(vq: VQVAE, data: EventData, *, batch_size: int = BATCH_SIZE) -> C
     """
     check_vq(vq)
     counts = np.zeros((vq.quantizer.depth, vq.num_codes))
-    run = compiled(lambda x, label: vq.count_codes(vq.codes(x, label)))
+    run = compiled(unconverted(lambda x, label: vq.count_codes(vq.codes(x, label))))
     for x, label in event_batches(vq, data, batch_size=batch_size):
         counts += run(x, label).numpy()
     if not counts.any():

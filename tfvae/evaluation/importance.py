@@ -19,6 +19,7 @@ from tfvae.evaluation.batches import (
     default_chunk,
     event_batches,
     rows_of,
+    unconverted,
     until_interrupted,
 )
 from tfvae.evaluation.codes import bound
@@ -381,9 +382,8 @@ class _Sampler:
         seeds: Tensor,
     ) -> Tensor:
         """Return the sums over the first `draws` draws of a block; see `weight_sums`."""
-        z, log_posterior = self._vae.posterior_family.sample_each(
-            encoded, min(_BLOCK, self._num_samples), seeds
-        )
+        sample_each = unconverted(self._vae.posterior_family.sample_each)
+        z, log_posterior = sample_each(encoded, min(_BLOCK, self._num_samples), seeds)
         return weight_sums(
             self._vae,
             x,
@@ -431,19 +431,22 @@ def weight_sums(
     flat = tf.reshape(z, (-1, vae.latent_dim))
     owner = tf.tile(tf.range(events), [draws])
     # A prior that does not depend on labels is made once: it may run networks of its own.
-    prior = vae.prior_of(None) if label is None else None
+    prior = unconverted(vae.prior_of)(None) if label is None else None
+
+    @unconverted
+    def terms_of(rows: Tensor, some: Tensor) -> Tensor:
+        its_label = None if label is None else tf.gather(label, rows)
+        its_prior = vae.prior_of(its_label) if prior is None else prior
+        log_likelihood = vae.log_likelihood(tf.gather(x, rows), some, its_label)
+        return tf.stack([log_likelihood, its_prior.log_prob(some)], axis=1)
+
     parts = tf.TensorArray(tf.float32, 0, dynamic_size=True, infer_shape=False)
     for part in tf.range(-(-draws * events // chunk)):
         # One part is prepared while another is decoded; TensorFlow's default of ten at a time would
         # take more memory.
         tf.autograph.experimental.set_loop_options(parallel_iterations=2)
-        rows = owner[part * chunk : (part + 1) * chunk]
-        some = flat[part * chunk : (part + 1) * chunk]
-        its_label = None if label is None else tf.gather(label, rows)
-        its_prior = vae.prior_of(its_label) if prior is None else prior
-        log_likelihood = vae.log_likelihood(tf.gather(x, rows), some, its_label)
-        log_prior = its_prior.log_prob(some)
-        parts = parts.write(part, tf.stack([log_likelihood, log_prior], axis=1))
+        held = slice(part * chunk, (part + 1) * chunk)
+        parts = parts.write(part, terms_of(owner[held], flat[held]))
     terms = tf.reshape(tf.ensure_shape(parts.concat(), (None, 2)), (draws, -1, 2))
     log_likelihood, log_prior = tf.unstack(terms, axis=-1)
     log_ratio = log_posterior - log_prior
