@@ -24,6 +24,7 @@ FLOORS = {
 }
 IN_TENSORFLOW = ("Keras example", "TensorFlow tutorial")
 IN_TORCH = ("PyTorch", "pythae")
+PRECISIONS = ("float32", "mixed_bfloat16")
 
 
 @contextmanager
@@ -137,7 +138,7 @@ def reach(mnist: str, torch: str | None, images: int, epochs: int, steps: int) -
             with closing(Process([*command(name, epochs), "--straight"])) as process:
                 found["recipes"][name] = process.answer()
             print(name, found["recipes"][name], file=sys.stderr)
-    for precision in ("float32", "mixed_bfloat16"):
+    for precision in PRECISIONS:
         found["curves"][precision] = _default_run(mnist, images, steps, precision)
         print(precision, found["curves"][precision], file=sys.stderr)
     return found
@@ -177,7 +178,7 @@ def reach_table(found: dict[str, Any]) -> str:
 
 def precision(mnist: str, images: int, steps: int, seeds: int) -> dict[str, Any]:
     """Train the default model once a seed in each precision, and score it on the test images."""
-    found: dict[str, list[float]] = {"float32": [], "mixed_bfloat16": []}
+    found: dict[str, list[float]] = {name: [] for name in PRECISIONS}
     for seed in range(seeds):
         for name, elbos in found.items():
             elbos.append(_default_run(mnist, images, steps, name, "--seed", str(seed)))

@@ -31,6 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 RESULTS = Path(__file__).with_suffix(".json")
 IMAGE_SHAPE = (28, 28, 1)
 LATENT_DIM = 16
+NETWORK = "conv"  # the default for images
 THREADS = 2
 BATCH_SIZES = (1, 256)  # for latency, for throughput
 SAVED_MODEL, BARE = "SavedModel signature", "bare decoder"
@@ -185,7 +186,7 @@ def main(
     if not show:
         import tfvae
 
-        vae = tfvae.VAE.for_images(IMAGE_SHAPE, latent_dim=LATENT_DIM, seed=0)
+        vae = tfvae.VAE.for_images(IMAGE_SHAPE, latent_dim=LATENT_DIM, network=NETWORK, seed=0)
         rng = np.random.default_rng(0)
         results: dict[str, Any] = {
             "options": {"rounds": rounds, "seconds": seconds, "threads": THREADS},

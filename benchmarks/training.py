@@ -26,6 +26,7 @@ import roofline
 import scaling
 import startup
 import workers
+from comparison import PRECISIONS
 from cyclopts import Parameter
 from machine import machine
 from turns import Process
@@ -33,7 +34,6 @@ from turns import Process
 HERE = Path(__file__).parent
 RESULTS = Path(__file__).with_suffix(".json")
 PICTURE = HERE.parent / "docs" / "pictures" / "scaling.png"
-PRECISIONS = ("float32", "mixed_bfloat16")
 ALL_IMAGES = 1_000_000  # or as many as there are
 
 

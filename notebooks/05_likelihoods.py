@@ -340,10 +340,10 @@ for location in (0.0, 0.5):
 # many nats of KL an improvement of the squared error may cost. The check is on a model that has not
 # been trained, as the equation holds for any weights.
 
-# %% tags=["parameters"] capped="steps, scales = 40, [0.1, 3.0]"
+# %% tags=["parameters"] capped="steps, scales = 20, [0.1, 3.0]"
 steps, scales = 350, [0.03, 0.1, 0.3, 1.0, 3.0]
 
-# %%
+# %% capped="batches = tfvae.datasets.Batches(train.subset(1280), 128, shuffle=True)"
 train, test = data.train.subset(8000), data.test.subset(500)
 batches = tfvae.datasets.Batches(train, 128, shuffle=True)
 

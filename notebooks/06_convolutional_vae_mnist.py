@@ -61,7 +61,7 @@ print(f"{len(train)} training images {data.image_shape}, D = {D}")
 two_draws = [next(iter(train.batches(12, epoch=epoch)))[0] for epoch in (0, 1)]
 tfvae.plotting.image_rows(np.stack(two_draws), ["epoch 0", "epoch 1"])
 
-# %% tags=["parameters"] capped="steps = 60"
+# %% tags=["parameters"] capped="steps, train = 20, train.subset(1280)"
 steps = 580  # optimiser steps of each training, 128 images a step
 
 # %% [markdown]

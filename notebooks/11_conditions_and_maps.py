@@ -18,7 +18,7 @@
 # - Turn the model round with Bayes' rule and classify with it.
 # - Draw a t-SNE map of codes, and know what may be read off it and what may not.
 
-# %%
+# %% capped="import functools; TSNE = functools.partial(TSNE, max_iter=250)"
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
@@ -177,7 +177,7 @@ plt.show()
 # moves points in the plane until a similar probability, with heavier tails, agrees with it in KL.
 # The same divergence as in the ELBO, for another purpose.
 
-# %%
+# %% capped="points, z, y = 300, z[:300], y[:300]"
 points = 600
 z, y = not_told.code(x_test[:points]).numpy(), y_test[:points]
 

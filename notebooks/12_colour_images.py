@@ -117,7 +117,7 @@ plt.show()
 # The decoder puts out a $\mu$ for each of the 588 values. The scale $s$ is one number for all, and
 # learnt (`scale=learned`), as the camera is the same everywhere.
 
-# %% tags=["parameters"] capped="epochs = 4"
+# %% tags=["parameters"] capped="epochs, x_train = 5, x_train[:4000]"
 epochs, d = 14, 12
 
 # %%

@@ -25,6 +25,8 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -124,8 +126,37 @@ def read(script: Path, capped: bool = False) -> NotebookNode:
     return notebook
 
 
-def run(notebook: NotebookNode, title: str) -> None:
+@contextmanager
+def kernel() -> Iterator[NotebookClient]:
+    """Give what runs notebooks in one process, which starts with the first."""
+    config = Config()
+    config.KernelManager.transport = "ipc"  # over TCP it would speak in the clear, and warn
+    with tempfile.TemporaryDirectory() as sockets:
+        config.KernelManager.ip = str(Path(sockets) / "kernel")
+        client = NotebookClient(
+            nbformat.v4.new_notebook(),
+            config=config,
+            timeout=SECONDS,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(FOLDER)}},
+            record_timing=False,
+            # What TensorFlow writes below Python as it starts is no output of a cell.
+            extra_arguments=["--IPKernelApp.capture_fd_output=False"],
+        )
+        try:
+            yield client
+        finally:
+            if client.km is not None:
+                client._cleanup_kernel()
+
+
+def run(notebook: NotebookNode, title: str, client: NotebookClient | None = None) -> None:
     """Run a notebook's cells and its hidden solutions, and put the cells' outputs into it.
+
+    Args:
+        notebook: gets the outputs.
+        title: stands beside the bar of progress.
+        client: what runs it, one of `kernel`; by default of a process of its own.
 
     Raises:
         CellExecutionError: a cell or a solution failed.
@@ -139,28 +170,15 @@ def run(notebook: NotebookNode, title: str) -> None:
             hidden += [one.id for one in found]
             cells += found
     notebook.cells = cells
-    config = Config()
-    config.KernelManager.transport = "ipc"  # over TCP it would speak in the clear, and warn
     with (
-        tempfile.TemporaryDirectory() as sockets,
+        kernel() if client is None else nullcontext(client) as running,
         tqdm(total=len(cells), desc=title, unit="cell", disable=None) as bar,
     ):
-        config.KernelManager.ip = str(Path(sockets) / "kernel")
-        client = NotebookClient(
-            notebook,
-            config=config,
-            timeout=SECONDS,
-            kernel_name="python3",
-            resources={"metadata": {"path": str(FOLDER)}},
-            record_timing=False,
-            # What TensorFlow writes below Python as it starts is no output of a cell.
-            extra_arguments=["--IPKernelApp.capture_fd_output=False"],
-        )
-        client.on_cell_complete = lambda **_: bar.update()
-        client.execute()
+        running.nb = notebook
+        running.on_cell_complete = lambda **_: bar.update()
+        running.execute(cleanup_kc=False)
     notebook.cells = [cell for cell in cells if cell.id not in hidden]
     number(notebook)
-    pack_pictures(notebook)
     # What the kernel says of itself differs from one Python to the next.
     notebook.metadata["language_info"] = {"name": "python"}
 
@@ -282,6 +300,7 @@ def main(
             sys.exit(f"error: {stem} failed, nothing was kept:\n{error}")
         print(f"{stem}: {time.monotonic() - start:.0f} seconds")
         if execute:
+            pack_pictures(notebook)
             write(notebook, place)
         elif compare:
             found = outputs.differences(nbformat.read(place, as_version=4), notebook)

@@ -13,6 +13,7 @@ for package in ("onnxruntime", "tf2onnx", "ai_edge_litert"):
 def test_the_speed_of_each_runtime_is_measured(monkeypatch, tmp_path, capsys):
     module = benchmark("runtimes")
     monkeypatch.setattr(module, "IMAGE_SHAPE", (8, 8, 1))
+    monkeypatch.setattr(module, "NETWORK", "dense:hidden=8")
     monkeypatch.setattr(module, "BATCH_SIZES", (1, 4))
     out = tmp_path / "results.json"
     module.main(rounds=2, seconds=0.01, out=out)

@@ -1,7 +1,7 @@
 """Faults of the kinds that have been met, each with quick tests that have to fail when it is there.
 
-`test_seeded_faults.py` puts each into a copy of the package. A fault that no quick test sees is a
-promise that nobody holds: write the test first, and name it here.
+`inserting_faults.py` puts each into the functions of the package that it is in. A fault that no
+quick test sees is a promise that nobody holds: write the test first, and name it here.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ class Fault(NamedTuple):
 
     Attributes:
         what: what is wrong then.
-        file: where, in the package.
+        file: where, in the package; in a function there.
         old: text that is there once.
         new: what stands there instead.
         test: a test that fails.
@@ -178,9 +178,9 @@ FAULTS = [
     ),
     Fault(
         "the score of q is not left out",
-        "objectives/elbo.py",
-        "detaches_posterior = True",
-        "detaches_posterior = False",
+        "models/vae.py",
+        "if training and self.objective.detaches_posterior:",
+        "if False:",
         "objectives/test_objectives_importance.py::"
         "test_gradient_of_each_draw_is_zero_at_the_exact_posterior",
     ),
@@ -238,7 +238,7 @@ FAULTS = [
         "each of the workers that share files starts at its own events",
         "datasets/shared.py",
         "return self.common.subset(count, seed=seed)",
-        "return super().subset(count, seed=seed)",
+        "return Split.subset(self, count, seed=seed)",
         "datasets/test_shared.py::test_models_start_at_the_same_events",
     ),
 ]

@@ -54,23 +54,47 @@ def committed(script):
 SHORT = [s for s in SCRIPTS if s not in RERUN]
 
 
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("script", SHORT, ids=[s.stem for s in SHORT])
-def test_it_runs_with_short_loops(script, monkeypatch):
+@pytest.fixture(scope="module")
+def kernel():
+    """One process for all of them: loading TensorFlow takes longer than some run."""
+    with build.kernel() as client:
+        yield client
+
+
+# Nothing of the notebook before is left but what it has loaded.
+AFRESH = """
+%reset -f
+import gc, sys
+import matplotlib.pyplot as plt
+plt.close("all")
+if "keras" in sys.modules:
+    sys.modules["keras"].config.set_dtype_policy("float32")
+    sys.modules["keras"].utils.clear_session()
+del plt
+gc.collect()
+"""
+
+
+def run(notebook, script, kernel, monkeypatch):
     for variable in ("TFVAE_MNIST", "TFVAE_FASHION_MNIST"):
         monkeypatch.delenv(variable, raising=False)
+    build.run(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(AFRESH)]), "", kernel)
+    build.run(notebook, script.stem, kernel)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("script", SHORT, ids=[s.stem for s in SHORT])
+def test_it_runs_with_short_loops(script, kernel, monkeypatch):
     notebook = build.read(script, capped=True)
-    build.run(notebook, script.stem)
+    run(notebook, script, kernel, monkeypatch)
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("script", RERUN, ids=[s.stem for s in RERUN])
-def test_a_rerun_puts_out_what_is_committed(script, monkeypatch):
-    for variable in ("TFVAE_MNIST", "TFVAE_FASHION_MNIST"):
-        monkeypatch.delenv(variable, raising=False)
+def test_a_rerun_puts_out_what_is_committed(script, kernel, monkeypatch):
     notebook = build.read(script)
-    build.run(notebook, script.stem)
+    run(notebook, script, kernel, monkeypatch)
     assert outputs.differences(committed(script), notebook) == []
 
 
