@@ -1,6 +1,7 @@
 """A checkpoint goes on with the model and the data that it began with, and sets nothing else."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -111,7 +112,19 @@ def test_what_is_harmless_is_said(begun, arrays, capsys):
     assert "changed since" not in capsys.readouterr().err
 
 
-@pytest.mark.few(1)
+def train_with_memory(arrays, folder):
+    early = keras.callbacks.EarlyStopping("loss")
+    train(compiled(), batches(arrays), callbacks=[early], checkpoint_dir=folder, progress=False)
+
+
+@pytest.fixture(scope="module")
+def remembered(arrays, tmp_path_factory):
+    """A directory whose checkpoint holds what a callback remembers."""
+    folder = tmp_path_factory.mktemp("remembered")
+    train_with_memory(arrays, folder)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -125,21 +138,16 @@ def test_what_is_harmless_is_said(begun, arrays, capsys):
         (lambda meta: meta.update(callbacks=3), "what no training wrote"),
     ],
 )
-def test_a_crafted_checkpoint_sets_nothing_but_what_was_written(arrays, tmp_path, damage, said):
-    def go_on():
-        early = keras.callbacks.EarlyStopping("loss")
-        train(
-            compiled(), batches(arrays), callbacks=[early], checkpoint_dir=tmp_path, progress=False
-        )
-        return early
-
-    go_on()
+def test_a_crafted_checkpoint_sets_nothing_but_what_was_written(
+    arrays, remembered, tmp_path, damage, said
+):
+    shutil.copytree(remembered, tmp_path, dirs_exist_ok=True)
     checkpoints = Checkpoints(tmp_path)
     meta, content = unpack(checkpoints.read())
     damage(meta)
     checkpoints.write(10**6, pack(meta, content))
     with pytest.raises(tfvae.InputError, match=said) as info:
-        go_on()
+        train_with_memory(arrays, tmp_path)
     assert "\n" not in str(info.value)
 
 
