@@ -1,6 +1,7 @@
 import gc
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -70,8 +71,10 @@ def pytest_runtest_teardown(item, nextitem):
     ends = nextitem is None or nextitem.path != item.path
     if ends:
         import graph_memory
+        import keras
 
         graph_memory.forget()
+        keras.utils.clear_session(free_memory=False)
     if processor_time.resident() > memory["left"] + GROWTH:
         gc.collect()
         processor_time.give_back()
@@ -83,14 +86,20 @@ def pytest_runtest_teardown(item, nextitem):
 def _fresh_keras():
     """Each test starts from the same global seed and precision, and leaves no layers behind."""
     import keras
-    from tensorflow.python.framework.config import disable_op_determinism
+    from keras.src.backend.common import global_state
+    from tensorflow.python.framework import config
 
     keras.utils.set_random_seed(0)
     yield
-    # A command that trains asks for it, and Keras then compiles nothing by XLA.
-    disable_op_determinism()
     keras.config.set_dtype_policy("float32")
-    keras.utils.clear_session(free_memory=False)
+    if config.is_op_determinism_enabled():
+        # A command that trains asks for it, and Keras then compiles nothing by XLA.
+        config.disable_op_determinism()
+        keras.utils.clear_session(free_memory=False)
+    # That would have TensorFlow prepare again, in each test, the functions that a file's tests
+    # share; names and policies are all that is to be forgotten.
+    global_state.GLOBAL_STATE_TRACKER = threading.local()
+    global_state.GLOBAL_SETTINGS_TRACKER = threading.local()
 
 
 @pytest.fixture

@@ -21,11 +21,6 @@ ESTIMATORS = [VAETransformer, VAEDetector, VAEImputer]
 every = pytest.mark.parametrize("kind", ESTIMATORS, ids=lambda kind: kind.__name__)
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """To clear its state would have TensorFlow prepare each function anew, in each test."""
-
-
 @pytest.fixture(scope="module")
 def iris():
     return load_iris().data

@@ -14,11 +14,6 @@ from tfvae.cli.wording import as_options
 ROOT = Path(tfvae.__file__).parent
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 @pytest.mark.parametrize(
     ("message", "said"),
     [

@@ -32,11 +32,6 @@ def made(likelihood="bernoulli", shape=(4, 3, 1), **options):
     return VAE.for_events(shape, likelihood=likelihood, **options)
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """To clear its state would have TensorFlow prepare each function anew, in each test."""
-
-
 @pytest.fixture(scope="module")
 def bits():
     """A model of bits whose weights are those of no start, and events."""

@@ -15,11 +15,6 @@ from picture_files import encoded, everything, message, write_images
 from tfvae.datasets.open import open_source
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 @pytest.fixture
 def images(rng):
     return rng.integers(0, 256, (12, 6, 5), np.uint8)

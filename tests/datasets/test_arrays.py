@@ -8,11 +8,6 @@ from tfvae.datasets.open import open_source
 from tfvae.errors import InputError
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 def saved(tmp_path, array):
     np.save(tmp_path / "x.npy", array)
     return tmp_path / "x.npy"

@@ -20,11 +20,6 @@ from tfvae.training import train
 SPLITS = ("train", "validation", "test")
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nearly nothing here touches Keras: spare each test the clearing of its state."""
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Files of the same 100 images, which differ, all grey values alike; row r has label r."""

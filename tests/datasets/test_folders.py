@@ -19,11 +19,6 @@ from tfvae.errors import InputError
 SPLITS = ("train", "validation", "test")
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 @pytest.fixture
 def images(rng):
     return rng.integers(0, 256, (12, 6, 5), np.uint8)

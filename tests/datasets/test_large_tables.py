@@ -12,11 +12,6 @@ from tfvae.errors import InputError
 
 
 @pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
-@pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
     monkeypatch.setattr(table_files, "_CHUNK_BYTES", 2**12)
     monkeypatch.setattr(table_files, "_BATCH_ROWS", 300)

@@ -13,12 +13,6 @@ from tfvae.datasets.parts import exists, is_pattern
 from tfvae.datasets.workers import Workers
 from tfvae.errors import InputError
 
-
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 SIZES = (10, 13, 7, 20, 9)
 
 

@@ -16,11 +16,6 @@ from tfvae.saving.config import DataOptions, TrainConfig
 from tfvae.saving.run import TrainedModel
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 @pytest.fixture
 def images(rng):
     return rng.integers(0, 256, (12, 6, 5), np.uint8)

@@ -25,11 +25,6 @@ often = settings(
 )
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 def refused_in_a_line(call, *args, **kwargs):
     """Return what a call returns, or None if it refuses in one line."""
     try:

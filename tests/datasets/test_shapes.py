@@ -18,11 +18,6 @@ ANGLES = 9 * np.arange(40)
 SCALES = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 def grid(x=X, y=Y, scales=range(6)):
     """The factors of every kind, scale and rotation at one place, rotation fastest."""
     return np.array([(k, s, r, x, y) for k in range(3) for s in scales for r in range(40)])

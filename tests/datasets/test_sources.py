@@ -13,11 +13,6 @@ from tfvae.datasets.open import open_source
 from tfvae.errors import InputError
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 def everything(source):
     return source.read(np.arange(source.count))
 

@@ -6,11 +6,6 @@ import pytest
 from tfvae.datasets.open import open_source
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 @pytest.fixture
 def images(rng):
     return rng.integers(0, 256, (12, 6, 5), np.uint8)

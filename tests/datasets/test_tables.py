@@ -13,11 +13,6 @@ from tfvae.datasets.tables import read_table
 from tfvae.errors import InputError
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 def write(tmp_path, text, name="x.csv", encoding="utf-8"):
     path = tmp_path / name
     path.write_bytes(text.encode(encoding) if isinstance(text, str) else text)

@@ -8,11 +8,6 @@ import pytest
 from tfvae.likelihoods import moments
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 def with_holes(rng, shape):
     x = rng.normal(3, 2, shape).astype("float32")
     x[rng.random(shape) < 0.2] = np.nan

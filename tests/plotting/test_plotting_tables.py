@@ -8,11 +8,6 @@ from tfvae.datasets import Schema
 from tfvae.plotting import table_figure
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """Nothing here touches Keras: spare each test the clearing of its state."""
-
-
 def a_frame(rng, n=200):
     x = rng.normal(size=n)
     return pd.DataFrame(

@@ -19,11 +19,6 @@ from tfvae.serving.rows import column_groups, row_signatures
 from tfvae.serving.signatures import signatures
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """To clear its state would have TensorFlow prepare each function anew, in each test."""
-
-
 def people(n=200, holes=True):
     """Rows of which each kind of column has one."""
     rng = np.random.default_rng(0)

@@ -13,11 +13,6 @@ import tfvae
 from tfvae.serving.client import Client
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """To clear its state would have TensorFlow prepare each function anew, in each test."""
-
-
 @pytest.fixture(scope="module")
 def signatures():
     return tf.saved_model.load(str(shared_path())).signatures

@@ -23,11 +23,6 @@ ALL = {
 BATCH = 3
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """To clear its state would have TensorFlow prepare each function anew, in each test."""
-
-
 @pytest.fixture(scope="module")
 def exported():
     return shared()

@@ -34,11 +34,6 @@ CASES = {
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
-@pytest.fixture(autouse=True)
-def _fresh_keras():
-    """To clear its state would have TensorFlow prepare each function anew, in each test."""
-
-
 @pytest.fixture(
     scope="module", params=["vectors", pytest.param("series", marks=pytest.mark.exhaustive)]
 )

@@ -61,18 +61,20 @@ def load_data(
     return datasets.load(**options.data_options(), schema=schema, unseen=unseen, workers=workers)
 
 
-def check_place(options: TrainConfig, advice: str) -> None:
+def check_place(options: TrainConfig, advice: str, *, is_table: bool = False) -> None:
     """Check that the data of a run are still where they were; runs remember absolute paths.
 
     Args:
         options: of the run.
         advice: what to do if they are not.
+        is_table: whether they were a table, which is always a file, whatever its name: TensorFlow
+            Datasets knows diamonds, too.
 
     Raises:
         InputError: if they are not.
     """
     place = Path(options.dataset)
-    if place.is_absolute() and not exists(options.dataset):
+    if (place.is_absolute() or is_table) and not exists(options.dataset):
         raise InputError(f"the run's data are no longer at {place}: {advice}")
 
 
@@ -263,7 +265,11 @@ class TrainedModel:
             )
         run = self.config or TrainConfig()
         if "dataset" not in given:
-            check_place(run, "move them back, or name their new place with dataset=PATH")
+            check_place(
+                run,
+                "move them back, or name their new place with dataset=PATH",
+                is_table=self.schema is not None,
+            )
             return dataclasses.replace(run, **given)
         # Other data come without the options that the run's data needed, but for those that say
         # what a value means, and what the splits of the same data in another place depend on.
