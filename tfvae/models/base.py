@@ -1108,10 +1108,16 @@ class LatentVariableModel(keras.Model, abc.ABC):
             DivergenceError: if a loss or a gradient is not finite; the weights are those of before.
         """
         check_arguments(x, y, sample_weight, batch_size, epochs)
-        if isinstance(validation_data, (tuple, list)) and validation_data:
-            validation_data = (checked_source(self, *validation_data[:2]), *validation_data[1:])
+        if not isinstance(validation_data, (tuple, list)):
+            validation_data = (validation_data,)
+        elif not 1 <= len(validation_data) <= 3:
+            raise InputError(
+                "validation_data is events, or a tuple of events, labels or targets, and weights; "
+                f"received {len(validation_data)} parts"
+            )
         else:
-            validation_data = (checked_source(self, validation_data),)
+            check_arguments(*validation_data, *[None] * (3 - len(validation_data)))
+        validation_data = (checked_source(self, *validation_data[:2]), *validation_data[1:])
         if isinstance(x, tf.data.Dataset):
             # A data set has its own order; Keras warns where its default says otherwise.
             shuffle = False

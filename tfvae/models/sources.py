@@ -35,7 +35,8 @@ def check_arguments(
         checked_count("batch_size", batch_size)
     checked_count("epochs", epochs)
     for name, other in (("y", y), ("sample_weight", sample_weight)):
-        lengths = [len(one) for one in (x, other) if isinstance(one, np.ndarray) and one.ndim]
+        arrays = [one for one in (x, other) if hasattr(one, "shape") and len(one.shape)]
+        lengths = [int(one.shape[0]) for one in arrays]
         if len(lengths) == 2 and lengths[0] != lengths[1]:
             raise InputError(
                 f"expected as many rows of {name} as events, {lengths[0]}; received {lengths[1]}"
