@@ -110,22 +110,25 @@ def chunks(path: Path, columns: Kinds | None = None) -> "Iterator[pd.DataFrame]"
     """
     check_kinds(columns or {})
     if path.suffix.lower() in BINARY:
-        for chunk in _binary_chunks(path):
-            yield to_pandas(chunk)
-            _give_back()
-        chunk = None  # nor has this function the last one any more
-        _give_back()
+        yield from _giving_back(map(to_pandas, _binary_chunks(path)))
         return
     try:
-        for table in _chunks_of_text(path):
-            yield table
-            _give_back()
+        yield from _giving_back(_chunks_of_text(path))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
+def _giving_back(tables: "Iterator[pd.DataFrame]") -> "Iterator[pd.DataFrame]":
+    """Yield tables; give memory back that Arrow frees and keeps, ten times that of the numbers."""
+    for table in tables:
+        yield table
+        del table
+        _give_back()
+    # What it was read from is closed now.
+    _give_back()
+
+
 def _give_back() -> None:
-    """Give memory back that Arrow has freed and keeps: ten times what a table's numbers take."""
     try:
         import pyarrow as pa
     except ImportError:
