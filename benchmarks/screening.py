@@ -42,6 +42,7 @@ class Setting:
         network: encoder and decoder.
         decoder: network that the decoder is taken from, where it is another.
         latent_dim: d.
+        groups: those of a hierarchy, as `tfvae train` takes them; none for a flat model.
         posterior: q(z|x).
         prior: p(z).
         objective: what is maximised.
@@ -66,6 +67,7 @@ class Setting:
     batch_size: int
     learning_rate: float
     decoder: str = ""
+    groups: str = ""
     posterior: str = "normal"
     prior: str = "standard_normal"
     objective: str = "elbo"
@@ -94,16 +96,12 @@ def results() -> list[dict[str, Any]]:
 # --- one training ---------------------------------------------------------------------------------
 
 
-def _model(setting: Setting, event_shape: tuple[int, ...], updates: int, seed: int) -> Any:
+def _flat_model(setting: Setting, event_shape: tuple[int, ...], seed: int) -> Any:
     import keras
 
     import tfvae
     from tfvae import networks
-    from tfvae.cli import job
-    from tfvae.models.adam import FusedAdam
-    from tfvae.saving.config import TrainConfig
 
-    keras.config.set_dtype_policy(setting.precision)
     make = networks.pair
     encoder, decoder = make(setting.network, event_shape, setting.latent_dim, seed=seed)
     if setting.decoder:
@@ -116,7 +114,7 @@ def _model(setting: Setting, event_shape: tuple[int, ...], updates: int, seed: i
     if setting.dropout:
         features = keras.layers.Dropout(setting.dropout, seed=seed)(encoder.output)
         encoder = keras.Model(encoder.input, features)
-    vae = tfvae.VAE(
+    return tfvae.VAE(
         encoder,
         decoder,
         setting.latent_dim,
@@ -126,6 +124,30 @@ def _model(setting: Setting, event_shape: tuple[int, ...], updates: int, seed: i
         objective=setting.objective,
         seed=seed,
     )
+
+
+def _model(setting: Setting, event_shape: tuple[int, ...], updates: int, seed: int) -> Any:
+    import keras
+
+    import tfvae
+    from tfvae.cli import job
+    from tfvae.models.adam import FusedAdam
+    from tfvae.saving.config import TrainConfig
+
+    keras.config.set_dtype_policy(setting.precision)
+    if setting.groups:
+        vae = tfvae.HierarchicalVAE.for_events(
+            event_shape,
+            groups=setting.groups,
+            latent_dim=setting.latent_dim,
+            network=setting.network,
+            posterior=setting.posterior,
+            prior=setting.prior,
+            objective=setting.objective,
+            seed=seed,
+        )
+    else:
+        vae = _flat_model(setting, event_shape, seed)
     rate = job.learning_rate(
         TrainConfig(
             learning_rate=setting.learning_rate, warm_up=setting.warm_up, decay=setting.decay
