@@ -48,6 +48,7 @@ def reference(tmp_path_factory):
     return state
 
 
+@pytest.mark.exhaustive
 def test_a_killed_training_goes_on_to_the_same_state(reference, tmp_path):
     assert processes.run(job, tmp_path, at=("on_train_batch_end", 1, 1)) == "killed"
     assert_same(finish(tmp_path), reference)

@@ -83,6 +83,7 @@ def test_two_processes_train_as_one_does(together, tmp_path):
     assert_both_are_as_one(directory, tmp_path)
 
 
+@pytest.mark.exhaustive
 def test_all_hear_the_chief_and_each_other(together):
     _, facts = together
     for index in range(2):
@@ -92,6 +93,7 @@ def test_all_hear_the_chief_and_each_other(together):
         assert facts[index]["any"] == [True, True, False]
 
 
+@pytest.mark.exhaustive
 def test_only_the_chief_writes(together):
     _, facts = together
     assert len(facts[0]["files"]) == 2
