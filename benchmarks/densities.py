@@ -141,9 +141,7 @@ def train(table: Table, x: np.ndarray, fold: int, epochs: int) -> tuple[Any, dic
     steps = epochs * -(-len(seen) // table.batch_size)
     rate = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=2e-3, warmup_steps=100)
     vae.compile(keras.optimizers.Adam(rate, use_ema=True, ema_momentum=0.99))
-    stop = keras.callbacks.EarlyStopping(
-        "val_elbo", mode="max", patience=epochs, restore_best_weights=True
-    )
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True)
     begun = time.process_time()
     history = vae.fit(
         seen,

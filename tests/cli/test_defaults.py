@@ -77,6 +77,17 @@ def test_what_is_left_open_depends_on_the_data(rng, tmp_path):
         assert config.objective == objective
 
 
+def test_a_hierarchys_gradients_are_clipped_where_nothing_is_said_of_them():
+    digits = datasets.load("digits")
+    for options, norm in (
+        ({"model": "hierarchical"}, 200.0),
+        ({"model": "hierarchical", "clip_norm": 5.0}, 5.0),
+        ({"model": "hierarchical", "skip_norm": 1e4}, None),
+        ({}, None),
+    ):
+        assert completed(TrainConfig(dataset="digits", **options), digits)[0].clip_norm == norm
+
+
 def test_the_highest_level_may_be_rare(rng, tmp_path):
     x = rng.integers(0, 4, (9000, 4)).astype("float32")
     x[123, 0] = 4

@@ -12,6 +12,10 @@ from tfvae.saving.config import TrainConfig
 COLUMNS = "columns"
 # Epochs that a training waits for a better one, at least; it ends with the weights of the best.
 _LEAST_PATIENCE = 10
+# The KL of a hierarchy divides by variances that networks put out. Once in some 20,000 steps its
+# gradient, some 80 long for images of digits, is longer by far, and Adam does not recover from a
+# step along it.
+_HIERARCHY_NORM = 200.0
 # Events that are looked at.
 _LOOKED_AT = 4096
 
@@ -44,6 +48,7 @@ def completed(
             epochs=epochs,
             patience=patience,
             objective=_objective(config, epochs * data.train.steps(size)),
+            clip_norm=_clip_norm(config),
         ),
         choice,
     )
@@ -80,6 +85,12 @@ def _objective(config: TrainConfig, steps: int) -> str | None:
         # Without it the groups below the first stay unused.
         return f"elbo:beta=linear(steps={warm_up})"
     return "elbo"
+
+
+def _clip_norm(config: TrainConfig) -> float | None:
+    if config.model == "hierarchical" and config.clip_norm is None and config.skip_norm is None:
+        return _HIERARCHY_NORM
+    return config.clip_norm
 
 
 def _latent_dim(event_shape: tuple[int, ...]) -> int:

@@ -308,7 +308,11 @@ class TrainConfig(ReadingOptions, _Named):
     ] = "cosine"
     clip_norm: Annotated[
         float | None,
-        real("Shorten the gradient of all weights to this length where it is longer.", gt=0),
+        real(
+            "Shorten the gradient of all weights to this length where it is longer; of a hierarchy "
+            "by default to 200.",
+            gt=0,
+        ),
     ] = None
     skip_norm: Annotated[
         float | None,
