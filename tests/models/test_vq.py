@@ -193,6 +193,19 @@ def trained(x, label=None, **options):
     return vq
 
 
+@pytest.mark.parametrize("ways", [{"run_eagerly": True}, {"steps_per_execution": 3}])
+def test_steps_of_the_second_stage_run_as_those_of_the_first(ways):
+    vq = model((4, 2))
+    vq.compile("adam", **ways)
+    vq.build((None, 4, 2))
+    name, value = next(iter(ways.items()))
+    with vq.training_prior():
+        assert getattr(vq, name) == value
+    with vq.training_prior(run_eagerly=False, steps_per_execution=1):
+        assert getattr(vq, name) != value
+    assert getattr(vq, name) == value
+
+
 def test_two_stages_each_train_their_own_and_the_bound_rises():
     x = events((4, 2), 12)
     vq = model((4, 2))

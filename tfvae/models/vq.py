@@ -31,6 +31,8 @@ from tfvae.typing import ArrayLike, Config, Data, Distribution, Seed, Shape, Ten
 Stage = Literal["codes", "prior"]
 # Events whose vectors the codebook starts at.
 _START_EVENTS = 2048
+# What `compile` says of how steps run, whatever they train.
+_WAYS = ("run_eagerly", "jit_compile", "steps_per_execution")
 
 
 class BoundTerms(NamedTuple):
@@ -573,7 +575,8 @@ class VQVAE(LatentVariableModel):
 
         Args:
             optimizer: as for `compile`.
-            **kwargs: those of `compile`.
+            **kwargs: those of `compile`. How steps run (`run_eagerly`, `jit_compile`,
+                `steps_per_execution`) is by default as the model was compiled.
 
         Raises:
             InputError: if the model has not been built.
@@ -581,6 +584,8 @@ class VQVAE(LatentVariableModel):
         self._require_built("training_prior")
         was_compiled = bool(self.compiled)  # type: ignore[has-type]
         before = (self.optimizer, self.get_compile_config()) if was_compiled else None
+        if was_compiled:
+            kwargs = {name: getattr(self, name) for name in _WAYS} | kwargs
         self.stage = "prior"
         self.compile(optimizer, **kwargs)
         try:
@@ -608,7 +613,8 @@ class VQVAE(LatentVariableModel):
         Args:
             x: as for `fit`.
             y: labels of a conditional model, as for `fit`.
-            optimizer: as for `compile`; by default Adam with a step size of 0.001.
+            optimizer: as for `compile`; by default Adam with a step size of 0.001. How steps run is
+                as the model was compiled.
             **kwargs: those of `fit`, such as `epochs`, `validation_data` and `callbacks`.
 
         Returns:
