@@ -247,9 +247,10 @@ def run(study: str, folder: Path, kept: Path, until: float) -> None:
                 found, values = train_and_score(setting, folder, seed)
                 np.save(kept / f"{study}-{name}-{seed}.npy".replace("/", "_"), values)
                 base = kept / f"{study}-{BASE}-0.npy"
-                difference = values - np.load(base) if base.exists() else np.zeros(2)
-                found["gain"] = round(float(difference.mean()), 3)
-                found["gain_error"] = round(float(difference.std() / len(difference) ** 0.5), 3)
+                if base.exists():
+                    difference = values - np.load(base)
+                    found["gain"] = round(float(difference.mean()), 3)
+                    found["gain_error"] = round(float(difference.std() / len(difference) ** 0.5), 3)
             except Exception as error:  # a case that fails is a result
                 found = {"failed": " ".join(str(error).split())[:200]}
             print(found, file=sys.stderr, flush=True)
@@ -301,9 +302,11 @@ def table() -> str:
             if "failed" in one:
                 lines.append(f"| {label} | failed: {one['failed']} | | | | | |")
                 continue
+            # Where the base ran on another machine its values image by image are not there.
+            gain = f"{one['gain']:+.2f} ± {one['gain_error']:.2f}" if "gain" in one else ""
             equal = one["log_prob"] - at_equal_time(base, one["seconds"])
             lines.append(
-                f"| {label} | {one['log_prob']:.2f} | {one['gain']:+.2f} ± {one['gain_error']:.2f} "
+                f"| {label} | {one['log_prob']:.2f} | {gain} "
                 f"| {one['seconds']:.0f} | {equal:+.2f} | {one['kl']:.1f} | {one['overfit']:.2f} |"
             )
     return "\n".join(lines)
