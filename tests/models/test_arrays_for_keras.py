@@ -34,7 +34,7 @@ def model():
     "options",
     [
         {"validation_split": 0.25, "shuffle": True, "class_weight": {0: 1.0, 1: 2.0, 2: 0.5}},
-        {"steps_per_epoch": 4, "shuffle": False},
+        pytest.param({"steps_per_epoch": 4, "shuffle": False}, marks=pytest.mark.exhaustive),
     ],
 )
 def test_trainings_are_those_of_keras(options, rng):

@@ -225,6 +225,7 @@ def write_without_permission(directory):
         checkpoints.write(3, state_of(3))
 
 
+@pytest.mark.exhaustive
 def test_a_directory_that_cannot_be_written_is_read_all_the_same(whole):
     checkpoints, (newest, _) = whole
     checkpoints.files()[0].write_bytes(newest[:-1])
