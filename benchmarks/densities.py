@@ -61,7 +61,7 @@ TABLES = {
         {
             "latent_dim": 8,
             "network": "dense:hidden=128x128",
-            "likelihood": "normal:scale=learned",
+            "likelihood": "student_t:df=learned,scale=learned",
             "prior": "realnvp:flows=6,hidden=64",
         },
         64,
@@ -75,9 +75,9 @@ TABLES = {
         351,
         32,
         {
-            "latent_dim": 8,
-            "network": "dense:hidden=128x128",
-            "likelihood": "normal:scale=learned",
+            "latent_dim": 12,
+            "network": "dense:hidden=64",
+            "likelihood": "student_t:df=learned,scale=per_value",
             "prior": "realnvp:flows=6,hidden=64",
         },
         32,
@@ -206,7 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", choices=sorted(TABLES))
     parser.add_argument("file", nargs="?", type=Path, help="where the table is")
-    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=150)
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--table", action="store_true", help="print the table of docs/results.md")
     given = parser.parse_args()
