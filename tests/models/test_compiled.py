@@ -174,10 +174,11 @@ def test_a_model_is_freed_with_its_last_reference_and_saved_without_its_graphs(t
 def graphs_alive():
     gc.collect()
     # Keras has graphs of its own for all models.
-    return sum(
-        isinstance(one, FuncGraph) and not one.name.startswith("scratch")
+    return {
+        one
         for one in gc.get_objects()
-    )
+        if isinstance(one, FuncGraph) and not one.name.startswith("scratch")
+    }
 
 
 def test_neither_training_nor_calls_leave_graphs_or_gradients_behind():
@@ -189,10 +190,11 @@ def test_neither_training_nor_calls_leave_graphs_or_gradients_behind():
     train(vae, tf.data.Dataset.from_tensors(x), progress=False)
     for _ in range(CALLS):
         vae.elbo(x, seed=0)
-    assert graphs_alive() > before
+    assert graphs_alive() - before
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(vae.elbo(x, seed=0).elbo)
     assert all(one is not None for one in tape.gradient(loss, vae.encoder.trainable_variables))
     del vae, tape, loss
-    assert graphs_alive() == before
-    assert set(gradient_registry._registry) == gradients
+    # Those of tests before this one may have gone meanwhile.
+    assert graphs_alive() <= before
+    assert set(gradient_registry._registry) <= gradients
