@@ -15,7 +15,7 @@ ends, and the same command goes on with the next one.
 
 import argparse
 import dataclasses
-import json
+import functools
 import os
 import time
 from pathlib import Path
@@ -26,7 +26,7 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import numpy as np
-from machine import machine
+from table_results import Kept
 
 RESULTS = Path(__file__).with_suffix(".json")
 FOLDS = 10
@@ -53,7 +53,7 @@ class Table:
 
 
 NORMAL = "normal distribution"
-# The first four are from memory, of table 1 of the paper.
+# All are from memory, of table 1 of the paper.
 TABLES = {
     "red-wine": Table(
         1599,
@@ -108,10 +108,9 @@ def folds(x: np.ndarray, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     """Give rows to train on, to stop by and to test, standardized, float32."""
     order = np.random.default_rng(0).permutation(len(x))
     parts = [order[at::FOLDS] for at in range(FOLDS)]
-    test, held = parts[fold], parts[(fold + 1) % FOLDS]
-    seen = np.concatenate(
-        [parts[at] for at in range(FOLDS) if at not in (fold, (fold + 1) % FOLDS)]
-    )
+    after = (fold + 1) % FOLDS
+    test, held = parts[fold], parts[after]
+    seen = np.concatenate([parts[at] for at in range(FOLDS) if at not in (fold, after)])
     mean, deviation = x[seen].mean(axis=0), x[seen].std(axis=0)
     seen, held, test = (
         ((x[one] - mean) / deviation).astype("float32") for one in (seen, held, test)
@@ -140,7 +139,7 @@ def train(table: Table, x: np.ndarray, fold: int, epochs: int) -> tuple[Any, dic
     vae = tfvae.VAE.for_events((x.shape[1],), seed=fold, **table.options)
     steps = epochs * -(-len(seen) // table.batch_size)
     rate = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=2e-3, warmup_steps=100)
-    vae.compile(keras.optimizers.Adam(rate, use_ema=True, ema_momentum=0.99))
+    vae.compile(keras.optimizers.Adam(rate))
     stop = keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True)
     begun = time.process_time()
     history = vae.fit(
@@ -151,7 +150,7 @@ def train(table: Table, x: np.ndarray, fold: int, epochs: int) -> tuple[Any, dic
         callbacks=[stop],
         verbose=0,
     ).history
-    best = int(np.argmax(history["val_elbo"]))
+    best = stop.best_epoch
     return vae, {
         "best_epoch": best + 1,
         "validation_elbo": history["val_elbo"][best],
@@ -177,9 +176,10 @@ def measure(name: str, x: np.ndarray, fold: int, epochs: int, draws: int) -> dic
     }
 
 
-def results() -> dict[str, Any]:
-    """Read what has been measured so far: by table, a list of folds."""
-    return json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+def results() -> dict[str, list[dict[str, Any]]]:
+    """Read what has been measured so far: by table, its folds."""
+    found = {name: list(Kept(RESULTS, name).figures.values()) for name in TABLES}
+    return {name: folds_of for name, folds_of in found.items() if folds_of}
 
 
 def table() -> str:
@@ -188,7 +188,7 @@ def table() -> str:
     for name, found in results().items():
         published = TABLES[name].published
         for label, key in (("VAE", "log_prob"), (NORMAL, NORMAL)):
-            values = np.array([one[key] for one in found["folds"]])
+            values = np.array([one[key] for one in found])
             error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
             part = f" ({len(values)} of {FOLDS} folds)" if len(values) < FOLDS else ""
             beside = f"{published[label]:.2f}" if label in published else ""
@@ -214,12 +214,10 @@ def main() -> None:
         if given.file is None:
             parser.error("expected the table's file")
         x = read(given.name, given.file)
-        done = results()
-        found = done.setdefault(given.name, {"machine": machine(), "folds": []})["folds"]
-        for fold in range(len(found), FOLDS):
-            found.append(measure(given.name, x, fold, given.epochs, given.draws))
-            print(given.name, fold, found[-1], flush=True)
-            RESULTS.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
+        kept = Kept(RESULTS, given.name)
+        for fold in range(FOLDS):
+            options = given.name, x, fold, given.epochs, given.draws
+            kept.add(str(fold), functools.partial(measure, *options))
     if given.table:
         print(table())
 

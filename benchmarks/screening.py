@@ -17,11 +17,16 @@ epochs, and a case is compared with what the base reaches in the same processor 
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import time
 import tomllib
 from pathlib import Path
 from typing import Any
+
+# One thread: seconds of processor time are seconds of work then.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import numpy as np
 from machine import machine
