@@ -1,46 +1,53 @@
 """One writer at a time in a directory, what killed ones leave, and links that are not followed."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
-import processes
 import pytest
 
 import tfvae
 from tfvae.saving.files import new_directory, new_file, refuse_links
 from tfvae.saving.locks import locked
 
+HOLD = """
+import sys
+from pathlib import Path
+from tfvae.saving.locks import locked
+with locked(Path(sys.argv[1])):
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
 
-def hold(directory, begun, go_on):
-    with locked(directory):
-        begun.set()
-        go_on.wait(60)
+
+@contextmanager
+def held(directory):
+    """Hold a directory's lock in another process, until the block ends; it is given."""
+    command = [sys.executable, "-c", HOLD, directory]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"begun\n"
+        yield holder
 
 
 def test_a_second_process_is_refused_with_the_name_of_the_first(tmp_path):
-    begun, go_on = processes.event(), processes.event()
-    holder = processes.start(hold, tmp_path, begun, go_on)
-    assert begun.wait(60)
     with (
+        held(tmp_path) as holder,
         pytest.raises(tfvae.InputError, match=rf"in use by process {holder.pid} on \S+ since"),
         locked(tmp_path),
     ):
         pass
-    go_on.set()
-    processes.finish(holder)
     with locked(tmp_path), locked(tmp_path):  # of the same thread, once more
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
     assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_holder_holds_nothing(tmp_path):
-    begun, never = processes.event(), processes.event()
-    holder = processes.start(hold, tmp_path, begun, never)
-    assert begun.wait(60)
-    holder.kill()
-    holder.join()
+    with held(tmp_path) as holder:
+        holder.kill()
     assert (tmp_path / ".lock").exists()
     with locked(tmp_path):
         pass
