@@ -1,6 +1,7 @@
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +16,10 @@ import numpy as np
 import processor_time
 import pytest
 import sampling
+
+# Notebooks are read through jsonschema, which would compile a grammar of addresses for two seconds,
+# in each worker. It does without where there is none, and no notebook has an address to be checked.
+sys.modules.setdefault("rfc3987_syntax", None)
 
 # Tracing makes millions of objects: to look through them all, time and again, would take a tenth of
 # the suite. A graph is a circle of references, though, and stays until they are looked through:
