@@ -43,6 +43,7 @@ KEPT = (
     "latent.png",
     "curves.png",
 )
+OF_HIERARCHIES = "groups.png"  # what each group of latents adds
 
 
 def names() -> list[str]:
@@ -95,7 +96,8 @@ def publish(name: str, run_dir: Path) -> None:
     )
     with new_directory(place, replace=True) as partial:
         shutil.copy(place / "config.toml", partial)
-        for file in KEPT:
+        hierarchical = trained.config.model == "hierarchical"
+        for file in (*KEPT, OF_HIERARCHIES) if hierarchical else KEPT:
             shutil.copy(run_dir / file, partial)
         (partial / "test.json").write_text(json.dumps(without_nan(score), indent=2) + "\n")
         vae.save(partial / "model.keras")
@@ -129,7 +131,7 @@ def pack(file: Path) -> None:
 def table() -> str:
     """Give what the cards say as Markdown."""
     lines = [
-        "| directory | data | network, prior | likelihood | d | parameters | test ELBO, nats |",
+        "| directory | data | network, prior, groups | likelihood | d | parameters | ELBO, nats |",
         "| --- | --- | --- | --- | ---: | ---: | ---: |",
     ]
     for name in names():
@@ -140,7 +142,15 @@ def table() -> str:
         cells = [
             f"[`{name}`](../saved_models/{name})",
             f"{data['name']}{', binarized' * (training.get('binarize', 'none') != 'none')}",
-            f"`{training.get('network', 'default')}`, `{training['prior']}`",
+            ", ".join(
+                f"`{one}`"
+                for one in (
+                    training.get("network", "default"),
+                    training["prior"],
+                    training.get("groups"),
+                )
+                if one
+            ),
             f"`{training['likelihood']}`",
             f"{model['latent_dim']}",
             f"{model['parameters']:,}",
