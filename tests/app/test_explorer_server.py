@@ -128,8 +128,9 @@ def settings(url, **headers):
 def test_the_page_is_served_on_loopback_alone_from_port_7860(url, guarded):
     host, port = urlsplit(url).hostname, urlsplit(url).port
     assert host == "127.0.0.1"
-    assert port >= 7860
-    assert urlsplit(guarded).port > port  # the next that is free
+    # Whichever of the two was served first, the other has a port that was free.
+    assert urlsplit(guarded).port != port
+    assert {port, urlsplit(guarded).port} <= set(range(7860, 7960))
     status, _, body = ask(url, "/")
     assert status == 200
     assert b"gradio_config" in body
