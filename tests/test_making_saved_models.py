@@ -64,5 +64,6 @@ def test_a_model_that_is_none_is_refused(make, tmp_path):
 
 def test_all_models_together_are_small():
     files = [file for file in FILE.parent.rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in files) < 9e6
+    # A third of it is the hierarchy, which has a network for each group.
+    assert sum(file.stat().st_size for file in files) < 14e6
     assert not [file for file in files if file.suffix == ".pb"]
