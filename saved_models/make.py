@@ -43,12 +43,16 @@ KEPT = (
     "latent.png",
     "curves.png",
 )
-OF_HIERARCHIES = "groups.png"  # what each group of latents adds
 
 
 def names() -> list[str]:
     """List the models that have a configuration."""
     return sorted(path.parent.name for path in FOLDER.glob("*/config.toml"))
+
+
+def kept(config: TrainConfig) -> tuple[str, ...]:
+    """List the files of a run that are put beside its model."""
+    return (*KEPT, "groups.png") if config.model == "hierarchical" else KEPT
 
 
 def train(name: str, run_dir: Path, data: dict[str, Path]) -> int | None:
@@ -96,8 +100,7 @@ def publish(name: str, run_dir: Path) -> None:
     )
     with new_directory(place, replace=True) as partial:
         shutil.copy(place / "config.toml", partial)
-        hierarchical = trained.config.model == "hierarchical"
-        for file in (*KEPT, OF_HIERARCHIES) if hierarchical else KEPT:
+        for file in kept(trained.config):
             shutil.copy(run_dir / file, partial)
         (partial / "test.json").write_text(json.dumps(without_nan(score), indent=2) + "\n")
         vae.save(partial / "model.keras")
@@ -139,18 +142,11 @@ def table() -> str:
         data, model, training, metrics = (
             card[part] for part in ("data", "model", "training", "metrics")
         )
+        named = (training.get("network", "default"), training["prior"], training.get("groups"))
         cells = [
             f"[`{name}`](../saved_models/{name})",
             f"{data['name']}{', binarized' * (training.get('binarize', 'none') != 'none')}",
-            ", ".join(
-                f"`{one}`"
-                for one in (
-                    training.get("network", "default"),
-                    training["prior"],
-                    training.get("groups"),
-                )
-                if one
-            ),
+            ", ".join(f"`{one}`" for one in named if one),
             f"`{training['likelihood']}`",
             f"{model['latent_dim']}",
             f"{model['parameters']:,}",

@@ -17,8 +17,9 @@ import processor_time
 import pytest
 import sampling
 
-# Notebooks are read through jsonschema, which would compile a grammar of addresses for two seconds,
-# in each worker. It does without where there is none, and no notebook has an address to be checked.
+# Notebooks are read through jsonschema, which would compile a grammar of addresses in each worker,
+# for a second and more. It does without where there is none, and no notebook has an address that it
+# would check.
 sys.modules.setdefault("rfc3987_syntax", None)
 
 # Tracing makes millions of objects: to look through them all, time and again, would take a tenth of
