@@ -96,6 +96,19 @@ def test_configurations_come_back(get, make):
 # --- seeds ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("case", SLOW_CASES[:4], ids=str)
+def test_keras_seed_decides_what_has_none_of_its_own(case):
+    def weights_and_draws():
+        keras.utils.set_random_seed(1)
+        vae = model(case, seed=None)
+        label = batch(vae, case)[1]
+        drawn = vae.sample(2, label=None if label is None else label[:2], mean=False)
+        return [*vae.get_weights(), drawn]
+
+    for a, b in zip(weights_and_draws(), weights_and_draws(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("case", SLOW_CASES[::3], ids=str)
 def test_seeds_decide_weights_and_draws(case):
     one, same, other = (model(case, seed) for seed in (0, 0, 1))

@@ -40,7 +40,8 @@ def jacobian(function, z):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_made_is_autoregressive(hidden, reverse):
     d = 6
-    made = shaken(MADE(d, hidden=hidden, context=2, reverse=reverse), size=1.0)
+    # With a seed: where the tanh that bounds a log-scale is 1 in float32, nothing is used.
+    made = shaken(MADE(d, hidden=hidden, context=2, reverse=reverse, seed=0), size=1.0)
     context, z = normal(2, seed=1), normal(d)
     for output in range(2):
         matrix = jacobian(lambda z, i=output: made(z, context)[i], z)
@@ -56,14 +57,14 @@ def test_made_is_autoregressive(hidden, reverse):
 
 
 def test_a_conditioner_without_masks_uses_everything():
-    conditioner = shaken(Conditioner(3, 4, hidden=8, context=2))
+    conditioner = shaken(Conditioner(3, 4, hidden=8, context=2, seed=0))
     shift, log_scale = conditioner(normal(3), normal(2))
     assert shift.shape == log_scale.shape == (4,)
     assert np.all(jacobian(lambda z: conditioner(z, normal(2))[0], normal(3)) != 0)
 
 
 def test_context_broadcasts_against_leading_axes():
-    made = shaken(MADE(3, hidden=4, context=2))
+    made = shaken(MADE(3, hidden=4, context=2, seed=0))
     z, context = normal(7, 5, 3), normal(5, 2, seed=1)
     shift, log_scale = made(z, context)
     assert shift.shape == log_scale.shape == (7, 5, 3)
@@ -75,7 +76,7 @@ def test_context_broadcasts_against_leading_axes():
 
 @gated_or_not
 def test_log_scales_are_bounded(gated):
-    made = shaken(MADE(4, hidden=8, gated=gated), size=50.0)
+    made = shaken(MADE(4, hidden=8, gated=gated, seed=0), size=50.0)
     log_scale = made(normal(1000, 4) * 100)[1].numpy()
     low, high = np.log([0.31, 0.9946]) if gated else (-2, 2)
     assert np.all((log_scale >= low) & (log_scale <= high))

@@ -46,7 +46,7 @@ class Conditioner(keras.layers.Layer):
             al. (2016), arXiv:1606.04934, equations 13 and 14; else ``shift = r`` and
             ``scale = exp s``. A scaled tanh bounds s, by 3 in the former and by 2 in the latter.
         reverse: whether the map runs from the last dimension to the first.
-        seed: seed of the initial weights.
+        seed: seed of the initial weights; None for Keras' own.
     """
 
     def __init__(
@@ -63,7 +63,8 @@ class Conditioner(keras.layers.Layer):
         super().__init__(dtype="float32", autocast=False)
         self.inputs, self.outputs, self.hidden, self.context = inputs, outputs, hidden, context
         self.gated, self.reverse = gated, reverse
-        self._seeds = np.random.SeedSequence(seed)
+        # Without a seed Keras draws one for each kernel, as `keras.utils.set_random_seed` has it.
+        self._seeds = None if seed is None else np.random.SeedSequence(seed)
         self.build()
 
     def masks(self) -> list[Any]:
@@ -88,8 +89,10 @@ class Conditioner(keras.layers.Layer):
         if initializer is None:
             initializer = keras.initializers.Zeros()
         else:
-            # Layers of one shape must not start alike.
-            seed = int(self._seeds.spawn(1)[0].generate_state(1)[0])
+            seed = None
+            if self._seeds is not None:
+                # Layers of one shape must not start alike.
+                seed = int(self._seeds.spawn(1)[0].generate_state(1)[0])
             initializer = initializer(seed=seed, **options)
         return self.add_weight(
             shape=shape, initializer=initializer, dtype="float32", autocast=False
@@ -295,7 +298,7 @@ class Flow(keras.layers.Layer):
         hidden: width of the hidden layers; see `Conditioner`.
         context: size of the context; 0 for none.
         gated: see `Conditioner`.
-        seed: seed of the initial weights.
+        seed: seed of the initial weights; None for Keras' own.
     """
 
     def __init__(
