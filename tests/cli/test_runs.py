@@ -1,10 +1,12 @@
 """Run directories that are damaged, prepared by somebody else, or cannot be written."""
 
+import dataclasses
 import json
 import math
 import resource
 import signal
 
+import keras
 import numpy as np
 import processes
 import pytest
@@ -76,6 +78,37 @@ def test_damaged_metrics_and_a_file_at_tensorboard_are_no_matter(config, bare, c
     (run / "metrics.csv").write_text("")
     job.resume(run)
     assert (run / "metrics.csv").read_text().splitlines() == rows
+
+
+def test_weight_decay_shortens_kernels_and_nothing_else(config, bare):
+    rate, decay = 0.1, 2.0
+
+    def weights(weight_decay):
+        changed = {
+            "run_dir": config.run_dir / str(weight_decay),
+            "prior": "mixture:components=2",
+            # One step, of all events.
+            "batch_size": 100,
+            "epochs": 1,
+            "learning_rate": rate,
+            "weight_decay": weight_decay,
+        }
+        done = job.start(dataclasses.replace(config, **changed))
+        model = keras.models.load_model(done.run_dir / "model.keras")
+        return [(weight.name, weight.numpy()) for weight in model.trainable_variables]
+
+    plain = weights(None)
+    assert {name for name, _ in plain} >= {"kernel", "bias", "loc", "log_var"}
+    for (name, weight), (_, decayed) in zip(plain, weights(decay), strict=True):
+        if name == "kernel":
+            # It was shortened by rate · decay of what it started at, from where Adam's first step
+            # is as long as its step size.
+            start = (weight - decayed) / (rate * decay)
+            step = np.abs(weight - start)
+            np.testing.assert_allclose(step[step > 1e-4], rate, rtol=1e-2)
+            assert np.mean(step > 1e-4) > 0.4
+        else:
+            np.testing.assert_allclose(decayed, weight, rtol=1e-6)
 
 
 def test_a_finished_run_without_checkpoints_is_not_trained_over(tmp_path):

@@ -16,6 +16,7 @@ WRONG = {
     "dataset": [1, [1], None, datetime.date(1979, 5, 27)],
     "seed": [datetime.date(1979, 5, 27), -1, 2**53, 10**30, 1e3, "0"],
     "decay": ["foo", 1, ""],
+    "weight_decay": [-0.1, 0, math.inf, True],
     "clip_norm": [-1.0, 0, math.inf, math.nan, "5", True],
     "checkpoint_seconds": [math.inf, -1, math.nan, "60"],
     "learning_rate": [0, -1e-3, math.inf, math.nan, "fast"],

@@ -277,16 +277,18 @@ class _Job:
             # More pseudo-inputs than events are refused here.
             x, _ = data.train.arrays(limit=prior.pseudo_inputs)
             prior.adapt(vae.event_spec.observed(tf.constant(x))[0].numpy())
-        vae.compile(
-            FusedAdam(
-                learning_rate(config, steps * self.epochs // config.accumulate),
-                global_clipnorm=config.clip_norm,
-                gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
-                use_ema=config.average is not None,
-                ema_momentum=config.average or 0.99,
-            ),
-            skip_norm=config.skip_norm,
+        optimizer = FusedAdam(
+            learning_rate(config, steps * self.epochs // config.accumulate),
+            weight_decay=config.weight_decay,
+            global_clipnorm=config.clip_norm,
+            gradient_accumulation_steps=config.accumulate if config.accumulate > 1 else None,
+            use_ema=config.average is not None,
+            ema_momentum=config.average or 0.99,
         )
+        # A prior's means and a likelihood's scales do not belong at 0, nor an output's bias.
+        others = [weight for weight in vae.trainable_variables if weight.name != "kernel"]
+        optimizer.exclude_from_weight_decay(others)
+        vae.compile(optimizer, skip_norm=config.skip_norm)
         return vae
 
     def run(self, until: int | None = None) -> Done:

@@ -306,6 +306,14 @@ class TrainConfig(ReadingOptions, _Named):
             "times as long as the one before (Burda et al. 2016); or stays as it is."
         ),
     ] = "cosine"
+    weight_decay: Annotated[
+        float | None,
+        real(
+            "Shorten the kernels of all layers in each step by this times the step size, against "
+            "learning by heart (0.1); biases, scales and the prior stay (AdamW).",
+            gt=0,
+        ),
+    ] = None
     clip_norm: Annotated[
         float | None,
         real(
