@@ -48,7 +48,7 @@ tfvae.plotting.image_rows(x_test[None, :12], [""])
 # The prior does not depend on $y$. So $z$ and $y$ are independent by design, and the best $z$ says
 # what the label does not: slant, thickness, loops, what one may call the hand.
 
-# %% tags=["parameters"] capped="epochs, x_train, y_train = 8, x_train[:4000], y_train[:4000]"
+# %% tags=["parameters"] capped="epochs = 5"
 epochs = 10  # passes over the training images
 
 
