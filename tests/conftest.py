@@ -10,8 +10,8 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The processes that -n starts read it: with fewer heaps less freed memory is kept.
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-# Nor do several processes that share the cores gain by threads of NumPy and scikit-learn: they wait
-# for each other, which takes four times the processor time of a t-SNE.
+# Where several processes share the cores, threads of NumPy and scikit-learn wait for each other: a
+# t-SNE took more than four times the processor time of one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

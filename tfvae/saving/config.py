@@ -310,7 +310,7 @@ class TrainConfig(ReadingOptions, _Named):
         float | None,
         real(
             "Shorten the kernels of all layers in each step by this times the step size, against "
-            "learning by heart (0.1); biases, scales and the prior stay (AdamW).",
+            "learning by heart (0.1); biases, scales, mixtures and flows stay (AdamW).",
             gt=0,
         ),
     ] = None
